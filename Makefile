@@ -1,0 +1,35 @@
+# make train · make test · make check · make help      (all of them use .venv/, which `make env` makes)
+PYTHON ?= python3
+PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help env train test check clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+env: .venv/installed ## the environment that training needs, in .venv/
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "lmtrain needs Python 3.10 or newer: make $(MAKECMDGOALS) PYTHON=python3.11")'
+	@echo "Installing lmtrain and PyTorch into .venv/ (once, a few minutes) ..."
+	@test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	@$(PIP_INSTALL) --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "Installing what the tests need (real Flair among it) into .venv/ (once, a few minutes) ..."
+	@$(PIP_INSTALL) --editable '.[test,check]'
+	@touch $@
+
+train: .venv/installed ## train the demo model: about two minutes on two cores, no download
+	@.venv/bin/python train.py experiment=demo
+
+test: .venv/installed-test ## the whole test suite
+	@.venv/bin/python -m pytest
+
+check: .venv/installed-test ## lint
+	@.venv/bin/python -m ruff check .
+
+clean: ## remove the environment and the demo's run
+	rm -rf .venv runs/small-demo-forward

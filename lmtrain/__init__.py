@@ -1,0 +1,1 @@
+"""Trains character LSTM language models whose best-lm.pt Flair loads unchanged."""

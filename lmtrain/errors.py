@@ -1,0 +1,29 @@
+"""The one exception for mistakes that a user can mend."""
+
+
+class UserError(Exception):
+    """What is wrong with a configuration, a corpus or a file, all of it at once.
+
+    Commands print it without a traceback and exit with status 2.
+
+    Args:
+        problems: one sentence each, naming the key or file, the value found, what is required and the remedy.
+    """
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+    def report(self) -> str:
+        """The text for the terminal: a line for one problem, a numbered list for several."""
+        if len(self.problems) == 1:
+            return f"Error: {self.problems[0]}"
+        return f"{len(self.problems)} errors:\n" + "\n".join(
+            f"  {number}. {problem}" for number, problem in enumerate(self.problems, 1)
+        )
+
+
+def raise_if_any(problems: list[str]) -> None:
+    """Raises `UserError` with the distinct problems, if there are any."""
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
