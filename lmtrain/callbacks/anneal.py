@@ -1,0 +1,57 @@
+"""Lowers the learning rate when the validation loss stops improving."""
+
+import logging
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+log = logging.getLogger(__name__)
+
+
+class AnnealOnPlateau(Callback):
+    """torch's `ReduceLROnPlateau`, stepped once a validation, before the best model and the checkpoint are saved.
+
+    As in Flair, `patience` counts validations, and a loss must be better than the best by 0.01 % to count.
+
+    Args:
+        factor: what the learning rate is multiplied with after more than `patience` validations without improvement.
+        patience: see there.
+        min_lr: training ends when the rate would fall below it; 0 for never.
+    """
+
+    def __init__(self, factor: float = 0.25, patience: int = 25, min_lr: float = 1e-4) -> None:
+        self.factor = factor
+        self.patience = patience
+        self.min_lr = min_lr
+        self._scheduler: ReduceLROnPlateau | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._scheduler = ReduceLROnPlateau(trainer.optimizers[0], factor=self.factor, patience=self.patience)
+        if self._restored is not None:
+            # what was learned about the losses comes back; factor and patience are the configuration's
+            for name in ("best", "num_bad_epochs", "last_epoch"):
+                setattr(self._scheduler, name, self._restored[name])
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.sanity_checking or self._scheduler is None:
+            return
+        groups = trainer.optimizers[0].param_groups
+        before = groups[0]["lr"]
+        self._scheduler.step(trainer.callback_metrics["val/loss"].item())
+        rate = groups[0]["lr"]
+        if rate == before:
+            return
+        log.info("%d validations without improvement: learning rate %g → %g", self.patience + 1, before, rate)
+        if rate < self.min_lr:
+            log.info("The learning rate fell below anneal.min_lr=%g: training ends here", self.min_lr)
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        if self._scheduler is None:
+            return {}
+        return {name: getattr(self._scheduler, name) for name in ("best", "num_bad_epochs", "last_epoch")}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = state_dict or None

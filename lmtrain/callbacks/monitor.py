@@ -1,0 +1,81 @@
+"""Writes the figures of the run to the loggers, under the names that metrics.csv and TensorBoard share."""
+
+import math
+import time
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lmtrain.module import LanguageModelModule, RunningMean
+from lmtrain.windows import Window
+
+
+class Monitor(Callback):
+    """Logs training figures every `trainer.log_every_n_steps` steps and evaluation figures after each evaluation.
+
+    Training losses are means over the items since the last report and over all ranks. Nothing is read from the
+    device between reports. `chars_per_second` counts the training time only, over all ranks.
+
+    Args:
+        every_n_steps: see above.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self.latest: dict[str, float] = {}
+        self._reported_step = 0
+        self._items_before = 0
+        self._began = 0.0
+        self._paused = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+        self._reported_step = trainer.global_step
+        self._items_before = pl_module.items_seen
+        self._began = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LanguageModelModule, outputs, batch: Window, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step % self.every_n_steps == 0 and step != self._reported_step:
+            self._report(trainer, pl_module)
+
+    def _report(self, trainer: Trainer, module: LanguageModelModule) -> None:
+        self._reported_step = trainer.global_step
+        total, items = module.reduced(module.train_mean)
+        loss = total / items
+        seconds = time.monotonic() - self._began - self._paused
+        self.latest |= {
+            "train/loss": loss,
+            "train/bpc": loss / math.log(2),
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "grad_norm": module.grad_norm.item() if module.grad_norm is not None else math.nan,
+            "chars_per_second": (module.items_seen - self._items_before) / max(seconds, 1e-9),
+        }
+        names = ("train/loss", "train/bpc", "lr", "grad_norm", "chars_per_second")
+        self.write(trainer, module, {name: self.latest[name] for name in names})
+        module.train_mean = RunningMean()
+        self._items_before = module.items_seen
+        self._began, self._paused = time.monotonic(), 0.0
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validation_began = time.monotonic()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+        self._write_evaluation(trainer, pl_module, "val")
+        self._paused += time.monotonic() - self._validation_began
+
+    def on_test_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+        self._write_evaluation(trainer, pl_module, "test")
+
+    def _write_evaluation(self, trainer: Trainer, module: LanguageModelModule, stage: str) -> None:
+        if trainer.sanity_checking:
+            return
+        names = [f"{stage}/{figure}" for figure in ("loss", "ppl", "bpc")]
+        figures = {name: trainer.callback_metrics[name].item() for name in names}
+        self.latest |= figures
+        self.write(trainer, module, figures)
+
+    def write(self, trainer: Trainer, module: LanguageModelModule, figures: dict[str, float]) -> None:
+        """Sends figures to all loggers at the present step, with the number of items seen."""
+        for logger in trainer.loggers:
+            logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)

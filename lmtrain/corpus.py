@@ -1,0 +1,196 @@
+"""The corpus folder: its files, their text and documents, and everything that can be wrong with them."""
+
+import codecs
+import glob
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from lmtrain.errors import UserError, raise_if_any
+
+_READ_BYTES = 4 << 20
+_LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file of text, plain or compressed (.gz, .bz2, .xz, .zst), local or at any fsspec URL.
+
+    Args:
+        url: where it is.
+        name: its place within the corpus, for messages.
+        size: bytes as stored.
+        stamp: changes when the file does: size and modification time, or the remote store's key.
+    """
+
+    url: str
+    name: str
+    size: int
+    stamp: str
+
+    def is_unchanged(self) -> bool:
+        """False if the file is gone or is another one than when it was found."""
+        try:
+            return _text_file(*url_to_fs(self.url), self.name).stamp == self.stamp
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The files to train on, each a split or more, and to validate and test on, each a text in one or more files."""
+
+    path: str
+    train: tuple[TextFile, ...]
+    valid: tuple[TextFile, ...]
+    test: tuple[TextFile, ...]
+
+    def files(self) -> Iterator[TextFile]:
+        yield from self.train
+        yield from self.valid
+        yield from self.test
+
+
+def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str = "test") -> Corpus:
+    """Finds the files of a corpus folder.
+
+    Args:
+        path: the folder, or an fsspec URL of one.
+        train, valid, test: where in the folder: the name of a folder, of a file with or without `.txt` and a
+            compression's ending, or a pattern like `news.en-*`. Names that begin with a dot are passed over.
+
+    Raises:
+        UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
+            unreadable among the files, an empty file.
+    """
+    filesystem, root = url_to_fs(os.path.expanduser(path))
+    if not filesystem.isdir(root):
+        what = "is not a folder" if filesystem.exists(root) else "does not exist"
+        raise UserError(
+            f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and test.txt."
+        )
+    problems: list[str] = []
+    parts = {
+        part: _find_part(filesystem, root, path, part, name, problems)
+        for part, name in (("train", train), ("valid", valid), ("test", test))
+    }
+    raise_if_any(problems)
+    return Corpus(path, **parts)
+
+
+def _find_part(filesystem, root: str, path: str, part: str, name: str, problems: list[str]) -> tuple[TextFile, ...]:
+    place = f"{root.rstrip('/')}/{name}"
+    if any(character in name for character in "*?["):
+        found = filesystem.glob(place)
+    elif filesystem.isdir(place):
+        found = filesystem.ls(place, detail=False)
+    elif filesystem.exists(place):
+        found = [place]
+    else:
+        found = filesystem.glob(f"{glob.escape(place)}.txt*")
+    found = sorted(item for item in found if not PurePosixPath(item).name.startswith("."))
+    if not found:
+        expected = f"{name}/ with text files" if part == "train" else f"{name}.txt or a folder {name}/ with text files"
+        state = f"{name}/ has no files" if filesystem.isdir(place) else f"there is no {name}"
+        problems.append(f"{path}: {state} for data.{part}={name}. It must have {expected}.")
+    if part != "train" and len(found) > 1 and not filesystem.isdir(place) and "*" not in name:
+        names = ", ".join(PurePosixPath(item).name for item in found)
+        problems.append(f"{path}: several files could be data.{part}={name}: {names}. Name one of them in full.")
+    return tuple(filter(None, (_check_file(filesystem, root, item, problems) for item in found)))
+
+
+def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFile | None:
+    name = item[len(root.rstrip("/")) + 1 :]
+    try:
+        if filesystem.isdir(item):
+            problems.append(f"{item} is a folder; only text files may stand there. Move it away, or its files up.")
+            return None
+        text_file = _text_file(filesystem, item, name)
+        if isinstance(filesystem, LocalFileSystem):
+            if not os.path.isfile(item):
+                problems.append(f"{item} is neither a file nor a folder. Remove it.")
+                return None
+            with open(item, "rb"):
+                pass
+        if text_file.size == 0:
+            problems.append(f"{item} is empty. Remove it, or put text into it.")
+        return text_file
+    except OSError as error:
+        problems.append(f"{item} cannot be read: {error.strerror or error}. Make it readable, or remove it.")
+        return None
+
+
+def _text_file(filesystem, item: str, name: str) -> TextFile:
+    if isinstance(filesystem, LocalFileSystem):
+        status = os.stat(item)
+        return TextFile(item, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    size = filesystem.info(item).get("size") or -1
+    return TextFile(filesystem.unstrip_protocol(item), name, size, str(filesystem.ukey(item)))
+
+
+def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
+    """The text of a file in pieces of bounded size; `\\r\\n` and `\\r` become `\\n`, as when Flair reads it.
+
+    Args:
+        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+
+    Raises:
+        UserError: the file cannot be read, or (strict) is not UTF-8: names the byte offset in the text
+            (after decompression).
+    """
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
+    fed = 0
+    try:
+        with fsspec.open(file.url, "rb", compression="infer") as stream:
+            while True:
+                data = stream.read(_READ_BYTES)
+                fed += len(data)
+                yield decoder.decode(data, final=not data)
+                if not data:
+                    return
+    except UnicodeDecodeError as error:
+        offset = fed - len(error.object) + error.start
+        raise UserError(
+            f"{file.url}: byte 0x{error.object[error.start]:02x} at offset {offset} is not UTF-8 ({error.reason}). "
+            "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace."
+        ) from None
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{file.url} cannot be read: {error}.") from None
+
+
+def document_blocks(pieces: Iterable[str], delimiter: str, keep_whole: bool = False) -> Iterator[list[str]]:
+    """Cuts text into documents: the pieces of text between two delimiters that are not empty, each with its delimiter.
+
+    As Flair does, a document that the text does not end gets its delimiter, and empty documents vanish.
+
+    Args:
+        pieces: the text.
+        delimiter: what ends a document.
+        keep_whole: hold each document in memory; otherwise a very long one comes in several pieces.
+
+    Yields:
+        documents, a block at a time. Only a string that ends with the delimiter ends a document: one that does
+        not is the beginning of the document that goes on in the next block.
+    """
+    tail, begun = "", False
+    for piece in pieces:
+        *ended, tail = (tail + piece).split(delimiter)
+        documents = [document + delimiter for document in ended if document]
+        if ended and begun:
+            if not ended[0]:
+                documents.insert(0, delimiter)
+            begun = False
+        if len(tail) > _LONGEST_TAIL and not keep_whole:
+            cut = len(tail) - len(delimiter) + 1  # the tail may end with the beginning of a delimiter
+            documents.append(tail[:cut])
+            tail, begun = tail[cut:], True
+        if documents:
+            yield documents
+    if tail or begun:
+        yield [tail + delimiter]

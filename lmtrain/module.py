@@ -1,0 +1,173 @@
+"""The LightningModule: truncated backpropagation through time over windows."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from lmtrain.model import CharLM, Hidden, detach
+from lmtrain.windows import Window
+
+
+class RunningMean:
+    """The mean negative log-likelihood per item, summed on the device and read only when it is asked for.
+
+    Args:
+        total: the sum so far, in nats.
+        items: how many items it is of.
+    """
+
+    def __init__(self, total: float = 0.0, items: int = 0) -> None:
+        self._total: Tensor | float = total
+        self.items = items
+
+    def add(self, mean: Tensor, items: int) -> None:
+        """Adds the mean of `items` items: a scalar, not synchronised with the host."""
+        self._total = self._total + mean.detach().to(_sum_dtype(mean.device)) * items
+        self.items += items
+
+    def sums(self, device: torch.device) -> Tensor:
+        """Total and number of items, `(2,)`, to be added over ranks."""
+        dtype = _sum_dtype(device)
+        total = torch.as_tensor(self._total, dtype=dtype, device=device)
+        return torch.stack([total, torch.tensor(self.items, dtype=dtype, device=device)])
+
+
+def _sum_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+
+
+class LanguageModelModule(LightningModule):
+    """Trains a `CharLM` by truncated BPTT with automatic optimization.
+
+    The hidden state after a window is detached and carried to the next one; it is zero at a split's start. Each rank
+    holds the state of its own lanes; a checkpoint holds that of all lanes, in the order of the lanes.
+
+    Logs `val/loss` (mean nats per item over all ranks), `val/ppl` and `val/bpc`, likewise `test/...`, for callbacks.
+
+    Args:
+        model: the network.
+        optimizer: makes the optimizer from the parameters.
+        seed: dropout's random state is set from (seed, epoch, window, rank) before every step, so that a resumed
+            run needs no saved random state.
+        description: plain values that go into checkpoints as `lmtrain`, to use the model without the run.
+    """
+
+    def __init__(
+        self,
+        model: CharLM,
+        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        seed: int = 1,
+        description: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.make_optimizer = optimizer
+        self.seed = seed
+        self.description = description or {}
+        self.hidden: Hidden | None = None
+        self.items_seen = 0
+        self.train_mean = RunningMean()
+        self.grad_norm: Tensor | None = None
+        self._evaluation_hidden: Hidden | None = None
+        self._evaluation_mean = RunningMean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return self.make_optimizer(self.model.parameters())
+
+    def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
+        if self.model.dropout > 0:
+            entropy = [self.seed, 2, self.current_epoch, batch_idx, self.global_rank]
+            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+
+    def training_step(self, batch: Window, batch_idx: int) -> Tensor:
+        hidden = None if batch.starts_split else self.hidden
+        loss, hidden = self.model.loss(batch.inputs, batch.targets, hidden)
+        self.hidden = detach(hidden)
+        self.train_mean.add(loss, batch.inputs.numel())
+        self.items_seen += batch.inputs.numel() * self.trainer.world_size
+        return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm as `torch.nn.utils.clip_grad_norm_` does, and keeps the norm from before for the log."""
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+
+    def reduced(self, mean: RunningMean) -> list[float]:
+        """Total in nats and number of items over all ranks; called on every rank."""
+        return self.trainer.strategy.reduce(mean.sums(self.device), reduce_op="sum").tolist()
+
+    def _evaluation_start(self) -> None:
+        self._evaluation_hidden = None
+        self._evaluation_mean = RunningMean()
+
+    def _evaluation_step(self, batch: Window) -> None:
+        loss, self._evaluation_hidden = self.model.loss(batch.inputs, batch.targets, self._evaluation_hidden)
+        self._evaluation_mean.add(loss, batch.inputs.numel())
+
+    def _evaluation_end(self, stage: str) -> None:
+        total, items = self.reduced(self._evaluation_mean)
+        loss = total / items
+        figures = {f"{stage}/loss": loss, f"{stage}/ppl": perplexity(loss), f"{stage}/bpc": loss / math.log(2)}
+        self.log_dict(figures, logger=False, rank_zero_only=False)
+        self._evaluation_hidden = None
+
+    def on_validation_epoch_start(self) -> None:
+        self._evaluation_start()
+
+    def validation_step(self, batch: Window, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._evaluation_end("val")
+
+    def on_test_epoch_start(self) -> None:
+        self._evaluation_start()
+
+    def test_step(self, batch: Window, batch_idx: int) -> None:
+        self._evaluation_step(batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._evaluation_end("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the hidden state of all lanes; called on every rank."""
+        total, items = self.reduced(self.train_mean)
+        checkpoint["lmtrain"] = {
+            **self.description,
+            "items_seen": self.items_seen,
+            "train_mean": (total, int(items)),
+            "hidden": None if self.hidden is None else tuple(self._all_lanes(part) for part in self.hidden),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["lmtrain"]
+        self.items_seen = state["items_seen"]
+        if self.trainer.is_global_zero:
+            self.train_mean = RunningMean(*state["train_mean"])
+        if state["hidden"] is not None:
+            lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
+            self.hidden = tuple(
+                part[:, lanes.start : lanes.stop].contiguous().to(self.device) for part in state["hidden"]
+            )
+
+    def _all_lanes(self, part: Tensor) -> Tensor:
+        """This rank's `(L, B of this rank, H)` → that of all ranks, `(L, B, H)`, on the CPU."""
+        gathered = self.all_gather(part)  # (ranks, L, B of a rank, H), without the first dimension on one rank
+        if self.trainer.world_size > 1:
+            gathered = torch.cat(list(gathered), dim=1)
+        return gathered.cpu()
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinity where that is too large for a float."""
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,0 +1,160 @@
+"""From a corpus folder to splits of ids: finds, counts and encodes the text, and says all that is wrong with it."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from lmtrain.config import Config, DictionaryConfig
+from lmtrain.corpus import Corpus, TextFile, find_corpus
+from lmtrain.demo_corpus import make_demo_corpus
+from lmtrain.dictionary import Dictionary
+from lmtrain.encoding import EncodedText, Reading, count_items, encode_file
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.flair_format import load_dictionary
+from lmtrain.windows import Part, Split, cut_splits
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """The text of a corpus as ids, and the dictionary they belong to."""
+
+    corpus: Corpus
+    dictionary: Dictionary
+    train: tuple[Split, ...]
+    valid: Split
+    test: Split
+
+
+def prepare_text(config: Config, devices: int) -> PreparedText:
+    """Prepares the corpus of a configuration; the work is done once and cached.
+
+    Processes that prepare at the same time wait for the first, and take its work over.
+
+    Args:
+        devices: over how many the lanes are shared.
+
+    Raises:
+        UserError: all that is wrong with the corpus and the dictionary.
+    """
+    data = config.data
+    cache_dir = Path(data.cache_dir).expanduser()
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_dir / ".lock"):
+            corpus = _find(config, cache_dir)
+            reading = Reading(data.level, data.document_delimiter, data.errors)
+            dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir)
+            encoded = _each(corpus.files(), lambda file: encode_file(file, reading, dictionary, cache_dir))
+    except PermissionError as error:
+        raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}.") from None
+    train = [encoded[file] for file in corpus.train]
+    valid = [encoded[file] for file in corpus.valid]
+    test = [encoded[file] for file in corpus.test]
+    prepared = PreparedText(
+        corpus,
+        dictionary,
+        tuple(split for text in train for split in cut_splits(text, data.max_split_size)),
+        _joined("valid", valid),
+        _joined("test", test),
+    )
+    problems = _report_coverage(config.dictionary, dictionary, train, valid)
+    problems += _check_lengths(prepared, data.batch_size, devices)
+    raise_if_any(problems)
+    return prepared
+
+
+def _find(config: Config, cache_dir: Path) -> Corpus:
+    data = config.data
+    path = str(make_demo_corpus(cache_dir)) if data.name == "demo" and data.path is None else data.path
+    if path is None:
+        how = data.how_to_get or "Give the folder that holds train/, valid.txt and test.txt: data.path=FOLDER"
+        raise UserError(f"data={data.name} needs data.path. {how}.")
+    try:
+        return find_corpus(path, data.train, data.valid, data.test)
+    except UserError as error:
+        raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
+
+
+def _each(files, work) -> dict[TextFile, object]:
+    """The work's result for every file; all their problems together."""
+    results, problems = {}, []
+    for file in files:
+        try:
+            results[file] = work(file)
+        except UserError as error:
+            problems += error.problems
+    raise_if_any(problems)
+    return results
+
+
+def make_dictionary(
+    config: DictionaryConfig, train: Sequence[TextFile], reading: Reading, cache_dir: Path
+) -> Dictionary:
+    """The dictionary that the configuration asks for."""
+    if config.source == "chars":
+        if reading.level == "word":
+            raise UserError("dictionary=chars holds characters; with data.level=word use dictionary=corpus or file.")
+        return Dictionary.general()
+    if config.source == "file":
+        if config.path is None:
+            raise UserError("dictionary=file needs dictionary.path=FILE, a dictionary.json or a Flair dictionary.")
+        return load_dictionary(config.path)
+    counts = sum(_each(train, lambda file: count_items(file, reading, cache_dir)).values(), Counter())
+    return Dictionary.from_counts(
+        counts, min_count=config.min_count, coverage=config.coverage, max_size=config.max_size
+    )
+
+
+def _joined(name: str, texts: list[EncodedText]) -> Split:
+    return Split(name, tuple(Part(text, 0, text.items) for text in texts))
+
+
+def _report_coverage(
+    config: DictionaryConfig, dictionary: Dictionary, train: list[EncodedText], valid: list[EncodedText]
+) -> list[str]:
+    log.info("Dictionary: %s items", f"{len(dictionary):,}")
+    problems = []
+    for part, texts in (("train", train), ("valid", valid)):
+        items = sum(text.items for text in texts)
+        unknown = sum(text.unknown_total for text in texts)
+        if not unknown:
+            log.info("  covers all of %s (%s items)", part, f"{items:,}")
+            continue
+        most = sum((Counter(text.unknown) for text in texts), Counter()).most_common(10)
+        examples = " ".join(f"{item!r}×{count:,}" for item, count in most)
+        log.info("  covers %.4f %% of %s (%s items); unknown: %s", 100 - 100 * unknown / items, part, f"{items:,}", examples)
+        if unknown > config.max_unknown * items:
+            problems.append(
+                f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), above "
+                f"dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
+                + _remedy(config)
+            )
+    return problems
+
+
+def _remedy(config: DictionaryConfig) -> str:
+    if config.source == "corpus":
+        return "Lower dictionary.min_count or raise dictionary.coverage, or allow more with dictionary.max_unknown."
+    return "Use dictionary=corpus, which counts the training files, or allow more with dictionary.max_unknown."
+
+
+def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
+    """Every run of text must have two rows of lanes: one to read, one to predict."""
+    problems = []
+    named = [*((f"training split {split.name}", split) for split in prepared.train)]
+    named += [("validation text", prepared.valid), ("test text", prepared.test)]
+    works = min(len(split) for _, split in named) // 2 // devices * devices
+    for name, split in named:
+        if len(split) < 2 * lanes:
+            remedy = f"the largest that works is data.batch_size={works}" if works else "it needs more text"
+            problems.append(
+                f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must have "
+                f"at least {2 * lanes:,}; {remedy}."
+            )
+    return problems

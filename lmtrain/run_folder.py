@@ -1,0 +1,148 @@
+"""The folder of a run: what it holds, whose it is, and whether a run may begin or go on in it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from lmtrain.errors import UserError
+from lmtrain.files import replacing
+
+# Keys that may change when a run goes on: they do not change what is trained, or only how long.
+_MAY_CHANGE = (
+    "resume",
+    "overwrite",
+    "test",
+    "runs_dir",
+    "checkpoint",
+    "logger",
+    "callbacks",
+    "data.cache_dir",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+    "anneal.min_lr",
+)
+
+
+class RunFolder:
+    """The places of a run's files, and the lock that keeps a second run out.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / "best-lm.pt"
+        self.checkpoints = path / "checkpoints"
+        self.config = path / "config.yaml"
+        self.dictionary = path / "dictionary.json"
+        self.results = path / "results.json"
+        self.log = path / "train.log"
+        self._lock = FileLock(path / ".lock")
+
+    def occupy(self, values: dict[str, Any], overwrite: bool) -> None:
+        """Takes the folder for this run and writes its configuration.
+
+        Raises:
+            UserError: another run lives in the folder, or has left something there that would be overwritten.
+        """
+        self._make()
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise UserError(
+                f"Another process is training in {self.path}. Wait for it, or give this run another name=NAME."
+            ) from None
+        if overwrite:
+            self._empty()
+        elif self.config.exists():
+            self._check_same_run(values)
+        elif self.best.exists() or self.checkpoints.exists():
+            raise UserError(
+                f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another name=NAME, "
+                "or throw away what is there with overwrite=true."
+            )
+        with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{self.path} is not a folder. Give this run another name=NAME or runs_dir=DIR.") from None
+        except OSError as error:
+            raise UserError(f"The run folder {self.path} cannot be made: {error.strerror}. Give another runs_dir.") from None
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def _empty(self) -> None:
+        for item in self.path.iterdir():
+            if item.name == ".lock":
+                continue
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+
+    def _check_same_run(self, values: dict[str, Any]) -> None:
+        try:
+            before = _flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
+        now = _flat(values)
+        different = [
+            f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key) and not _may_change(key)
+        ]
+        if different:
+            raise UserError(
+                f"{self.path} holds a run with another configuration: {'; '.join(different)}. Give this run another "
+                "name=NAME, set these keys back to go on with that run, or throw it away with overwrite=true."
+            )
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint, if there is one."""
+        for name in ("last.ckpt", "previous.ckpt"):
+            if (self.checkpoints / name).exists():
+                return self.checkpoints / name
+        return None
+
+    def read_results(self) -> dict[str, Any] | None:
+        """How the run ended, if it has."""
+        try:
+            return json.loads(self.results.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        with replacing(self.results) as unfinished:
+            unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    result = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= _flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def _may_change(key: str) -> bool:
+    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not set"

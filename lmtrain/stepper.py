@@ -1,0 +1,181 @@
+"""The recurrence of a trained model, one item at a time, for generating and embedding.
+
+nn.LSTM and nn.GRU rearrange their weights at every call, which costs more than a step does: called once a
+character they spend most of their time on it. A `Stepper` prepares the weights once. The projection of the
+input needs no matrix product at all: a dictionary has few items, so that of every item is looked up.
+"""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from lmtrain.model import CharLM
+
+_MAX_TABLE_ELEMENTS = 1 << 26  # 256 MiB of float32; larger vocabularies (of words) are projected at every step
+
+
+class Stepper:
+    """Runs the recurrent layers of a `CharLM` (without dropout) over B sequences, one item of each at a time.
+
+    It holds a copy of the weights as they are now, and the state, which is zero at first.
+
+    Args:
+        model: the network. Its decoder and its `nout` projection are not run.
+        batch_size: B.
+        dtype: of the matrix products, float32 or bfloat16. State and outputs are float32.
+    """
+
+    def __init__(self, model: CharLM, batch_size: int, dtype: torch.dtype = torch.float32) -> None:
+        self.batch_size = batch_size
+        layer_type = _GRULayer if isinstance(model.rnn, nn.GRU) else _LSTMLayer
+        with torch.no_grad():
+            self._layers = [layer_type(model.rnn, number, batch_size, dtype) for number in range(model.nlayers)]
+            self._project = _projection_of_items(model.encoder.weight, self._layers[0])
+
+    @torch.no_grad()
+    def step(self, ids: Tensor) -> Tensor:
+        """Reads one item of every sequence.
+
+        Args:
+            ids: int64 `(B,)`.
+
+        Returns:
+            the output of the last layer, float32 `(B, H)`. The next step overwrites it.
+        """
+        first, *others = self._layers
+        output = first.step(self._project(ids))
+        for layer in others:
+            output = layer.step(layer.project(output))
+        return output
+
+    @property
+    def hidden(self) -> tuple[Tensor, ...]:
+        """A copy of the state as `CharLM` has it: (h, c) or (h,), each float32 `(L, B, H)`."""
+        return tuple(torch.stack(parts) for parts in zip(*(layer.state for layer in self._layers), strict=True))
+
+    @torch.no_grad()
+    def set_hidden(self, hidden: tuple[Tensor, ...]) -> None:
+        """Continues from a state as `CharLM` gives it: (h, c) or (h,), each `(L, B, H)`, or `(L, 1, H)` for all."""
+        for number, layer in enumerate(self._layers):
+            for part, value in zip(layer.state, hidden, strict=True):
+                part.copy_(value[number])
+
+    @torch.no_grad()
+    def reset(self, sequences: Tensor) -> None:
+        """Sets the state of the sequences with these int64 numbers `(N,)` to zero."""
+        for layer in self._layers:
+            for part in layer.state:
+                part.index_fill_(0, sequences, 0.0)
+
+
+def _projection_of_items(embeddings: Tensor, layer: "_Layer") -> Callable[[Tensor], Tensor]:
+    """ids `(B,)` → what the first layer's input contributes to its gates `(B, G)`."""
+    if len(embeddings) * layer.size > _MAX_TABLE_ELEMENTS:
+        return lambda ids: layer.project(embeddings.index_select(0, ids))
+    table = torch.addmm(layer.input_bias, embeddings.float(), layer.input_weight.t())
+    return lambda ids: table.index_select(0, ids)
+
+
+class _Layer:
+    """One recurrent layer: G = 4H (LSTM) or 3H (GRU) gate values a sequence.
+
+    Args:
+        rnn: the module whose weights are taken.
+        number: which of its layers.
+        order: the rows of its weights in the order in which this class wants them.
+    """
+
+    def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, order: Tensor) -> None:
+        def weight(name: str) -> Tensor:
+            return getattr(rnn, f"{name}_l{number}").detach().float()[order]
+
+        self.size = len(order)
+        self.input_weight, self.input_bias = weight("weight_ih"), weight("bias_ih")
+        self.hidden_bias = weight("bias_hh")
+        self.recur = _product(weight("weight_hh"), batch_size, dtype)
+        self.project_input = None if number == 0 else _product(self.input_weight, batch_size, dtype)
+        self.h = self.input_weight.new_zeros(batch_size, rnn.hidden_size)
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Inputs `(B, E or H)` → what they contribute to the gates `(B, G)`."""
+        if self.project_input is None:
+            return torch.addmm(self.input_bias, inputs.float(), self.input_weight.t())
+        return self.project_input(inputs).add_(self.input_bias)
+
+
+class _LSTMLayer(_Layer):
+    def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype) -> None:
+        i, f, g, o = torch.arange(4 * rnn.hidden_size, device=rnn.weight_hh_l0.device).chunk(4)
+        super().__init__(rnn, number, batch_size, dtype, torch.cat([i, f, o, g]))  # the three sigmoids stand together
+        self.input_bias = self.input_bias + self.hidden_bias
+        self.c = self.h.clone()
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        return self.h, self.c
+
+    def step(self, projected: Tensor) -> Tensor:
+        gates = self.recur(self.h).add_(projected)
+        size = self.h.shape[1]
+        i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, dim=1)
+        g = gates[:, 3 * size :].tanh_()
+        self.c.mul_(f).addcmul_(i, g)
+        return torch.tanh(self.c, out=self.h).mul_(o)
+
+
+class _GRULayer(_Layer):
+    def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype) -> None:
+        rows = torch.arange(3 * rnn.hidden_size, device=rnn.weight_hh_l0.device)
+        super().__init__(rnn, number, batch_size, dtype, rows)
+
+    @property
+    def state(self) -> tuple[Tensor, ...]:
+        return (self.h,)
+
+    def step(self, projected: Tensor) -> Tensor:
+        recurrent = self.recur(self.h).add_(self.hidden_bias)
+        size = self.h.shape[1]
+        r, z = recurrent[:, : 2 * size].add_(projected[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
+        n = torch.addcmul(projected[:, 2 * size :], r, recurrent[:, 2 * size :]).tanh_()
+        return self.h.sub_(n).mul_(z).add_(n)
+
+
+def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """A function from float32 `(B, in)` to float32 `(B, out)`, its product with a weight `(out, in)`.
+
+    PyTorch's matrix product rearranges the weight at every call too. The operators used here, to which
+    torch.compile turns linear layers, take a weight that was rearranged once: 1.2 to 2 times as fast in float32
+    for 8 to 128 rows. They are not part of PyTorch's documented interface, hence the way without them.
+    """
+    if weight.device.type == "cpu" and dtype == torch.float32 and batch_size > 4 and torch.backends.mkl.is_available():
+        packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, batch_size)
+        return lambda x: torch.ops.mkl._mkl_linear(x, packed, weight, None, batch_size)
+    if weight.device.type == "cpu" and dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), batch_size)
+        return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "").float()
+    transposed = weight.t().contiguous().to(dtype)
+    return lambda x: torch.mm(x.to(dtype), transposed).float()
+
+
+@lru_cache
+def bf16_is_faster(hidden_size: int, batch_size: int = 128) -> bool:
+    """Whether this processor multiplies bfloat16 faster than float32, measured once (a few hundredths of a second).
+
+    With AMX it does, many times over. Without, bfloat16 costs as much or more, and loses precision for nothing.
+    """
+    weight, x = torch.zeros(4 * hidden_size, hidden_size), torch.zeros(batch_size, hidden_size)
+
+    def seconds(dtype: torch.dtype) -> float:
+        product = _product(weight, batch_size, dtype)
+        product(x)
+        times = []
+        for _ in range(3):
+            started = time.perf_counter()
+            product(x)
+            times.append(time.perf_counter() - started)
+        return min(times)
+
+    return seconds(torch.bfloat16) < 0.9 * seconds(torch.float32)

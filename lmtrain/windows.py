@@ -1,0 +1,287 @@
+"""Splits → windows: order, shuffle, case flip, lanes, windows, and the IterableDataset over them.
+
+1. `cut_splits` turns encoded files into splits of bounded size.
+2. `split_order` says in which order an epoch takes them.
+3. `read_stream` gives any part of a split's ids, its documents shuffled and some of them lower- or upper-cased.
+4. `read_lanes` lays the split out in B equal lanes and gives some of them.
+5. `WindowDataset` walks over the lanes in windows of T items, and can begin at any window.
+
+Everything is a function of (seed, epoch, split): nothing is remembered, so every rank and every resumed run
+computes the same text.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from lmtrain.encoding import EncodedText
+
+_GATHER_ITEMS = 1 << 20  # how many ids are gathered at once: bounds the index's memory
+
+
+class Part(NamedTuple):
+    """The items from `start` to `stop` of an encoded file."""
+
+    text: EncodedText
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """One run of text: the hidden state is carried through it and zeroed where it begins."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+    def __len__(self) -> int:
+        return sum(part.stop - part.start for part in self.parts)
+
+    def read(self) -> tuple[np.ndarray, np.ndarray]:
+        """The ids `(N,)` (memory-mapped where the split is one part) and the document ends, int64 `(n,)`, the last being N."""
+        ids, ends, before = [], [], 0
+        for text, start, stop in self.parts:
+            all_ends = text.ends()
+            first, last = np.searchsorted(all_ends, [start, stop], side="right")
+            inside = np.append(all_ends[first:last], stop)
+            ends.append(np.unique(inside) - start + before)
+            ids.append(text.ids()[start:stop])
+            before += stop - start
+        return (ids[0], ends[0]) if len(ids) == 1 else (np.concatenate(ids), np.concatenate(ends))
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to the documents of a training split.
+
+    Args:
+        seed: together with the epoch and the split's index it determines all that is random.
+        shuffle: put the documents into random order.
+        case_tables: lower- and upper-case id of every id (`Dictionary.case_tables`): 1 % of the documents
+            each are lower- and upper-cased, as in Flair; None to leave the case alone.
+    """
+
+    seed: int
+    shuffle: bool = True
+    case_tables: tuple[np.ndarray, np.ndarray] | None = None
+
+    def draw(self, epoch: int, split_index: int, documents: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The order of the documents, and for each the case: 0 lower, 1 upper, above 1 unchanged."""
+        random = np.random.default_rng([self.seed, 1, epoch, split_index])
+        order = random.permutation(documents) if self.shuffle else None
+        case = random.integers(0, 100, documents, dtype=np.uint8) if self.case_tables else None
+        return order, case
+
+
+def cut_splits(text: EncodedText, max_size: int) -> list[Split]:
+    """Cuts a file at document ends into as few splits as it takes for none to exceed `max_size` items.
+
+    They are of about equal size. A single document longer than that is cut inside.
+    """
+    count = max(1, math.ceil(text.items / max_size))
+    while True:
+        cuts = _cuts(text, count, max_size)
+        if len(cuts) <= count + 1 or count >= text.items:
+            break
+        count = len(cuts) - 1
+    if len(cuts) == 2:
+        return [Split(text.name, (Part(text, 0, text.items),))]
+    return [
+        Split(f"{text.name}[{number}]", (Part(text, start, stop),))
+        for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False))
+    ]
+
+
+def _cuts(text: EncodedText, count: int, max_size: int) -> list[int]:
+    ends = text.ends()
+    cuts = [0]
+    while text.items - cuts[-1] > 0:
+        even = math.ceil((text.items - cuts[-1]) / max(1, count - len(cuts) + 1))
+        limit = cuts[-1] + min(max_size, even)
+        if limit >= text.items:
+            cuts.append(text.items)
+            break
+        place = int(np.searchsorted(ends, limit, side="right"))
+        after = int(ends[place]) if place < len(ends) else text.items
+        before = int(ends[place - 1]) if place else 0
+        if after - cuts[-1] <= max_size and (after - limit < limit - before or before <= cuts[-1]):
+            cuts.append(after)
+        else:
+            cuts.append(before if before > cuts[-1] else cuts[-1] + max_size)
+    return cuts
+
+
+def split_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch takes the splits: as named in epoch 0, random later (as in Flair)."""
+    if epoch == 0:
+        return list(range(count))
+    return np.random.default_rng([seed, 0, epoch]).permutation(count).tolist()
+
+
+def read_stream(
+    split: Split,
+    start: int,
+    stop: int,
+    augmentation: Augmentation | None = None,
+    epoch: int = 0,
+    split_index: int = 0,
+    backward: bool = False,
+) -> np.ndarray:
+    """The ids from `start` to `stop` of a split's stream, without computing the rest of it.
+
+    The stream is the documents in their order, or shuffled and case-flipped; of a backward model, all of
+    that read from its end to its beginning.
+
+    Returns:
+        ids `(stop - start,)`.
+    """
+    if backward:
+        size = len(split)
+        return read_stream(split, size - stop, size - start, augmentation, epoch, split_index)[::-1]
+    ids, ends = split.read()
+    if augmentation is None:
+        return np.array(ids[start:stop])
+    order, case = augmentation.draw(epoch, split_index, len(ends))
+    starts = np.concatenate([[0], ends[:-1]])
+    if order is not None:
+        starts, ends = starts[order], ends[order]
+        case = None if case is None else case[order]
+    return _gather(ids, starts, ends - starts, case, augmentation.case_tables, start, stop)
+
+
+def _gather(ids, starts, lengths, case, case_tables, start: int, stop: int) -> np.ndarray:
+    """The items from `start` to `stop` of the documents at `starts`, one after another."""
+    placed = np.cumsum(lengths)  # where each document ends in the stream
+    result = np.empty(stop - start, dtype=ids.dtype)
+    place = start
+    while place < stop:
+        first = int(np.searchsorted(placed, place, side="right"))
+        last = int(np.searchsorted(placed, min(stop, place + _GATHER_ITEMS), side="left"))
+        begin = int(placed[first] - lengths[first])
+        upto = min(stop, place + _GATHER_ITEMS)
+        documents = slice(first, last + 1)
+        shift = starts[documents] - (placed[documents] - lengths[documents])
+        index = np.repeat(shift, lengths[documents])[place - begin : upto - begin] + np.arange(place, upto)
+        np.take(ids, index, out=result[place - start : upto - start])
+        place = upto
+    if case is not None:
+        for document in np.flatnonzero(case < 2):
+            end = placed[document]
+            piece = result[max(0, end - lengths[document] - start) : max(0, end - start)]
+            piece[:] = case_tables[case[document]][piece]
+    return result
+
+
+def read_lanes(
+    split: Split,
+    lanes: int,
+    mine: range,
+    augmentation: Augmentation | None = None,
+    epoch: int = 0,
+    split_index: int = 0,
+    backward: bool = False,
+) -> np.ndarray:
+    """Lays a split's stream out in equal contiguous lanes, its tail trimmed, and gives some of them.
+
+    Args:
+        lanes: B, how many lanes there are on all ranks together.
+        mine: which of them to give.
+
+    Returns:
+        ids `(rows, len(mine))`, contiguous in memory; item t of a lane is followed by item t + 1.
+    """
+    rows = len(split) // lanes
+    stream = read_stream(split, mine.start * rows, mine.stop * rows, augmentation, epoch, split_index, backward)
+    return np.ascontiguousarray(stream.reshape(len(mine), rows).T)
+
+
+def window_count(split: Split, lanes: int, length: int) -> int:
+    """How many windows of `length` items a split gives; the last may be shorter. One row has only targets."""
+    return max(0, math.ceil((len(split) // lanes - 1) / length))
+
+
+class Window(NamedTuple):
+    """One truncated-BPTT segment.
+
+    `inputs` and `targets` are int64 `(T, B of this rank)`, the targets being the items that follow; `starts_split`
+    tells that the hidden state must be zero before it.
+    """
+
+    inputs: Tensor
+    targets: Tensor
+    starts_split: bool
+
+
+class WindowDataset(IterableDataset):
+    """The windows of one epoch, in order, for the lanes of one rank.
+
+    Iterating has no side effects; while one split is walked over, the next is read in the background.
+
+    Args:
+        splits: the splits of the epoch in their order, with their index for `Augmentation`.
+        lanes: B over all ranks.
+        mine: the lanes of this rank.
+        lengths: T for each split.
+        start: the window to begin with; `len()` counts the earlier ones too.
+        augmentation, epoch, backward: as for `read_stream`.
+    """
+
+    def __init__(
+        self,
+        splits: Sequence[tuple[int, Split]],
+        lanes: int,
+        mine: range,
+        lengths: Sequence[int],
+        start: int = 0,
+        augmentation: Augmentation | None = None,
+        epoch: int = 0,
+        backward: bool = False,
+    ) -> None:
+        self.splits = splits
+        self.lanes = lanes
+        self.mine = mine
+        self.lengths = lengths
+        self.start = start
+        self.augmentation = augmentation
+        self.epoch = epoch
+        self.backward = backward
+        self.counts = [
+            window_count(split, lanes, length) for (_, split), length in zip(splits, lengths, strict=True)
+        ]
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def split_ends(self) -> list[int]:
+        """After how many windows of the epoch each split is done."""
+        return np.cumsum(self.counts).tolist()
+
+    def __iter__(self) -> Iterator[Window]:
+        first, skipped = 0, self.start
+        while first < len(self.splits) and skipped >= self.counts[first]:
+            skipped -= self.counts[first]
+            first += 1
+        with ThreadPoolExecutor(1, thread_name_prefix="next split") as background:
+            ahead = background.submit(self._read, first) if first < len(self.splits) else None
+            for place in range(first, len(self.splits)):
+                rows = ahead.result()
+                ahead = background.submit(self._read, place + 1) if place + 1 < len(self.splits) else None
+                yield from self._windows(rows, self.lengths[place], skipped)
+                skipped = 0
+
+    def _read(self, place: int) -> np.ndarray:
+        index, split = self.splits[place]
+        return read_lanes(split, self.lanes, self.mine, self.augmentation, self.epoch, index, self.backward)
+
+    @staticmethod
+    def _windows(rows: np.ndarray, length: int, skipped: int) -> Iterator[Window]:
+        for begin in range(skipped * length, len(rows) - 1, length):
+            window = torch.from_numpy(rows[begin : begin + length + 1].astype(np.int64))
+            yield Window(window[:-1], window[1:], begin == 0)

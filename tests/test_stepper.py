@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+from lmtrain import stepper
+from lmtrain.model import CharLM
+from lmtrain.stepper import Stepper
+
+
+def make(recurrent_type: str, nlayers: int, hidden_size: int = 24) -> CharLM:
+    torch.manual_seed(3)
+    model = CharLM(17, hidden_size, nlayers, embedding_size=7, recurrent_type=recurrent_type)
+    return model.eval()
+
+
+def run(model: CharLM, ids: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, tuple]:
+    runner = Stepper(model, ids.shape[1], dtype)
+    return torch.stack([runner.step(row).clone() for row in ids]), runner.hidden
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+@pytest.mark.parametrize("nlayers", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
+def test_equals_the_modules_forward(recurrent_type, nlayers, batch_size):
+    model = make(recurrent_type, nlayers)
+    ids = torch.randint(17, (50, batch_size))
+    with torch.no_grad():
+        expected, expected_hidden = model(ids)
+    output, hidden = run(model, ids)
+    torch.testing.assert_close(output, expected, atol=2e-6, rtol=0)
+    for part, expected_part in zip(hidden, expected_hidden, strict=True):
+        torch.testing.assert_close(part, expected_part, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+def test_equals_the_modules_forward_without_the_table_and_without_packed_weights(monkeypatch, recurrent_type):
+    monkeypatch.setattr(stepper, "_MAX_TABLE_ELEMENTS", 0)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: False)
+    model = make(recurrent_type, nlayers=2)
+    ids = torch.randint(17, (50, 8))
+    with torch.no_grad():
+        expected, _ = model(ids)
+    torch.testing.assert_close(run(model, ids)[0], expected, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+def test_bfloat16_is_near(recurrent_type):
+    model = make(recurrent_type, nlayers=2, hidden_size=64)
+    ids = torch.randint(17, (50, 8))
+    exact, near = run(model, ids)[0], run(model, ids, torch.bfloat16)[0]
+    assert near.dtype == torch.float32
+    assert torch.cosine_similarity(exact, near, dim=-1).min() > 0.999
+    assert not torch.equal(exact, near)
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+def test_reset_and_set_hidden_touch_what_they_name(recurrent_type):
+    model = make(recurrent_type, nlayers=2)
+    runner, fresh = Stepper(model, 3), Stepper(model, 3)
+    ids = torch.tensor([1, 2, 3])
+    runner.step(ids)
+    before = runner.hidden
+    runner.reset(torch.tensor([0, 2]))
+    after = runner.hidden
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(new[:, 1], old[:, 1])
+        assert not new[:, [0, 2]].any()
+    runner.set_hidden(before)
+    fresh.set_hidden(before)
+    assert torch.equal(runner.step(ids), fresh.step(ids))
+    fresh.set_hidden(tuple(part[:, 1:2] for part in before))
+    assert torch.equal(fresh.hidden[0], before[0][:, 1:2].expand(-1, 3, -1))
