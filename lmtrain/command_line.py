@@ -23,8 +23,6 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
-    except UserError as error:
-        sys.exit(_say(error.report()))
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
     except KeyboardInterrupt:
@@ -51,7 +49,10 @@ def _job(config: DictConfig) -> None:
     HydraConfig.instance().cfg = None
     from lmtrain.training import train  # slow to import, and not needed for --help
 
-    train(values)
+    try:
+        train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})
+    except UserError as error:
+        sys.exit(_say(error.report()))  # here, for Hydra would print more than that
 
 
 def _explain(error: Exception) -> str:

@@ -41,6 +41,7 @@ class DictionaryConfig(Section):
     coverage: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_size: Positive | None = None
     max_unknown: Annotated[float, Field(ge=0, le=1)]
+    expand: bool = False
 
 
 class ModelConfig(Section):

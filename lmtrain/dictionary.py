@@ -135,7 +135,7 @@ class Dictionary:
                 raise TypeError("items is not a list of strings")
         except OSError as error:
             raise UserError(f"The dictionary {path} cannot be read: {error.strerror}.") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path} is not a dictionary: {error}. scripts/build_dictionary.py makes one.") from None
         try:
             return cls(items)

@@ -89,18 +89,15 @@ def _flair_dictionary_class() -> Iterator[type]:
     """A class that pickles as `flair.data.Dictionary`; Flair's own modules, if loaded, are put back after."""
     cls = type("Dictionary", (), {"__module__": "flair.data"})
     with _flair_module_lock:
-        loaded = {name: sys.modules.get(name) for name in ("flair", "flair.data")}
+        loaded = {name: sys.modules[name] for name in ("flair", "flair.data") if name in sys.modules}
         package, module = types.ModuleType("flair"), types.ModuleType("flair.data")
         package.data, module.Dictionary = module, cls
         sys.modules.update({"flair": package, "flair.data": module})
         try:
             yield cls
         finally:
-            for name, original in loaded.items():
-                if original is None:
-                    del sys.modules[name]
-                else:
-                    sys.modules[name] = original
+            del sys.modules["flair"], sys.modules["flair.data"]
+            sys.modules.update(loaded)
 
 
 def load_language_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:
@@ -132,11 +129,10 @@ def load_language_model(path: str | Path, map_location: str = "cpu", needs_decod
         raise UserError(*(f"{path}: {problem}" for problem in error.problems)) from None
     level, is_forward_lm = settings.pop("level"), settings.pop("is_forward_lm")
     document_delimiter = settings.pop("document_delimiter")
-    with torch.device("meta"):  # neither memory nor random numbers for weights that are about to be replaced
+    with torch.random.fork_rng(devices=[]):  # reading a file must not change what a seeded run draws
         model = CharLM(len(dictionary), **settings)
-    weights = {name: weights[name].to(map_location, torch.float32, copy=True) for name in model.state_dict()}
-    model.load_state_dict(weights, assign=True)
-    return LanguageModel(model.eval(), dictionary, is_forward_lm, document_delimiter, level)
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    return LanguageModel(model.eval().to(map_location), dictionary, is_forward_lm, document_delimiter, level)
 
 
 def load_dictionary(path: str | Path) -> Dictionary:

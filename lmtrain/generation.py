@@ -3,13 +3,17 @@
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lmtrain.errors import UserError, raise_if_any
+from lmtrain.errors import raise_if_any
 from lmtrain.model import Hidden, LanguageModel
+from lmtrain.scoring import encode
 from lmtrain.stepper import Stepper
+
+_BLOCK = 32  # steps whose noise is drawn, and whose losses are computed, at once
 
 
 def generate(
@@ -57,22 +61,48 @@ def generate(
     read = _ids_in_reading_order(language_model, prefix).to(device)
     written = [_Sample(language_model, stop) for _ in range(samples)]
     with torch.inference_mode():
-        runner = Stepper(language_model.model, samples)
+        runner = Stepper(language_model.model, samples, decode=True)
         runner.set_hidden(_state_after(language_model, read[:-1]))
-        ids = read[-1:].expand(samples)
-        chosen, losses = [], []
-        for _ in range(length):
-            logits = _logits(language_model, runner.step(ids))
-            ids = _choose(logits, temperature, generator)
-            chosen.append(ids)
-            losses.append(F.cross_entropy(logits, ids, reduction="none"))
-            if stop and all([sample.ends_with(index) for sample, index in zip(written, ids.tolist(), strict=True)]):
-                break
-        chosen, losses = torch.stack(chosen, dim=1).tolist(), torch.stack(losses, dim=1).double().cpu()
+        ids, losses = _sample(runner, read[-1:].expand(samples), length, temperature, generator, written)
     return [
         (sample.text(prefix, items), float(nats[: sample.length(len(items))].mean()))
-        for sample, items, nats in zip(written, chosen, losses, strict=True)
+        for sample, items, nats in zip(written, ids.tolist(), losses.double().cpu(), strict=True)
     ]
+
+
+def _sample(
+    runner: Stepper,
+    ids: Tensor,
+    length: int,
+    temperature: float,
+    generator: torch.Generator | None,
+    written: list["_Sample"],
+) -> tuple[Tensor, Tensor]:
+    """Lets the model read `ids` `(B,)` and continue.
+
+    Returns:
+        int64 ids `(B, N)` and their negative log-probabilities, float32 `(B, N)`; N is `length` unless all samples
+        ended before.
+    """
+    all_ids, all_losses, are_done = [], [], False
+    bias = runner.decoder_bias
+    while len(all_ids) * _BLOCK < length and not are_done:
+        count = min(_BLOCK, length - len(all_ids) * _BLOCK)
+        noise = _noise(bias.new_empty(count, len(ids), len(bias)), temperature, generator).add_(bias)
+        block_ids, scores = [], torch.empty_like(noise)
+        for step_noise, step_scores in zip(noise, scores, strict=True):
+            runner.step(ids)
+            step_scores.copy_(runner.scores)
+            ids = torch.add(runner.scores, step_noise, out=step_noise).argmax(dim=1)
+            block_ids.append(ids)
+            if written[0].stop and all([one.add(index) for one, index in zip(written, ids.tolist(), strict=True)]):
+                are_done = True
+                break
+        chosen = torch.stack(block_ids)
+        logits = scores[: len(chosen)].add_(bias)
+        all_losses.append(F.cross_entropy(logits.flatten(0, 1), chosen.flatten(), reduction="none").view_as(chosen))
+        all_ids.append(chosen)
+    return torch.cat(all_ids).t(), torch.cat(all_losses).t()
 
 
 def _check(language_model: LanguageModel, length: int, temperature: float, samples: int) -> None:
@@ -90,13 +120,8 @@ def _check(language_model: LanguageModel, length: int, temperature: float, sampl
 
 def _ids_in_reading_order(language_model: LanguageModel, prefix: str) -> Tensor:
     """The prefix as the model reads it, int64 `(N,)`, N ≥ 1: a prefix without a word becomes item 0."""
-    dictionary = language_model.dictionary
-    if language_model.level == "word":
-        ids = [dictionary.ids.get(word, 0) for word in prefix.split()] or [0]
-    else:
-        ids = dictionary.encode(prefix)
-    read = torch.as_tensor(ids, dtype=torch.int64)
-    return read if language_model.is_forward_lm else read.flip(0)
+    ids = encode(language_model, prefix)
+    return torch.from_numpy(ids.astype(np.int64)) if len(ids) else torch.zeros(1, dtype=torch.int64)
 
 
 def _state_after(language_model: LanguageModel, ids: Tensor) -> Hidden:
@@ -108,21 +133,14 @@ def _state_after(language_model: LanguageModel, ids: Tensor) -> Hidden:
     return hidden
 
 
-def _logits(language_model: LanguageModel, output: Tensor) -> Tensor:
-    """The recurrent output `(B, H)` → float32 scores of the next item `(B, V)`."""
-    model = language_model.model
-    return model.decoder(output if model.proj is None else model.proj(output))
+def _noise(noise: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Fills a tensor with Gumbel noise times the temperature.
 
-
-def _choose(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """Samples int64 ids `(B,)` from softmax(logits / temperature) without dividing by the temperature.
-
-    The largest of logits + temperature * g, where g is Gumbel noise, is such a sample (Gumbel, 1954), and is
-    the most probable item if the temperature is 0.
+    The largest of logits + noise is a sample from softmax(logits / temperature) (Gumbel, 1954), found without
+    dividing by the temperature: it cannot overflow, and temperature 0 is the most probable item.
     """
-    exponential = torch.empty_like(logits).exponential_(generator=generator)
-    noise = exponential.clamp_min_(torch.finfo(logits.dtype).tiny).log_()  # -g; without the clamp 0 * inf is possible
-    return torch.sub(logits, noise, alpha=min(temperature, 1e30)).argmax(dim=1)
+    smallest = torch.finfo(noise.dtype).tiny  # log(0) * 0 would be NaN
+    return noise.exponential_(generator=generator).clamp_min_(smallest).log_().mul_(-min(temperature, 1e30))
 
 
 @dataclass
@@ -130,7 +148,7 @@ class _Sample:
     """One text on its way: where it ended, if it did."""
 
     language_model: LanguageModel
-    stop: str | None
+    stop: str | None = None
     _items: list[str] = field(default_factory=list)
     _end: int | None = None
 
@@ -138,7 +156,7 @@ class _Sample:
     def _separator(self) -> str:
         return " " if self.language_model.level == "word" else ""
 
-    def ends_with(self, index: int) -> bool:
+    def add(self, index: int) -> bool:
         """Adds an item, unless the sample has ended. Returns whether it has."""
         if self._end is None:
             self._items.append(self.language_model.dictionary.items[index])

@@ -14,6 +14,7 @@ from lmtrain.demo_corpus import make_demo_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import EncodedText, Reading, count_items, encode_file
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.fine_tuning import expanded
 from lmtrain.flair_format import load_dictionary
 from lmtrain.windows import Part, Split, cut_splits
 
@@ -31,13 +32,14 @@ class PreparedText:
     test: Split
 
 
-def prepare_text(config: Config, devices: int) -> PreparedText:
+def prepare_text(config: Config, devices: int, initial: Dictionary | None = None) -> PreparedText:
     """Prepares the corpus of a configuration; the work is done once and cached.
 
     Processes that prepare at the same time wait for the first, and take its work over.
 
     Args:
         devices: over how many the lanes are shared.
+        initial: the dictionary of the model to start from, used instead of the configured one.
 
     Raises:
         UserError: all that is wrong with the corpus and the dictionary.
@@ -49,7 +51,7 @@ def prepare_text(config: Config, devices: int) -> PreparedText:
         with FileLock(cache_dir / ".lock"):
             corpus = _find(config, cache_dir)
             reading = Reading(data.level, data.document_delimiter, data.errors)
-            dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir)
+            dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)
             encoded = _each(corpus.files(), lambda file: encode_file(file, reading, dictionary, cache_dir))
     except PermissionError as error:
         raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}.") from None
@@ -94,18 +96,26 @@ def _each(files, work) -> dict[TextFile, object]:
 
 
 def make_dictionary(
-    config: DictionaryConfig, train: Sequence[TextFile], reading: Reading, cache_dir: Path
+    config: DictionaryConfig,
+    train: Sequence[TextFile],
+    reading: Reading,
+    cache_dir: Path,
+    initial: Dictionary | None = None,
 ) -> Dictionary:
-    """The dictionary that the configuration asks for."""
-    if config.source == "chars":
+    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for."""
+    if initial is not None and not config.expand:
+        return initial
+    if initial is None and config.source == "chars":
         if reading.level == "word":
             raise UserError("dictionary=chars holds characters; with data.level=word use dictionary=corpus or file.")
         return Dictionary.general()
-    if config.source == "file":
+    if initial is None and config.source == "file":
         if config.path is None:
             raise UserError("dictionary=file needs dictionary.path=FILE, a dictionary.json or a Flair dictionary.")
         return load_dictionary(config.path)
     counts = sum(_each(train, lambda file: count_items(file, reading, cache_dir)).values(), Counter())
+    if initial is not None:
+        return expanded(initial, counts, config.min_count)
     return Dictionary.from_counts(
         counts, min_count=config.min_count, coverage=config.coverage, max_size=config.max_size
     )

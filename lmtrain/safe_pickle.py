@@ -153,6 +153,7 @@ _ALLOWED: dict[tuple[str, str], Any] = {
     ("collections", "defaultdict"): _default_dict,
     ("builtins", "int"): "int",  # defaultdict's argument; a text, so that it cannot be called
     ("__builtin__", "int"): "int",
+    ("__builtin__", "long"): "int",  # what int is called in protocol 2
     ("_codecs", "encode"): _bytes,
     ("builtins", "bytes"): _bytes,
     ("__builtin__", "bytes"): _bytes,

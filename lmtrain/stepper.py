@@ -23,16 +23,24 @@ class Stepper:
     It holds a copy of the weights as they are now, and the state, which is zero at first.
 
     Args:
-        model: the network. Its decoder and its `nout` projection are not run.
+        model: the network.
         batch_size: B.
         dtype: of the matrix products, float32 or bfloat16. State and outputs are float32.
+        decode: also compute `scores`, for which the model must have a decoder.
     """
 
-    def __init__(self, model: CharLM, batch_size: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: CharLM, batch_size: int, dtype: torch.dtype = torch.float32, decode: bool = False
+    ) -> None:
         self.batch_size = batch_size
         layer_type = _GRULayer if isinstance(model.rnn, nn.GRU) else _LSTMLayer
+        nothing = model.encoder.weight.new_empty(0, model.hidden_size), model.encoder.weight.new_empty(0)
         with torch.no_grad():
-            self._layers = [layer_type(model.rnn, number, batch_size, dtype) for number in range(model.nlayers)]
+            decoder_weight, self.decoder_bias = _decoder(model) if decode else nothing
+            also = [nothing[0]] * (model.nlayers - 1) + [decoder_weight.float()]
+            self._layers = [
+                layer_type(model.rnn, number, batch_size, dtype, more) for number, more in enumerate(also)
+            ]
             self._project = _projection_of_items(model.encoder.weight, self._layers[0])
 
     @torch.no_grad()
@@ -52,6 +60,14 @@ class Stepper:
         return output
 
     @property
+    def scores(self) -> Tensor:
+        """How likely each item is next, float32 `(B, V)`: the logits less `decoder_bias` `(V,)`.
+
+        The next step may overwrite it.
+        """
+        return self._layers[-1].scores
+
+    @property
     def hidden(self) -> tuple[Tensor, ...]:
         """A copy of the state as `CharLM` has it: (h, c) or (h,), each float32 `(L, B, H)`."""
         return tuple(torch.stack(parts) for parts in zip(*(layer.state for layer in self._layers), strict=True))
@@ -62,13 +78,23 @@ class Stepper:
         for number, layer in enumerate(self._layers):
             for part, value in zip(layer.state, hidden, strict=True):
                 part.copy_(value[number])
+            layer.multiply()
 
     @torch.no_grad()
     def reset(self, sequences: Tensor) -> None:
         """Sets the state of the sequences with these int64 numbers `(N,)` to zero."""
         for layer in self._layers:
-            for part in layer.state:
+            for part in (*layer.state, layer.products):
                 part.index_fill_(0, sequences, 0.0)
+
+
+def _decoder(model: CharLM) -> tuple[Tensor, Tensor]:
+    """The weight `(V, H)` and bias `(V,)` that lead from the recurrent output to the logits, through `proj`."""
+    weight, bias = model.decoder.weight, model.decoder.bias
+    if model.proj is None:
+        return weight, bias
+    wide = weight.double()
+    return (wide @ model.proj.weight.double()).float(), (wide @ model.proj.bias.double() + bias).float()
 
 
 def _projection_of_items(embeddings: Tensor, layer: "_Layer") -> Callable[[Tensor], Tensor]:
@@ -82,69 +108,90 @@ def _projection_of_items(embeddings: Tensor, layer: "_Layer") -> Callable[[Tenso
 class _Layer:
     """One recurrent layer: G = 4H (LSTM) or 3H (GRU) gate values a sequence.
 
+    As soon as it has its new state it multiplies it with the recurrent weights, for the next step, and with the
+    decoder's, for the scores: one product for both.
+
     Args:
         rnn: the module whose weights are taken.
         number: which of its layers.
+        also: a weight `(V, H)` to multiply the state with.
         order: the rows of its weights in the order in which this class wants them.
     """
 
-    def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, order: Tensor) -> None:
+    def __init__(
+        self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, also: Tensor, order: Tensor
+    ) -> None:
         def weight(name: str) -> Tensor:
             return getattr(rnn, f"{name}_l{number}").detach().float()[order]
 
         self.size = len(order)
         self.input_weight, self.input_bias = weight("weight_ih"), weight("bias_ih")
         self.hidden_bias = weight("bias_hh")
-        self.recur = _product(weight("weight_hh"), batch_size, dtype)
-        self.project_input = None if number == 0 else _product(self.input_weight, batch_size, dtype)
+        self._product = _product(torch.cat([weight("weight_hh"), also]), batch_size, dtype)
+        self._project = None if number == 0 else _product(self.input_weight, batch_size, dtype)
         self.h = self.input_weight.new_zeros(batch_size, rnn.hidden_size)
+        self.gates = self.h.new_empty(batch_size, self.size)
+        self.multiply()
+
+    def multiply(self) -> None:
+        self.products = self._product(self.h)
+        self.recurrent, self.scores = self.products[:, : self.size], self.products[:, self.size :]
 
     def project(self, inputs: Tensor) -> Tensor:
         """Inputs `(B, E or H)` → what they contribute to the gates `(B, G)`."""
-        if self.project_input is None:
+        if self._project is None:
             return torch.addmm(self.input_bias, inputs.float(), self.input_weight.t())
-        return self.project_input(inputs).add_(self.input_bias)
+        return self._project(inputs) + self.input_bias
 
 
 class _LSTMLayer(_Layer):
-    def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
         i, f, g, o = torch.arange(4 * rnn.hidden_size, device=rnn.weight_hh_l0.device).chunk(4)
-        super().__init__(rnn, number, batch_size, dtype, torch.cat([i, f, o, g]))  # the three sigmoids stand together
+        super().__init__(rnn, number, batch_size, dtype, also, torch.cat([i, f, o, g]))
         self.input_bias = self.input_bias + self.hidden_bias
         self.c = self.h.clone()
+        self.i, self.f, self.o, self.g = self.gates.chunk(4, dim=1)
+        self.sigmoids = self.gates[:, : 3 * rnn.hidden_size]  # i, f and o
 
     @property
     def state(self) -> tuple[Tensor, ...]:
         return self.h, self.c
 
     def step(self, projected: Tensor) -> Tensor:
-        gates = self.recur(self.h).add_(projected)
-        size = self.h.shape[1]
-        i, f, o = gates[:, : 3 * size].sigmoid_().chunk(3, dim=1)
-        g = gates[:, 3 * size :].tanh_()
-        self.c.mul_(f).addcmul_(i, g)
-        return torch.tanh(self.c, out=self.h).mul_(o)
+        torch.add(self.recurrent, projected, out=self.gates)
+        self.sigmoids.sigmoid_()
+        self.g.tanh_()
+        self.c.mul_(self.f).addcmul_(self.i, self.g)
+        torch.tanh(self.c, out=self.h).mul_(self.o)
+        self.multiply()
+        return self.h
 
 
 class _GRULayer(_Layer):
-    def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype) -> None:
+    def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
         rows = torch.arange(3 * rnn.hidden_size, device=rnn.weight_hh_l0.device)
-        super().__init__(rnn, number, batch_size, dtype, rows)
+        super().__init__(rnn, number, batch_size, dtype, also, rows)
+        self.r, self.z, self.n = self.gates.chunk(3, dim=1)
+        self.sigmoids = self.gates[:, : 2 * rnn.hidden_size]  # r and z
 
     @property
     def state(self) -> tuple[Tensor, ...]:
         return (self.h,)
 
     def step(self, projected: Tensor) -> Tensor:
-        recurrent = self.recur(self.h).add_(self.hidden_bias)
-        size = self.h.shape[1]
-        r, z = recurrent[:, : 2 * size].add_(projected[:, : 2 * size]).sigmoid_().chunk(2, dim=1)
-        n = torch.addcmul(projected[:, 2 * size :], r, recurrent[:, 2 * size :]).tanh_()
-        return self.h.sub_(n).mul_(z).add_(n)
+        torch.add(self.recurrent, self.hidden_bias, out=self.gates)
+        split = self.sigmoids.shape[1]
+        self.sigmoids.add_(projected[:, :split]).sigmoid_()
+        self.n.mul_(self.r).add_(projected[:, split:]).tanh_()
+        self.h.sub_(self.n).mul_(self.z).add_(self.n)
+        self.multiply()
+        return self.h
 
 
 def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """A function from float32 `(B, in)` to float32 `(B, out)`, its product with a weight `(out, in)`.
+    """A function from float32 `(B, in)` to float32 `(B, out)`, the product with a weight `(out, in)`.
+
+    The next call may overwrite what it returned.
 
     PyTorch's matrix product rearranges the weight at every call too. The operators used here, to which
     torch.compile turns linear layers, take a weight that was rearranged once: 1.2 to 2 times as fast in float32
@@ -157,6 +204,9 @@ def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[T
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), batch_size)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "").float()
     transposed = weight.t().contiguous().to(dtype)
+    if dtype == torch.float32:
+        products = weight.new_empty(batch_size, len(weight))
+        return lambda x: torch.mm(x, transposed, out=products)
     return lambda x: torch.mm(x.to(dtype), transposed).float()
 
 

@@ -4,7 +4,7 @@ import inspect
 import logging
 import math
 import os
-import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import Config, TrainerConfig, check_config
 from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import UserError
+from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.log import log_to_console, log_to_file
 from lmtrain.model import CharLM, LanguageModel
@@ -34,8 +35,12 @@ from lmtrain.windows import Augmentation
 log = logging.getLogger(__name__)
 
 
-def train(values: dict[str, Any]) -> dict[str, Any]:
+def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, Any]:
     """Trains as a resolved configuration says, or goes on where the run stopped.
+
+    Args:
+        values: the configuration, without interpolations.
+        explicit: the keys that the user set; with `init_from` the model brings the others along.
 
     Returns:
         the results that `results.json` holds.
@@ -46,8 +51,13 @@ def train(values: dict[str, Any]) -> dict[str, Any]:
     config = check_config(values)
     console = Console(stderr=True, highlight=False)
     log_to_console(console)
+    initial = None
+    if config.init_from is not None:
+        initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
+        values = inherit(values, initial, frozenset(explicit))
+        config = check_config(values)
     devices = _count_devices(config.trainer)
-    text = prepare_text(config, devices)
+    text = prepare_text(config, devices, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     is_first_process = _is_first_process()
     if is_first_process:
@@ -55,14 +65,17 @@ def train(values: dict[str, Any]) -> dict[str, Any]:
         log_to_file(folder.log)
         text.dictionary.save(folder.dictionary)
     try:
-        return _train(config, text, folder, console)
+        return _train(config, text, initial, folder, console)
     finally:
         folder.release()
 
 
-def _train(config: Config, text: PreparedText, folder: RunFolder, console: Console) -> dict[str, Any]:
+def _train(
+    config: Config, text: PreparedText, initial: LanguageModel | None, folder: RunFolder, console: Console
+) -> dict[str, Any]:
     resume_from = folder.last_checkpoint() if config.resume == "auto" else None
-    language_model = make_language_model(config, text)
+    torch.manual_seed(config.seed)
+    language_model = new_language_model(config, text) if initial is None else grown(initial, text.dictionary)
     module = make_module(config, language_model)
     data = make_datamodule(config, text)
     monitor = Monitor(config.trainer.log_every_n_steps)
@@ -82,6 +95,10 @@ def _train(config: Config, text: PreparedText, folder: RunFolder, console: Conso
         default_root_dir=folder.path,
     )
     _say_what_is_trained(config, language_model, text, trainer, resume_from)
+    if initial is not None and resume_from is None:
+        trainer.validate(module, datamodule=data, verbose=False)
+        log.info("Before training: val loss %.4f (%s)", best.loss, config.init_from)
+    module.train()
     trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     results = {
         "epochs": trainer.current_epoch,
@@ -100,9 +117,8 @@ def _train(config: Config, text: PreparedText, folder: RunFolder, console: Conso
     return results
 
 
-def make_language_model(config: Config, text: PreparedText) -> LanguageModel:
-    """A new model; its weights depend on the seed only."""
-    torch.manual_seed(config.seed)
+def new_language_model(config: Config, text: PreparedText) -> LanguageModel:
+    """A model with random weights."""
     model = CharLM(
         vocabulary_size=len(text.dictionary),
         **config.model.model_dump(exclude={"name"}),

@@ -1,0 +1,46 @@
+"""What the scripts have in common: how they end, and that they overwrite nothing unasked."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from lmtrain.errors import UserError
+
+
+def run(main: Callable[[], None]) -> int:
+    """Calls a script's `main` and returns the exit status.
+
+    0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 130 if
+    interrupted, 1 if whoever reads the output has gone.
+    """
+    try:
+        main()
+        sys.stdout.flush()
+    except UserError as error:
+        print(error.report(), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
+        return 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
+        return 2
+    return 0
+
+
+def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:
+    """Raises `UserError` if an output exists, unless it may be overwritten."""
+    existing = [path for path in map(Path, paths) if path.is_dir() or (path.exists() and not overwrite)]
+    problems = [
+        f"{path} is a folder; --output must name a file."
+        if path.is_dir()
+        else f"{path} exists. Choose another --output, or replace it with --overwrite."
+        for path in existing
+    ]
+    if problems:
+        raise UserError(*problems)

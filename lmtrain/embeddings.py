@@ -1,0 +1,287 @@
+"""Contextual string embeddings of words (Akbik et al., 2018): what Flair's `FlairEmbeddings` gives, without Flair.
+
+1. A sentence becomes the string that the model reads: delimiter, text (reversed for a backward model), a space.
+2. Every token gets a position in it: where a forward model has read the token and the space after it, a
+   backward one the token and the space before it.
+3. The strings are laid out in lanes, one after the other, so that all lanes are busy all the time and nothing
+   is padded.
+4. The model runs over the lanes; the state is zeroed where a string begins, and the recurrent output is taken
+   where a token has its position.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lmtrain.dictionary import Dictionary, code_points
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.model import LanguageModel
+from lmtrain.stepper import Stepper, bf16_is_faster
+
+_MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
+
+
+class StringEmbeddings:
+    """Embeds tokenized sentences with one or more character models, stacked in their order.
+
+    The vectors are those of a `FlairEmbeddings` for each model, in a `StackedEmbeddings`. The options are Flair's:
+
+    Args:
+        language_models: usually a forward and a backward one. Their weights are used as they are at the first call.
+        with_whitespace: take the state after the space that follows a token (forward; backward: precedes it);
+            otherwise after its last (first) character.
+        tokenized_lm: the models were trained on tokenized text: tokens are joined by one space each. Otherwise by
+            `whitespace_after`.
+        is_lower: the models were trained on text in lower case. (Like Flair, positions are counted in the original
+            text, and shift after a character such as `İ` that is longer in lower case.)
+        chars_per_chunk: Flair's limit on memory, accepted so that calls need not change. It changes no vector,
+            and no memory here: only the outputs at tokens are kept.
+        precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32: on GPUs
+            and on processors with AMX. Elsewhere "bf16" computes in float32; `dtype` says which it is.
+
+    Raises:
+        UserError: no model, a model of words, or an option that does not exist.
+    """
+
+    def __init__(
+        self,
+        *language_models: LanguageModel,
+        with_whitespace: bool = True,
+        tokenized_lm: bool = True,
+        is_lower: bool = False,
+        chars_per_chunk: int = 512,
+        precision: str = "32",
+    ) -> None:
+        problems = []
+        if not language_models:
+            problems.append("There is no model to embed with.")
+        if any(language_model.level != "character" for language_model in language_models):
+            problems.append("Words can only be embedded by a model of characters; this is a model of words.")
+        if chars_per_chunk < 1:
+            problems.append(f"chars_per_chunk is {chars_per_chunk}; it must be at least 1.")
+        if str(precision) not in ("32", "bf16"):
+            problems.append(f'precision is {precision!r}; it must be "32" or "bf16".')
+        raise_if_any(problems)
+        self.language_models = language_models
+        self.with_whitespace = with_whitespace
+        self.tokenized_lm = tokenized_lm
+        self.is_lower = is_lower
+        self.dtype = _dtype(str(precision), language_models[0])
+        self._steppers: list[Stepper | None] = [None] * len(language_models)
+
+    @property
+    def embedding_length(self) -> int:
+        """The length of a vector: the sum of the models' output sizes."""
+        return sum(language_model.model.output_size for language_model in self.language_models)
+
+    @torch.no_grad()
+    def embed(
+        self, sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequence[int]] | None = None
+    ) -> list[Tensor]:
+        """One vector for every token.
+
+        Args:
+            sentences: tokens of each sentence. An empty token, which Flair drops, is skipped and gets zeros.
+            whitespace_after: for `tokenized_lm=False`, how many spaces follow each token, as `spaces_after` reads
+                from the text; one each if None.
+
+        Returns:
+            for every sentence float32 `(its number of tokens, embedding_length)`, on the models' device: parts of
+            one tensor.
+
+        Raises:
+            UserError: a sentence is a string instead of a list of tokens, or `whitespace_after` does not fit.
+        """
+        _check(sentences, whitespace_after)
+        counts = [len(tokens) for tokens in sentences]
+        device = self.language_models[0].model.encoder.weight.device
+        vectors = torch.zeros(sum(counts), self.embedding_length, device=device)
+        if self.tokenized_lm or whitespace_after is None:
+            whitespace_after = [[1] * count for count in counts]
+        texts = [_joined(*pair, self.tokenized_lm) for pair in zip(sentences, whitespace_after, strict=True)]
+        column = 0
+        for number, language_model in enumerate(self.language_models):
+            size = language_model.model.output_size
+            reading = _read(language_model, texts, self.with_whitespace, self.is_lower)
+            self._run(number, reading, vectors[:, column : column + size])
+            column += size
+        return list(vectors.split(counts))
+
+    def _run(self, number: int, reading: "_Reading", vectors: Tensor) -> None:
+        """Fills `vectors` `(tokens, D)` with what model `number` makes of the strings."""
+        if not len(reading.rows):
+            return
+        model = self.language_models[number].model
+        device = model.encoder.weight.device
+        lanes = _Lanes(reading.lengths, _MAX_LANES.get(device.type, 128))
+        stepper = self._stepper(number, lanes.count)
+        ids = torch.from_numpy(lanes.lay_out(reading.ids)).to(device)
+        is_read = reading.lengths > 0
+        resets = _by_step(lanes.begins[is_read], lanes.lane[is_read], lanes.steps, device)
+        times = lanes.begins[reading.sentence] + reading.position
+        order = np.argsort(times, kind="stable")
+        wanted = _by_step(times[order], lanes.lane[reading.sentence[order]], lanes.steps, device)
+        taken, done = vectors.new_empty(len(order), model.hidden_size), 0
+        for step_ids, reset, take in zip(ids, resets, wanted, strict=True):
+            if len(reset):
+                stepper.reset(reset)
+            output = stepper.step(step_ids)
+            if len(take):
+                torch.index_select(output, 0, take, out=taken[done : done + len(take)])
+                done += len(take)
+        vectors[torch.from_numpy(reading.rows[order]).to(device)] = taken if model.proj is None else model.proj(taken)
+
+    def _stepper(self, number: int, lanes: int) -> Stepper:
+        """The last one if it has that many lanes: preparing the weights costs as much as many steps."""
+        stepper = self._steppers[number]
+        if stepper is None or stepper.batch_size != lanes:
+            stepper = self._steppers[number] = Stepper(self.language_models[number].model, lanes, self.dtype)
+        return stepper
+
+
+def spaces_after(tokens: Sequence[str], text: str) -> list[int]:
+    """How many spaces follow every token in the text they were cut from, as Flair's `Sentence` counts them.
+
+    Raises:
+        UserError: a token does not occur in the text after the one before it.
+    """
+    spaces, end = [], 0
+    for token in tokens:
+        begin = text.find(token, end)
+        if begin < 0:
+            raise UserError(f"The token {token!r} is not in the text {text[end:]!r}.")
+        if spaces:
+            spaces[-1] = begin - end
+        spaces.append(0)
+        end = begin + len(token)
+    return spaces
+
+
+def _dtype(precision: str, language_model: LanguageModel) -> torch.dtype:
+    on_cpu = language_model.model.encoder.weight.device.type == "cpu"
+    if precision == "32" or (on_cpu and not bf16_is_faster(language_model.model.hidden_size)):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequence[int]] | None) -> None:
+    if isinstance(sentences, str) or any(isinstance(tokens, str) for tokens in sentences):
+        raise UserError("A sentence is a list of tokens, not a string: embed([text.split()]) for example.")
+    if whitespace_after is not None and [len(tokens) for tokens in sentences] != [len(row) for row in whitespace_after]:
+        raise UserError("whitespace_after must have one number for every token of every sentence.")
+
+
+def _joined(tokens: Sequence[str], spaces: Sequence[int], tokenized: bool) -> tuple[str, np.ndarray, np.ndarray]:
+    """The text of a sentence, and where each of its tokens begins and ends in it by Flair's count.
+
+    Flair counts several spaces as one, and counts trailing white space that it has cut off.
+    """
+    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
+    if tokenized:
+        text = " ".join(filter(None, tokens))
+    else:
+        text = "".join(token + count * " " for token, count in zip(tokens, spaces, strict=True) if token).rstrip()
+    gaps = (np.asarray(spaces, np.int64) > 0) & (lengths > 0)
+    ends = np.cumsum(lengths + gaps) - gaps
+    return text, ends - lengths, ends
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What one model reads, and where its output is taken.
+
+    Args:
+        ids: int64, of all strings, one after the other.
+        lengths: int64 `(strings,)`.
+        sentence, position, rows: int64 `(tokens,)`: string, position in it and row of the result for every token.
+    """
+
+    ids: np.ndarray
+    lengths: np.ndarray
+    sentence: np.ndarray
+    position: np.ndarray
+    rows: np.ndarray
+
+
+def _read(
+    language_model: LanguageModel,
+    texts: list[tuple[str, np.ndarray, np.ndarray]],
+    with_whitespace: bool,
+    is_lower: bool,
+) -> _Reading:
+    delimiter, is_forward = language_model.document_delimiter, language_model.is_forward_lm
+    strings, positions, rows, row = [], [], [], 0
+    for text, begins, ends in texts:
+        offsets = ends if is_forward else len(text) - begins
+        offsets = offsets + len(delimiter) - (not with_whitespace)
+        is_token = ends > begins
+        # Below 0 only after white space tokens that Flair cuts off. It then takes a vector that depends on the batch.
+        position = np.maximum(offsets[is_token], 0)
+        string = text.lower() if is_lower else text
+        string = delimiter + (string if is_forward else string[::-1])
+        # What stands after the last position is not read, what is missing before it is spaces, as in Flair's batches.
+        length = int(position.max(initial=-1)) + 1
+        strings.append(string[:length].ljust(length))
+        positions.append(position)
+        rows.append(row + np.flatnonzero(is_token))
+        row += len(ends)
+    counts = [len(position) for position in positions]
+    empty = [np.zeros(0, np.int64)]
+    return _Reading(
+        ids=_encode(language_model.dictionary, "".join(strings)),
+        lengths=np.array([len(string) for string in strings], np.int64),
+        sentence=np.repeat(np.arange(len(counts)), counts),
+        position=np.concatenate(empty + positions),
+        rows=np.concatenate(empty + rows),
+    )
+
+
+def _encode(dictionary: Dictionary, text: str) -> np.ndarray:
+    """Characters → int64 ids; like Flair, 0 for one that is not in the dictionary, even if that has no `<unk>`."""
+    ids = dictionary.encode_code_points(code_points(text)).astype(np.int64)
+    ids[ids == dictionary.missing] = 0
+    return ids
+
+
+class _Lanes:
+    """Strings in lanes, one after the other, all lanes about as long as the longest string or longer.
+
+    Args:
+        lengths: int64 `(strings,)`, not all zero.
+        max_lanes: there may be fewer, since more lanes than keep busy only cost.
+
+    Attributes:
+        count: how many lanes, B.
+        steps: the length of the longest lane, T.
+        lane, begins: int64 `(strings,)`, the lane and the step in which each string begins.
+    """
+
+    def __init__(self, lengths: np.ndarray, max_lanes: int) -> None:
+        self._lengths = lengths
+        self.count = int(min(max_lanes, -(-lengths.sum() // lengths.max())))
+        self.lane, self.begins = np.zeros_like(lengths), np.zeros_like(lengths)
+        shortest = [(0, lane) for lane in range(self.count)]
+        for index in np.argsort(-lengths, kind="stable").tolist():  # the longest first, into the shortest lane
+            end, lane = shortest[0]
+            self.lane[index], self.begins[index] = lane, end
+            heapq.heapreplace(shortest, (end + int(lengths[index]), lane))
+        self.steps = max(end for end, _ in shortest)
+
+    def lay_out(self, ids: np.ndarray) -> np.ndarray:
+        """The ids of all strings, one after the other → int64 `(T, B)`."""
+        table = np.zeros((self.steps, self.count), np.int64)
+        ends = np.cumsum(self._lengths)
+        steps = np.arange(len(ids)) + np.repeat(self.begins - (ends - self._lengths), self._lengths)
+        table[steps, np.repeat(self.lane, self._lengths)] = ids
+        return table
+
+
+def _by_step(times: np.ndarray, lanes: np.ndarray, steps: int, device: torch.device) -> tuple[Tensor, ...]:
+    """Lanes `(N,)` with their steps → for every step, its lanes, int64."""
+    order = np.argsort(times, kind="stable")
+    counts = np.bincount(times, minlength=steps)
+    return torch.from_numpy(lanes[order]).to(device).split(counts.tolist())

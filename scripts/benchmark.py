@@ -1,0 +1,210 @@
+#!/usr/bin/env python
+"""Measures lmtrain beside real Flair on this machine."""
+
+import argparse
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lmtrain.command import run
+
+EXAMPLE = "example:  python scripts/benchmark.py embed --sentences 64 --json embed.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=f"{__doc__} Needs Flair: pip install 'lmtrain[flair]'.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parts = parser.add_subparsers(dest="part", required=True)
+    embed = parts.add_parser("embed", help="sentences embedded per second, in float32 and bf16")
+    embed.add_argument("--sentences", type=int, default=64, help="how many (default: %(default)s)")
+    generate = parts.add_parser("generate", help="characters generated per second, for one sample and for 32")
+    generate.add_argument("--length", type=int, default=200, help="characters of a sample (default: %(default)s)")
+    for part in (embed, generate):
+        part.add_argument("--hidden-size", type=int, default=1024, help="default: %(default)s")
+        part.add_argument("--rounds", type=int, default=5, help="medians are taken over them (default: %(default)s)")
+        part.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    options = parser.parse_args(arguments)
+    if options.part == "embed":
+        result = benchmark_embed(options.sentences, options.hidden_size, options.rounds)
+    else:
+        result = benchmark_generate(options.length, options.hidden_size, options.rounds)
+    report(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 5) -> dict:
+    """Embeds the same sentences with each contestant, one after the other in every round.
+
+    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it.
+    """
+    import torch
+    from flair.data import Sentence
+    from flair.embeddings import FlairEmbeddings
+
+    from lmtrain.embeddings import StringEmbeddings
+
+    ours, theirs = _models(hidden_size)
+    texts = _sentences(sentences)
+    flair_embeddings = FlairEmbeddings(theirs)
+    embeddings = {precision: StringEmbeddings(ours, precision=precision) for precision in ("32", "bf16")}
+    always_bf16 = StringEmbeddings(ours)
+    always_bf16.dtype = torch.bfloat16
+    flair_sentences = [Sentence(tokens) for tokens in texts]
+
+    def flair(batches: list[list[Sentence]]) -> None:
+        for batch in batches:
+            flair_embeddings.embed(batch)
+            for sentence in batch:
+                sentence.clear_embeddings()
+
+    def batches(order: list[Sentence]) -> list[list[Sentence]]:
+        return [order[begin : begin + 32] for begin in range(0, len(order), 32)]
+
+    by_length = sorted(flair_sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
+    lengths = [[len(sentence.to_tokenized_string()) + 2 for sentence in batch] for batch in batches(by_length)]
+    inputs = [torch.randn(max(batch), len(batch), ours.model.embedding_size) for batch in lengths]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in inputs:
+            ours.model.rnn(batch)
+
+    contestants = {
+        "Flair, batches of 32": lambda: flair(batches(flair_sentences)),
+        "Flair, batches of 32 sorted by length": lambda: flair(batches(by_length)),
+        "Flair, one batch": lambda: flair([flair_sentences]),
+        "bare nn.LSTM, batches of 32 sorted by length": bare,
+        'lmtrain, precision="32"': lambda: embeddings["32"].embed(texts),
+        'lmtrain, precision="bf16"': lambda: embeddings["bf16"].embed(texts),
+        "lmtrain, bf16 even if slower": lambda: always_bf16.embed(texts),
+    }
+    exact = torch.cat(embeddings["32"].embed(texts))
+    cosines = {
+        name: torch.cosine_similarity(exact, torch.cat(other.embed(texts)), dim=1).min().item()
+        for name, other in (('precision="bf16"', embeddings["bf16"]), ("bf16 even if slower", always_bf16))
+    }
+    return {
+        "what": f"sentences embedded per second, H={hidden_size}, {sentences} sentences of "
+        f"{sum(map(sum, lengths)) / sentences:.0f} characters on average, {max(map(max, lengths))} at most",
+        "machine": _machine(),
+        "rounds": rounds,
+        "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
+        "reference": "Flair, batches of 32",
+        "notes": {
+            'what precision="bf16" computes in here': str(embeddings["bf16"].dtype),
+            **{f"smallest cosine to float32, {name}": value for name, value in cosines.items()},
+        },
+    }
+
+
+def benchmark_generate(length: int = 200, hidden_size: int = 1024, rounds: int = 5) -> dict:
+    """Generates texts with each contestant, one after the other in every round.
+
+    The bare limit is the product of one state with the recurrent weights, nothing else.
+    """
+    import torch
+
+    from lmtrain.generation import generate
+
+    ours, theirs = _models(hidden_size)
+    weight, state = torch.randn(4 * hidden_size, hidden_size).t().contiguous(), torch.randn(1, hidden_size)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _ in range(length):
+            torch.mm(state, weight)
+
+    contestants = {
+        "Flair": lambda: theirs.generate_text(number_of_characters=length),
+        "bare matrix product, 1 sample": bare,
+        "lmtrain, 1 sample": lambda: generate(ours, length=length),
+        "lmtrain, 32 samples": lambda: generate(ours, length=length, samples=32),
+    }
+    amounts = {name: length * (32 if "32" in name else 1) for name in contestants}
+    return {
+        "what": f"characters generated per second, H={hidden_size}, {length} a sample",
+        "machine": _machine(),
+        "rounds": rounds,
+        "rates": _rates(contestants, amounts, rounds),
+        "reference": "Flair",
+        "notes": {},
+    }
+
+
+def _rates(contestants: dict[str, Callable[[], None]], amounts: dict[str, int], rounds: int) -> dict[str, float]:
+    """Amount per second: medians over rounds in which every contestant runs once, in changing order."""
+    times = {name: [] for name in contestants}
+    for contestant in contestants.values():
+        contestant()
+    order = list(contestants)
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        for name in order:
+            started = time.perf_counter()
+            contestants[name]()
+            times[name].append(time.perf_counter() - started)
+        print(f"round {number + 1} of {rounds}", end="\r", file=sys.stderr, flush=True)
+    return {name: amounts[name] / statistics.median(times[name]) for name in contestants}
+
+
+def _models(hidden_size: int) -> tuple:
+    """The same untrained model as lmtrain's and as Flair's."""
+    import tempfile
+
+    import torch
+    from flair.models import LanguageModel as FlairLanguageModel
+
+    from lmtrain.dictionary import Dictionary
+    from lmtrain.flair_format import save_language_model
+    from lmtrain.model import CharLM, LanguageModel
+
+    torch.manual_seed(1)
+    dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
+    ours = LanguageModel(CharLM(len(dictionary), hidden_size).eval(), dictionary)
+    with tempfile.TemporaryDirectory() as folder:
+        save_language_model(ours, Path(folder, "best-lm.pt"))
+        return ours, FlairLanguageModel.load_language_model(Path(folder, "best-lm.pt"))
+
+
+def _sentences(count: int) -> list[list[str]]:
+    """Random words in sentences about as long as those of newspapers: 21 tokens, give or take 11."""
+    choose = random.Random(1)
+    letters = "etaoinshrdlucmfwypvbgk"
+    lengths = [max(1, round(choose.gammavariate(3.6, 21 / 3.6))) for _ in range(count)]
+    return [["".join(choose.choices(letters, k=1 + int(choose.expovariate(0.24)))) for _ in range(n)] for n in lengths]
+
+
+def _machine() -> str:
+    import torch
+
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}{load}"
+
+
+def report(result: dict) -> None:
+    """Prints the rates and their ratios to the reference."""
+    print(result["what"], f"({result['machine']}; medians of {result['rounds']})")
+    reference = result["rates"][result["reference"]]
+    width = max(map(len, result["rates"]))
+    for name, rate in result["rates"].items():
+        print(f"  {name:{width}}  {rate:10.1f}/s  {rate / reference:6.2f} x")
+    for name, value in result["notes"].items():
+        print(f"  {name}: {value:.6f}" if isinstance(value, float) else f"  {name}: {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
