@@ -1,14 +1,14 @@
 """The command `train.py`: Hydra composes the configuration, mistakes become one message and exit status 2."""
 
-import difflib
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -25,6 +25,10 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
+    except ValueError as error:
+        if "Config group override" not in str(error):
+            raise
+        sys.exit(_say(f"Error: a group such as model=OPTION takes the name of an option. {error}."))
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -35,8 +39,16 @@ def _say(message: str) -> int:
 
 
 def _job(config: DictConfig) -> None:
-    """One run; in a sweep, one of several."""
-    values = OmegaConf.to_container(config, resolve=True)
+    """One run; in a sweep, one of several. Mistakes end it here, for Hydra would print more than their message."""
+    try:
+        _run(OmegaConf.to_container(config, resolve=True))
+    except UserError as error:
+        sys.exit(_say(error.report()))
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(_say(_explain(error)))
+
+
+def _run(values: dict[str, Any]) -> None:
     choice = HydraConfig.get()
     if choice.mode == RunMode.MULTIRUN and values["trainer"]["devices"] != 1:
         # the processes of one job share what a process can have only once
@@ -47,36 +59,36 @@ def _job(config: DictConfig) -> None:
         return
     # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
     HydraConfig.instance().cfg = None
-    from lmtrain.training import train  # slow to import, and not needed for --help
+    from lmtrain.callbacks.signals import Interrupted  # slow to import, and not needed for --help
+    from lmtrain.interruption import stop
+    from lmtrain.training import train
 
     try:
         train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})
-    except UserError as error:
-        sys.exit(_say(error.report()))  # here, for Hydra would print more than that
+    except Interrupted as interruption:
+        sys.exit(stop(interruption, values))
 
 
 def _explain(error: Exception) -> str:
-    """What Hydra says, with the nearest key or option where there is one."""
+    """What Hydra says, shorter, with the nearest key or option where there is one."""
+    from lmtrain.config import hint, most_like  # slow to import, like training
+
+    if isinstance(error, OverrideParseException):
+        reason = error.message.replace(f"Error parsing override '{error.override}'", "").split("See https:")[0]
+        return (
+            f"Error: {error.override!r} on the command line is not KEY=VALUE ({' '.join(reason.split())}). "
+            "A value with special characters needs quotes that the shell leaves: 'KEY=\"VALUE\"'."
+        )
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        nearest = most_like(option, error.options)
+        meant = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
+        return f"Error: {group}={option} is no option. {meant}The options are {', '.join(error.options)}."
     cause = error.__cause__ or error
-    message = " ".join((str(error) or str(cause)).split())
     key = getattr(cause, "full_key", None)
     if key and "not in struct" in str(cause):
-        nearest = difflib.get_close_matches(key, _all_keys(), n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(nearest)}?" if nearest else " python train.py --help lists them."
-        return f"Error: there is no key {key}.{hint}"
-    return f"Error: {message}"
-
-
-def _all_keys() -> list[str]:
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        config = hydra.compose("config")
-
-    def keys(node: DictConfig, prefix: str = "") -> list[str]:
-        found = []
-        for key in node:
-            found.append(f"{prefix}{key}")
-            if OmegaConf.is_dict(node._get_node(key)):
-                found += keys(node._get_node(key), f"{prefix}{key}.")
-        return found
-
-    return keys(config)
+        option = most_like(key, ["experiment"])
+        return f"Error: there is no key {key}. " + (f"Did you mean {option[0]}?" if option else hint(key))
+    message = " ".join((str(error) or str(cause)).split())
+    where = f"{key}: " if key else ""
+    return f"Error: {where}{message.partition(' full_key:')[0].partition(' Config search path:')[0]}"

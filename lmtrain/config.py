@@ -1,5 +1,6 @@
 """What a composed configuration must look like; everything that is wrong with one is said at once."""
 
+from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,15 +12,15 @@ Positive = Annotated[int, Field(gt=0)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
 class DataConfig(Section):
     name: str
-    path: str | None
-    train: str
-    valid: str
-    test: str
+    path: Annotated[str, Field(min_length=1)] | None
+    train: Annotated[str, Field(min_length=1)]
+    valid: Annotated[str, Field(min_length=1)]
+    test: Annotated[str, Field(min_length=1)]
     batch_size: Positive
     sequence_length: Positive
     grow_to_sequence_length: Annotated[int, Field(ge=0)]
@@ -70,12 +71,17 @@ class AnnealConfig(Section):
 class CheckpointConfig(Section):
     every: Annotated[float, Field(gt=0)] | None
     every_steps: Positive | None
+    requeue_signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT"] | None
+
+
+class DivergenceConfig(Section):
+    max_rollbacks: Annotated[int, Field(ge=0)]
 
 
 class OptimizerConfig(Section):
     """`_target_` and the arguments of a torch optimizer."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
     lr: Annotated[float, Field(gt=0)]
 
@@ -83,7 +89,7 @@ class OptimizerConfig(Section):
 class TrainerConfig(Section):
     """Arguments of Lightning's Trainer; any other of its arguments may be added with `+trainer.NAME=VALUE`."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow")
 
     accelerator: str
     devices: int | str | list[int]
@@ -115,6 +121,7 @@ class Config(Section):
     anneal: AnnealConfig
     trainer: TrainerConfig
     checkpoint: CheckpointConfig
+    divergence: DivergenceConfig
     logger: dict[str, Any]
     callbacks: dict[str, Any]
 
@@ -135,15 +142,52 @@ def check_config(values: dict[str, Any]) -> Config:
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(*(_sentence(problem) for problem in error.errors())) from None
+        raise UserError(*_sentences(error.errors())) from None
 
 
-def _sentence(problem: dict[str, Any]) -> str:
-    # a union's problems are located at its members; they name types, which are no part of the key
-    key = ".".join(str(part) for part in problem["loc"] if str(part) not in ("int", "str", "float", "list[int]"))
-    if problem["type"] == "extra_forbidden":
-        return f"{key} is no key of the configuration."
-    if problem["type"] == "missing":
-        return f"{key} is missing."
-    message = problem["msg"].removeprefix("Value error, ").replace("Input should", "it must")
-    return f"{key}={problem['input']}: {message}."
+def _sentences(problems: list[dict[str, Any]]) -> list[str]:
+    sentences: dict[str, str] = {}
+    for problem in problems:
+        # a union's problems are located at its members; they name types, which are no part of the key
+        key = ".".join(str(part) for part in problem["loc"] if str(part) not in ("int", "str", "float", "list[int]"))
+        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "it must").replace("String", "it")
+        if problem["type"] == "extra_forbidden":
+            sentences[key] = f"{key} is no key of the configuration. {hint(key)}"
+        elif problem["type"] == "missing":
+            sentences[key] = f"{key} is missing. Give {key}=VALUE."
+        elif key in sentences:
+            sentences[key] = f"{sentences[key].removesuffix('.')}; or {message}."
+        else:
+            sentences[key] = f"{key}={problem['input']}: {message}."
+    return list(sentences.values())
+
+
+def hint(key: str) -> str:
+    """What to do about a key that does not exist."""
+    if key.startswith(("trainer.", "optimizer.")):
+        owner = {"trainer": "Lightning's Trainer", "optimizer": "the optimizer"}[key.partition(".")[0]]
+        more = f" If it is an argument of {owner}, write +{key}=VALUE."
+    else:
+        more = ""
+    nearest = most_like(key, all_keys())
+    return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
+
+
+def most_like(name: str, names: list[str]) -> list[str]:
+    """The names, three at most, that are or end like this one, best first."""
+
+    def likeness(other: str) -> float:
+        pairs = (name, other), (name.rpartition(".")[2], other.rpartition(".")[2])
+        return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return [other for other in sorted(names, key=likeness, reverse=True)[:3] if likeness(other) >= 0.7]
+
+
+def all_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every key of a configuration, such as "model" and "model.hidden_size"."""
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        if hasattr(field.annotation, "model_fields"):
+            keys += all_keys(field.annotation, f"{prefix}{name}.")
+    return keys

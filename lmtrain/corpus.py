@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import fsspec
+import zstandard
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -33,13 +34,6 @@ class TextFile:
     name: str
     size: int
     stamp: str
-
-    def is_unchanged(self) -> bool:
-        """False if the file is gone or is another one than when it was found."""
-        try:
-            return _text_file(*url_to_fs(self.url), self.name).stamp == self.stamp
-        except OSError:
-            return False
 
 
 @dataclass(frozen=True)
@@ -69,9 +63,12 @@ def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str
         UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
             unreadable among the files, an empty file.
     """
-    filesystem, root = url_to_fs(os.path.expanduser(path))
-    if not filesystem.isdir(root):
-        what = "is not a folder" if filesystem.exists(root) else "does not exist"
+    try:
+        filesystem, root = url_to_fs(os.path.expanduser(path))
+        what = None if filesystem.isdir(root) else "is not a folder" if filesystem.exists(root) else "does not exist"
+    except Exception as error:  # every kind of remote store has exceptions of its own
+        raise UserError(f"data.path={path} cannot be opened: {error}.") from None
+    if what:
         raise UserError(
             f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and test.txt."
         )
@@ -86,8 +83,9 @@ def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str
 
 def _find_part(filesystem, root: str, path: str, part: str, name: str, problems: list[str]) -> tuple[TextFile, ...]:
     place = f"{root.rstrip('/')}/{name}"
-    if any(character in name for character in "*?["):
-        found = filesystem.glob(place)
+    is_pattern = glob.has_magic(name)
+    if is_pattern:
+        found = filesystem.glob(f"{glob.escape(root.rstrip('/'))}/{name}")
     elif filesystem.isdir(place):
         found = filesystem.ls(place, detail=False)
     elif filesystem.exists(place):
@@ -96,10 +94,15 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
         found = filesystem.glob(f"{glob.escape(place)}.txt*")
     found = sorted(item for item in found if not PurePosixPath(item).name.startswith("."))
     if not found:
-        expected = f"{name}/ with text files" if part == "train" else f"{name}.txt or a folder {name}/ with text files"
         state = f"{name}/ has no files" if filesystem.isdir(place) else f"there is no {name}"
+        if is_pattern:
+            expected = f"files whose names match {name}"
+        elif part == "train":
+            expected = f"{name}/ with text files"
+        else:
+            expected = f"{name}.txt or a folder {name}/ with text files"
         problems.append(f"{path}: {state} for data.{part}={name}. It must have {expected}.")
-    if part != "train" and len(found) > 1 and not filesystem.isdir(place) and "*" not in name:
+    if part != "train" and len(found) > 1 and not filesystem.isdir(place) and not is_pattern:
         names = ", ".join(PurePosixPath(item).name for item in found)
         problems.append(f"{path}: several files could be data.{part}={name}: {names}. Name one of them in full.")
     return tuple(filter(None, (_check_file(filesystem, root, item, problems) for item in found)))
@@ -130,7 +133,8 @@ def _text_file(filesystem, item: str, name: str) -> TextFile:
     if isinstance(filesystem, LocalFileSystem):
         status = os.stat(item)
         return TextFile(item, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
-    size = filesystem.info(item).get("size") or -1
+    size = filesystem.info(item).get("size")
+    size = -1 if size is None else size  # not every store knows
     return TextFile(filesystem.unstrip_protocol(item), name, size, str(filesystem.ukey(item)))
 
 
@@ -147,21 +151,40 @@ def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
     fed = 0
     try:
-        with fsspec.open(file.url, "rb", compression="infer") as stream:
-            while True:
-                data = stream.read(_READ_BYTES)
-                fed += len(data)
-                yield decoder.decode(data, final=not data)
-                if not data:
-                    return
+        for data in _read_bytes(file.url):
+            fed += len(data)
+            yield decoder.decode(data)
+        yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         offset = fed - len(error.object) + error.start
         raise UserError(
             f"{file.url}: byte 0x{error.object[error.start]:02x} at offset {offset} is not UTF-8 ({error.reason}). "
             "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace."
         ) from None
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
         raise UserError(f"{file.url} cannot be read: {error}.") from None
+
+
+def _read_bytes(url: str) -> Iterator[bytes]:
+    """A file's content, decompressed, in pieces of bounded size."""
+    is_zst = url.lower().endswith(".zst")
+    with fsspec.open(url, "rb", compression=None if is_zst else "infer") as stream:
+        if is_zst:
+            yield from _decompress_zst(iter(lambda: stream.read(_READ_BYTES // 16), b""))
+        else:
+            yield from iter(lambda: stream.read(_READ_BYTES), b"")
+
+
+def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """All frames of a .zst file; fsspec's reader stops after the first, and takes a file that is cut off for a whole one."""
+    frame = None
+    for piece in pieces:
+        while piece:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(piece)
+            piece, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    if frame:
+        raise EOFError("it ends before its compressed data does")
 
 
 def document_blocks(pieces: Iterable[str], delimiter: str, keep_whole: bool = False) -> Iterator[list[str]]:

@@ -64,7 +64,7 @@ class Dictionary:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the items and their order."""
-        return hashlib.sha256("\0".join(self.items).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.items).encode()).hexdigest()[:16]
 
     @cached_property
     def _id_of_code_point(self) -> np.ndarray:

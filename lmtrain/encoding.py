@@ -22,7 +22,7 @@ from lmtrain.files import replacing
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # of the cache; raise it whenever the same text would give other files
+_FORMAT = 2  # of the cache; raise it whenever the same text would give other files
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,10 @@ class EncodedText:
         """The ids `(items,)`, memory-mapped for as long as the array lives."""
         return _map(self.folder / "ids.bin", self.dtype, self.items)
 
+    def checksum(self) -> int:
+        """CRC-32 of the ids, from when they were written."""
+        return _read_checked(self.folder / "meta.json")["checksums"]["ids.bin"]
+
     def ends(self) -> np.ndarray:
         """The document ends, int64 `(documents,)`, increasing, memory-mapped for as long as the array lives."""
         return _map(self.folder / "ends.bin", np.dtype(np.int64), self.documents)
@@ -100,7 +104,7 @@ def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[st
     """How often each item occurs in a file; counted once, then taken from the cache."""
     path = cache_dir / f"counts-{_key(file, reading)}.json"
     try:
-        return Counter(json.loads(path.read_text(encoding="utf-8")))
+        return Counter(_read_checked(path))
     except (OSError, ValueError):
         pass
     log.info("Counting the %ss of %s", reading.level, file.name)
@@ -115,7 +119,7 @@ def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[st
             totals[: len(block)] += block
         counts = Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(counts, ensure_ascii=False), encoding="utf-8")
+        _write_checked(unfinished, counts)
     return counts
 
 
@@ -130,7 +134,7 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
     """
     folder = cache_dir / _key(file, reading, dictionary.fingerprint)
     encoded = open_encoded(folder, file.name)
-    if encoded and _checksums(folder) == _meta(folder)["checksums"]:
+    if encoded and _checksums(folder) == _read_checked(folder / "meta.json")["checksums"]:
         return encoded
     if folder.exists():
         log.warning("The cache of %s in %s is damaged and is built again", file.name, folder)
@@ -153,7 +157,7 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
 def open_encoded(folder: Path, name: str) -> EncodedText | None:
     """The cache entry in a folder if it is there and its files have the right sizes."""
     try:
-        meta = _meta(folder)
+        meta = _read_checked(folder / "meta.json")
         dtype = np.dtype(meta["dtype"])
         sizes = (folder / "ids.bin").stat().st_size, (folder / "ends.bin").stat().st_size
         if sizes != (meta["items"] * dtype.itemsize, meta["documents"] * 8):
@@ -161,12 +165,21 @@ def open_encoded(folder: Path, name: str) -> EncodedText | None:
         return EncodedText(
             folder, name, dtype, meta["items"], meta["documents"], meta["unknown_total"], meta["unknown"]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError):
         return None
 
 
-def _meta(folder: Path) -> dict:
-    return json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+def _read_checked(path: Path) -> dict:
+    """What `_write_checked` wrote; raises `ValueError` if the file was damaged since."""
+    checksum, _, content = path.read_text(encoding="ascii").partition("\n")
+    if checksum != str(zlib.crc32(content.encode())):
+        raise ValueError(f"{path} is damaged")
+    return json.loads(content)
+
+
+def _write_checked(path: Path, values: dict) -> None:
+    content = json.dumps(values)
+    path.write_text(f"{zlib.crc32(content.encode())}\n{content}", encoding="ascii")
 
 
 def _key(file: TextFile, reading: Reading, *more: str) -> str:
@@ -209,7 +222,7 @@ def _write(folder: Path, file: TextFile, reading: Reading, dictionary: Dictionar
         "unknown": dict(unknown.most_common(1000)),
         "checksums": _checksums(folder),
     }
-    (folder / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
+    _write_checked(folder / "meta.json", meta)
 
 
 def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unknown: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from lmtrain.model import Hidden, LanguageModel
 from lmtrain.scoring import encode
 from lmtrain.stepper import Stepper
 
-_BLOCK = 32  # steps whose noise is drawn, and whose losses are computed, at once
+_BLOCK_ELEMENTS = 1 << 22  # numbers of noise that are drawn at once: 16 MiB
 
 
 def generate(
@@ -86,8 +86,10 @@ def _sample(
     """
     all_ids, all_losses, are_done = [], [], False
     bias = runner.decoder_bias
-    while len(all_ids) * _BLOCK < length and not are_done:
-        count = min(_BLOCK, length - len(all_ids) * _BLOCK)
+    block = max(1, min(32, _BLOCK_ELEMENTS // (len(ids) * len(bias))))
+    while length > 0 and not are_done:
+        count = min(block, length)
+        length -= count
         noise = _noise(bias.new_empty(count, len(ids), len(bias)), temperature, generator).add_(bias)
         block_ids, scores = [], torch.empty_like(noise)
         for step_noise, step_scores in zip(noise, scores, strict=True):

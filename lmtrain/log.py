@@ -51,6 +51,7 @@ def _leave_out_known_warnings() -> None:
         ".*your dataloader is not resumable.*",  # it begins where the checkpoint says
         ".*is smaller than the logging interval.*",
         ".*`IterableDataset` has `__len__` defined.*",  # there are no workers
+        ".*It is recommended to use `self.log.*sync_dist=True.*",  # the figures are reduced already
         ".*isinstance.treespec, LeafSpec.*",
     ):
         warnings.filterwarnings("ignore", message)

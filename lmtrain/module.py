@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from lmtrain.model import CharLM, Hidden, detach
@@ -117,6 +117,8 @@ class LanguageModelModule(LightningModule):
     def _evaluation_end(self, stage: str) -> None:
         total, items = self.reduced(self._evaluation_mean)
         loss = total / items
+        if stage == "val":
+            raise_if_diverged(loss, self.grad_norm, self.trainer)
         figures = {f"{stage}/loss": loss, f"{stage}/ppl": perplexity(loss), f"{stage}/bpc": loss / math.log(2)}
         self.log_dict(figures, logger=False, rank_zero_only=False)
         self._evaluation_hidden = None
@@ -142,6 +144,7 @@ class LanguageModelModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the hidden state of all lanes; called on every rank."""
         total, items = self.reduced(self.train_mean)
+        raise_if_diverged(total, self.grad_norm, self.trainer)
         checkpoint["lmtrain"] = {
             **self.description,
             "items_seen": self.items_seen,
@@ -162,10 +165,31 @@ class LanguageModelModule(LightningModule):
 
     def _all_lanes(self, part: Tensor) -> Tensor:
         """This rank's `(L, B of this rank, H)` → that of all ranks, `(L, B, H)`, on the CPU."""
-        gathered = self.all_gather(part)  # (ranks, L, B of a rank, H), without the first dimension on one rank
-        if self.trainer.world_size > 1:
-            gathered = torch.cat(list(gathered), dim=1)
-        return gathered.cpu()
+        if self.trainer.world_size == 1:
+            return part.cpu()
+        parts = [torch.empty_like(part) for _ in range(self.trainer.world_size)]
+        torch.distributed.all_gather(parts, part.contiguous())
+        return torch.cat(parts, dim=1).cpu()
+
+
+class Diverged(Exception):
+    """The loss or the gradient is not finite any more.
+
+    Args:
+        step: optimizer steps done when it was seen.
+        lr: the learning rate then.
+    """
+
+    def __init__(self, step: int, lr: float) -> None:
+        self.step = step
+        self.lr = lr
+        super().__init__(f"not finite at step {step}, learning rate {lr:g}")
+
+
+def raise_if_diverged(loss: float, grad_norm: Tensor | None, trainer: Trainer) -> None:
+    """Raises `Diverged` on all ranks alike, if it is called with the same figures on all of them."""
+    if not (math.isfinite(loss) and (grad_norm is None or math.isfinite(grad_norm.item()))):
+        raise Diverged(trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
 
 
 def perplexity(loss: float) -> float:

@@ -31,6 +31,11 @@ class PreparedText:
     valid: Split
     test: Split
 
+    def fingerprint(self) -> dict[str, list[int]]:
+        """For every file, by name, its number of items and the checksum of its ids: what the text is, wherever it lies."""
+        texts = {part.text.name: part.text for split in (*self.train, self.valid, self.test) for part in split.parts}
+        return {name: [text.items, text.checksum()] for name, text in texts.items()}
+
 
 def prepare_text(config: Config, devices: int, initial: Dictionary | None = None) -> PreparedText:
     """Prepares the corpus of a configuration; the work is done once and cached.
@@ -53,8 +58,8 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
             reading = Reading(data.level, data.document_delimiter, data.errors)
             dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)
             encoded = _each(corpus.files(), lambda file: encode_file(file, reading, dictionary, cache_dir))
-    except PermissionError as error:
-        raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}.") from None
+    except OSError as error:
+        raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}. Give another.") from None
     train = [encoded[file] for file in corpus.train]
     valid = [encoded[file] for file in corpus.valid]
     test = [encoded[file] for file in corpus.test]
@@ -155,8 +160,15 @@ def _remedy(config: DictionaryConfig) -> str:
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
-    """Every run of text must have two rows of lanes: one to read, one to predict."""
+    """Every run of text must have two rows of lanes: one to read, one to predict; and devices have equal shares of them."""
     problems = []
+    if lanes % devices:
+        fewer = lanes // devices * devices
+        remedy = f"data.batch_size={fewer} or {fewer + devices}" if fewer else f"data.batch_size={devices}"
+        problems.append(
+            f"data.batch_size={lanes} lanes cannot be shared equally by {devices} devices. Use a multiple of {devices}, "
+            f"such as {remedy}, or other trainer.devices."
+        )
     named = [*((f"training split {split.name}", split) for split in prepared.train)]
     named += [("validation text", prepared.valid), ("test text", prepared.test)]
     works = min(len(split) for _, split in named) // 2 // devices * devices

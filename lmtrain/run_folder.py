@@ -1,7 +1,9 @@
 """The folder of a run: what it holds, whose it is, and whether a run may begin or go on in it."""
 
 import json
+import logging
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from filelock import FileLock, Timeout
 
 from lmtrain.errors import UserError
 from lmtrain.files import replacing
+
+log = logging.getLogger(__name__)
 
 # Keys that may change when a run goes on: they do not change what is trained, or only how long.
 _MAY_CHANGE = (
@@ -29,6 +33,7 @@ _MAY_CHANGE = (
     "trainer.strategy",
     "trainer.log_every_n_steps",
     "anneal.min_lr",
+    "divergence",
 )
 
 
@@ -45,12 +50,18 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.config = path / "config.yaml"
         self.dictionary = path / "dictionary.json"
+        self.corpus = path / "corpus.json"
         self.results = path / "results.json"
         self.log = path / "train.log"
         self._lock = FileLock(path / ".lock")
 
-    def occupy(self, values: dict[str, Any], overwrite: bool) -> None:
+    def occupy(self, values: dict[str, Any], overwrite: bool, fingerprint: dict[str, list[int]]) -> None:
         """Takes the folder for this run and writes its configuration.
+
+        Args:
+            values: the configuration.
+            overwrite: throw away what the folder holds.
+            fingerprint: for every file of the corpus its number of items and the checksum of its ids.
 
         Raises:
             UserError: another run lives in the folder, or has left something there that would be overwritten.
@@ -71,6 +82,7 @@ class RunFolder:
                 f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another name=NAME, "
                 "or throw away what is there with overwrite=true."
             )
+        self._check_same_text(fingerprint)
         with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
 
@@ -111,11 +123,37 @@ class RunFolder:
                 "name=NAME, set these keys back to go on with that run, or throw it away with overwrite=true."
             )
 
+    def _check_same_text(self, fingerprint: dict[str, list[int]]) -> None:
+        try:
+            before = json.loads(self.corpus.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = fingerprint
+        changed = sorted(name for name in {**before, **fingerprint} if before.get(name) != fingerprint.get(name))
+        if changed:
+            raise UserError(
+                f"The corpus has changed since the run in {self.path} began: {', '.join(changed)}. Put the text back, "
+                "train on the new text under another name=NAME, or start this run anew with overwrite=true."
+            )
+        with replacing(self.corpus) as unfinished:
+            unfinished.write_text(json.dumps(fingerprint, indent=1, ensure_ascii=False), encoding="utf-8")
+
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint, if there is one."""
-        for name in ("last.ckpt", "previous.ckpt"):
-            if (self.checkpoints / name).exists():
-                return self.checkpoints / name
+        """The newest checkpoint that is whole, if there is one.
+
+        Raises:
+            UserError: there are checkpoints, but none is whole.
+        """
+        found = [self.checkpoints / name for name in ("last.ckpt", "previous.ckpt")]
+        found = [path for path in found if path.exists()]
+        for path in found:
+            if _is_whole(path):
+                return path
+            log.warning("%s is damaged%s", path, ": the one before is used" if path.name == "last.ckpt" else "")
+        if found:
+            raise UserError(
+                f"No checkpoint in {self.checkpoints} is whole. Start anew with overwrite=true, or fine-tune what "
+                f"{self.best.name} holds: init_from={self.best} under another name=NAME."
+            )
         return None
 
     def read_results(self) -> dict[str, Any] | None:
@@ -128,6 +166,15 @@ class RunFolder:
     def write_results(self, results: dict[str, Any]) -> None:
         with replacing(self.results) as unfinished:
             unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def _is_whole(path: Path) -> bool:
+    """True if the archive's checksums are right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -108,11 +108,13 @@ def score(language_model: LanguageModel, texts: Iterable[str], batch_size: int =
     return scores
 
 
-def score_lines(language_model: LanguageModel, lines: Iterable[str]) -> Iterator[tuple[str, Score]]:
+def score_lines(
+    language_model: LanguageModel, lines: Iterable[str], batch_size: int = 64
+) -> Iterator[tuple[str, Score]]:
     """Scores every line by itself, a few thousand at a time, in their order."""
     lines = iter(lines)
     while block := list(islice(lines, 4096)):
-        yield from zip(block, score(language_model, block), strict=True)
+        yield from zip(block, score(language_model, block, batch_size), strict=True)
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,13 @@ class Stepper:
     ) -> None:
         self.batch_size = batch_size
         layer_type = _GRULayer if isinstance(model.rnn, nn.GRU) else _LSTMLayer
-        nothing = model.encoder.weight.new_empty(0, model.hidden_size), model.encoder.weight.new_empty(0)
-        with torch.no_grad():
-            decoder_weight, self.decoder_bias = _decoder(model) if decode else nothing
-            also = [nothing[0]] * (model.nlayers - 1) + [decoder_weight.float()]
-            self._layers = [
-                layer_type(model.rnn, number, batch_size, dtype, more) for number, more in enumerate(also)
-            ]
-            self._project = _projection_of_items(model.encoder.weight, self._layers[0])
+        embeddings = model.encoder.weight.detach().float()
+        nothing = embeddings.new_empty(0, model.hidden_size), embeddings.new_empty(0)
+        decoder_weight, self.decoder_bias = _decoder(model) if decode else nothing
+        also = [nothing[0]] * (model.nlayers - 1) + [decoder_weight]
+        self._layers = [layer_type(model.rnn, number, batch_size, dtype, more) for number, more in enumerate(also)]
+        self._project = _projection_of_items(embeddings, self._layers[0])
 
-    @torch.no_grad()
     def step(self, ids: Tensor) -> Tensor:
         """Reads one item of every sequence.
 
@@ -72,7 +69,6 @@ class Stepper:
         """A copy of the state as `CharLM` has it: (h, c) or (h,), each float32 `(L, B, H)`."""
         return tuple(torch.stack(parts) for parts in zip(*(layer.state for layer in self._layers), strict=True))
 
-    @torch.no_grad()
     def set_hidden(self, hidden: tuple[Tensor, ...]) -> None:
         """Continues from a state as `CharLM` gives it: (h, c) or (h,), each `(L, B, H)`, or `(L, 1, H)` for all."""
         for number, layer in enumerate(self._layers):
@@ -80,7 +76,6 @@ class Stepper:
                 part.copy_(value[number])
             layer.multiply()
 
-    @torch.no_grad()
     def reset(self, sequences: Tensor) -> None:
         """Sets the state of the sequences with these int64 numbers `(N,)` to zero."""
         for layer in self._layers:
@@ -90,18 +85,18 @@ class Stepper:
 
 def _decoder(model: CharLM) -> tuple[Tensor, Tensor]:
     """The weight `(V, H)` and bias `(V,)` that lead from the recurrent output to the logits, through `proj`."""
-    weight, bias = model.decoder.weight, model.decoder.bias
+    weight, bias = model.decoder.weight.detach().float(), model.decoder.bias.detach().float()
     if model.proj is None:
         return weight, bias
-    wide = weight.double()
-    return (wide @ model.proj.weight.double()).float(), (wide @ model.proj.bias.double() + bias).float()
+    projection, shift = model.proj.weight.detach().double(), model.proj.bias.detach().double()
+    return (weight.double() @ projection).float(), (weight.double() @ shift + bias).float()
 
 
 def _projection_of_items(embeddings: Tensor, layer: "_Layer") -> Callable[[Tensor], Tensor]:
     """ids `(B,)` → what the first layer's input contributes to its gates `(B, G)`."""
     if len(embeddings) * layer.size > _MAX_TABLE_ELEMENTS:
         return lambda ids: layer.project(embeddings.index_select(0, ids))
-    table = torch.addmm(layer.input_bias, embeddings.float(), layer.input_weight.t())
+    table = torch.addmm(layer.input_bias, embeddings, layer.input_weight.t())
     return lambda ids: table.index_select(0, ids)
 
 
@@ -115,19 +110,20 @@ class _Layer:
         rnn: the module whose weights are taken.
         number: which of its layers.
         also: a weight `(V, H)` to multiply the state with.
-        order: the rows of its weights in the order in which this class wants them.
     """
 
-    def __init__(
-        self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, also: Tensor, order: Tensor
-    ) -> None:
-        def weight(name: str) -> Tensor:
-            return getattr(rnn, f"{name}_l{number}").detach().float()[order]
+    order: tuple[int, ...]
+    """The order in which this class wants PyTorch's gates: those with a sigmoid stand together."""
 
-        self.size = len(order)
+    def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
+        def weight(name: str, *more: Tensor) -> Tensor:
+            gates = getattr(rnn, f"{name}_l{number}").detach().float().chunk(len(self.order))
+            return torch.cat([*(gates[gate] for gate in self.order), *more])
+
         self.input_weight, self.input_bias = weight("weight_ih"), weight("bias_ih")
         self.hidden_bias = weight("bias_hh")
-        self._product = _product(torch.cat([weight("weight_hh"), also]), batch_size, dtype)
+        self.size = len(self.hidden_bias)
+        self._product = _product(weight("weight_hh", also), batch_size, dtype)
         self._project = None if number == 0 else _product(self.input_weight, batch_size, dtype)
         self.h = self.input_weight.new_zeros(batch_size, rnn.hidden_size)
         self.gates = self.h.new_empty(batch_size, self.size)
@@ -140,14 +136,15 @@ class _Layer:
     def project(self, inputs: Tensor) -> Tensor:
         """Inputs `(B, E or H)` → what they contribute to the gates `(B, G)`."""
         if self._project is None:
-            return torch.addmm(self.input_bias, inputs.float(), self.input_weight.t())
+            return torch.addmm(self.input_bias, inputs, self.input_weight.t())
         return self._project(inputs) + self.input_bias
 
 
 class _LSTMLayer(_Layer):
+    order = (0, 1, 3, 2)  # i, f, g, o → i, f, o, g
+
     def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
-        i, f, g, o = torch.arange(4 * rnn.hidden_size, device=rnn.weight_hh_l0.device).chunk(4)
-        super().__init__(rnn, number, batch_size, dtype, also, torch.cat([i, f, o, g]))
+        super().__init__(rnn, number, batch_size, dtype, also)
         self.input_bias = self.input_bias + self.hidden_bias
         self.c = self.h.clone()
         self.i, self.f, self.o, self.g = self.gates.chunk(4, dim=1)
@@ -168,9 +165,10 @@ class _LSTMLayer(_Layer):
 
 
 class _GRULayer(_Layer):
+    order = (0, 1, 2)  # r, z, n
+
     def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
-        rows = torch.arange(3 * rnn.hidden_size, device=rnn.weight_hh_l0.device)
-        super().__init__(rnn, number, batch_size, dtype, also, rows)
+        super().__init__(rnn, number, batch_size, dtype, also)
         self.r, self.z, self.n = self.gates.chunk(3, dim=1)
         self.sigmoids = self.gates[:, : 2 * rnn.hidden_size]  # r and z
 
@@ -203,11 +201,11 @@ def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[T
     if weight.device.type == "cpu" and dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), batch_size)
         return lambda x: torch.ops.mkldnn._linear_pointwise(x.to(dtype), packed, None, "none", [], "").float()
-    transposed = weight.t().contiguous().to(dtype)
+    weight = weight.to(dtype)
     if dtype == torch.float32:
         products = weight.new_empty(batch_size, len(weight))
-        return lambda x: torch.mm(x, transposed, out=products)
-    return lambda x: torch.mm(x.to(dtype), transposed).float()
+        return lambda x: torch.mm(x, weight.t(), out=products)
+    return lambda x: torch.mm(x.to(dtype), weight.t()).float()
 
 
 @lru_cache

@@ -2,7 +2,6 @@
 
 import inspect
 import logging
-import math
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -19,15 +18,18 @@ from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
 from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
+from lmtrain.callbacks.signals import SignalWatch
+from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import Config, TrainerConfig, check_config
 from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import UserError
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
+from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
 from lmtrain.log import log_to_console, log_to_file
 from lmtrain.model import CharLM, LanguageModel
-from lmtrain.module import LanguageModelModule
+from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.run_folder import RunFolder
 from lmtrain.windows import Augmentation
@@ -47,74 +49,163 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
 
     Raises:
         UserError: all that is wrong with the configuration or the corpus, before anything is written.
+        Interrupted: a signal ended the run.
     """
     config = check_config(values)
     console = Console(stderr=True, highlight=False)
-    log_to_console(console)
+    is_first = is_first_process()
+    log_to_console(console, is_first)
     initial = None
     if config.init_from is not None:
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
-    devices = _count_devices(config.trainer)
-    text = prepare_text(config, devices, initial.dictionary if initial else None)
+    world_size = make_trainer(config.trainer, logger=False).world_size
+    text = prepare_text(config, world_size, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
-    is_first_process = _is_first_process()
-    if is_first_process:
-        folder.occupy(values, config.overwrite)
+    # The first process alone decides about the folder and writes to it. What the others look at there it leaves
+    # as it is until all have met; with overwrite they look at nothing.
+    if is_first:
+        folder.occupy(values, config.overwrite, text.fingerprint())
         log_to_file(folder.log)
-        text.dictionary.save(folder.dictionary)
     try:
+        if not config.overwrite and (results := _finished(config, folder)):
+            return results
+        if is_first:
+            text.dictionary.save(folder.dictionary)
         return _train(config, text, initial, folder, console)
     finally:
-        folder.release()
+        if is_first:
+            folder.release()
+
+
+def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
+    """The results of a run that reached the limits it has; higher limits continue it."""
+    results = folder.read_results()
+    if results is None or any(results["limits"][name] != limit for name, limit in _limits(config).items()):
+        return None
+    log.info("The run in %s is finished: %s", folder.path, loss_figures(results["val/loss"]))
+    log.info("To go on, raise trainer.max_epochs; to start anew, overwrite=true; for another run, name=NAME.")
+    return results
+
+
+def _limits(config: Config) -> dict[str, Any]:
+    return {
+        "trainer.max_epochs": config.trainer.max_epochs,
+        "trainer.max_steps": config.trainer.max_steps,
+        "anneal.min_lr": config.anneal.min_lr,
+    }
 
 
 def _train(
     config: Config, text: PreparedText, initial: LanguageModel | None, folder: RunFolder, console: Console
 ) -> dict[str, Any]:
-    resume_from = folder.last_checkpoint() if config.resume == "auto" else None
-    torch.manual_seed(config.seed)
-    language_model = new_language_model(config, text) if initial is None else grown(initial, text.dictionary)
-    module = make_module(config, language_model)
-    data = make_datamodule(config, text)
-    monitor = Monitor(config.trainer.log_every_n_steps)
-    best = BestModel(folder.best, lambda path: save_language_model(language_model, path))
-    trainer = make_trainer(
-        config.trainer,
-        logger=make_loggers(config, folder, resume_from),
-        callbacks=[
-            ValidationSchedule(config.data.validations_per_epoch),
-            AnnealOnPlateau(config.anneal.factor, config.anneal.patience, config.anneal.min_lr),
-            best,
-            monitor,
-            RunProgress(monitor, best, console),
-            *(instantiate(callback) for callback in config.callbacks.values()),
-            RunCheckpoint(folder.checkpoints, config.checkpoint.every, config.checkpoint.every_steps),
-        ],
-        default_root_dir=folder.path,
+    """Fits, again from the last checkpoint after a divergence, then tests."""
+    checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
+    start_lr = None
+    for rollbacks in range(config.divergence.max_rollbacks + 1):
+        torch.manual_seed(config.seed)
+        run = Run(config, text, initial, folder, console, checkpoint, start_lr)
+        if rollbacks == 0:
+            say_what_is_trained(config, run.language_model, text, run.trainer, checkpoint)
+        else:
+            run.monitor.note(run.trainer, {"rollbacks": rollbacks}, step)
+        try:
+            run.fit()
+            return run.finish()
+        except Diverged as error:
+            checkpoint = folder.last_checkpoint()
+            start_lr, step = error.lr * config.anneal.factor, error.step
+            log.warning(
+                "The loss or the gradient was not finite at step %d (learning rate %g): back to %s with learning rate %g",
+                *(step, error.lr, checkpoint or "the beginning", start_lr),
+            )
+    raise UserError(
+        f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {step}. Lower "
+        f"optimizer.lr={config.optimizer.lr:g} or trainer.gradient_clip_val={config.trainer.gradient_clip_val}, or use "
+        f"trainer.precision=32-true; {folder.best} holds the best model so far."
     )
-    _say_what_is_trained(config, language_model, text, trainer, resume_from)
-    if initial is not None and resume_from is None:
-        trainer.validate(module, datamodule=data, verbose=False)
-        log.info("Before training: val loss %.4f (%s)", best.loss, config.init_from)
-    module.train()
-    trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    results = {
-        "epochs": trainer.current_epoch,
-        "steps": trainer.global_step,
-        "chars": module.items_seen,
-        "best_step": best.step,
-        "val/loss": best.loss,
-    }
-    if config.test:
-        language_model.model.load_state_dict(load_language_model(folder.best).model.state_dict())
-        trainer.test(module, datamodule=data, verbose=False)
-        results |= {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
-    if trainer.is_global_zero:
-        folder.write_results(results)
-        _say_how_it_ended(results, folder)
-    return results
+
+
+class Run:
+    """The objects of one fit.
+
+    Args:
+        checkpoint: what to go on from, if anything.
+        start_lr: the learning rate to go on with; None for the optimizer's or the checkpoint's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        text: PreparedText,
+        initial: LanguageModel | None,
+        folder: RunFolder,
+        console: Console,
+        checkpoint: Path | None,
+        start_lr: float | None,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.checkpoint = checkpoint
+        self.is_fine_tuning = initial is not None
+        self.language_model = grown(initial, text.dictionary) if initial else new_language_model(config, text)
+        self.module = make_module(config, self.language_model)
+        self.data = make_datamodule(config, text)
+        self.best = BestModel(folder.best, lambda path: save_language_model(self.language_model, path))
+        self.monitor = Monitor(config.trainer.log_every_n_steps)
+        signals = SignalWatch(config.checkpoint.requeue_signal)
+        self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
+        anneal = config.anneal
+        callbacks = [
+            ValidationSchedule(config.data.validations_per_epoch),
+            AnnealOnPlateau(anneal.factor, anneal.patience, anneal.min_lr, start_lr),
+            self.best,
+            self.monitor,
+            RunProgress(self.monitor, self.best, console),
+            TextSamples(self.language_model, config.model_dump()),
+            *(instantiate(callback) for callback in config.callbacks.values()),
+            self.saving,
+        ]
+        loggers = make_loggers(config, folder, checkpoint)
+        self.trainer = make_trainer(config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=folder.path)
+
+    def fit(self) -> None:
+        if self.is_fine_tuning and self.checkpoint is None:
+            self.trainer.validate(self.module, datamodule=self.data, verbose=False)
+            log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
+        self.module.train()
+        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+
+    def finish(self) -> dict[str, Any]:
+        """Tests the best model and writes the results.
+
+        Raises:
+            UserError: the run's end could not be saved.
+        """
+        results = {
+            "epochs": self.trainer.current_epoch,
+            "steps": self.trainer.global_step,
+            "chars": self.module.items_seen,
+            "best_step": self.best.step,
+            "val/loss": self.best.loss,
+            "limits": _limits(self.config),
+        }
+        if self.config.test:
+            best = load_language_model(self.folder.best)
+            self.language_model.model.load_state_dict(best.model.state_dict())
+            self.trainer.test(self.module, datamodule=self.data, verbose=False)
+            figures = self.trainer.callback_metrics
+            results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
+        if self.trainer.is_global_zero:
+            if not self.saving.is_saved:
+                raise UserError(
+                    f"The run is at its end, but its last checkpoint could not be saved in {self.folder.checkpoints}. "
+                    "Make room there; the same command goes on from the checkpoint before."
+                )
+            self.folder.write_results(results)
+            say_how_it_ended(results, self.folder)
+        return results
 
 
 def new_language_model(config: Config, text: PreparedText) -> LanguageModel:
@@ -214,39 +305,7 @@ def choose_precision(precision: str | int, accelerator: str) -> str | int:
     return "bf16-mixed" if native else "32-true"
 
 
-def _count_devices(config: TrainerConfig) -> int:
-    """Over how many devices the lanes are shared."""
-    return make_trainer(config, logger=False).world_size
-
-
-def _is_first_process() -> bool:
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
-
-
-def _say_what_is_trained(config, language_model, text, trainer, resume_from) -> None:
-    model = language_model.model
-    log.info(
-        "%s: %s %s, %d layer%s of %d, %s parameters; %s items in %d split%s; %s, %s",
-        config.name,
-        config.direction,
-        model.recurrent_type,
-        model.nlayers,
-        "" if model.nlayers == 1 else "s",
-        model.hidden_size,
-        f"{sum(parameter.numel() for parameter in model.parameters()):,}",
-        f"{sum(map(len, text.train)):,}",
-        len(text.train),
-        "" if len(text.train) == 1 else "s",
-        f"{trainer.world_size} × {trainer.accelerator.__class__.__name__.removesuffix('Accelerator')}",
-        trainer.precision,
-    )
-    if resume_from:
-        log.info("Going on from %s", resume_from)
-
-
-def _say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
-    bits = results["val/loss"] / math.log(2)
-    log.info("Best validation loss %.4f (ppl %.3f, bpc %.3f) at step %d", results["val/loss"], math.exp(results["val/loss"]), bits, results["best_step"])
-    if "test/loss" in results:
-        log.info("Test of the best model: loss %.4f, ppl %.3f, bpc %.3f", results["test/loss"], results["test/ppl"], results["test/bpc"])
-    log.info("The model is in %s", folder.best)
+def is_first_process() -> bool:
+    """True in the process with global rank 0, also before the ranks have met."""
+    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
+    return int(rank) == 0

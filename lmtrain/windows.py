@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -81,41 +82,38 @@ class Augmentation:
 
 
 def cut_splits(text: EncodedText, max_size: int) -> list[Split]:
-    """Cuts a file at document ends into as few splits as it takes for none to exceed `max_size` items.
+    """Cuts a file at document ends into splits of about equal size, none of which exceeds `max_size` items.
 
-    They are of about equal size. A single document longer than that is cut inside.
+    A single document longer than that is cut inside.
     """
-    count = max(1, math.ceil(text.items / max_size))
-    while True:
-        cuts = _cuts(text, count, max_size)
-        if len(cuts) <= count + 1 or count >= text.items:
-            break
-        count = len(cuts) - 1
-    if len(cuts) == 2:
+    if text.items <= max_size:
         return [Split(text.name, (Part(text, 0, text.items),))]
+    places = _places_to_cut(text.ends(), max_size)
+    count = math.ceil(text.items / max_size)
+    while True:
+        even = np.arange(1, count) * text.items // count
+        after = np.searchsorted(places, even)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(places[after] - even <= even - places[before], places[after], places[before])
+        cuts = np.unique([0, *nearest, text.items]).tolist()
+        if max(np.diff(cuts)) <= max_size:
+            break
+        count += 1 + count // 10
     return [
         Split(f"{text.name}[{number}]", (Part(text, start, stop),))
-        for number, (start, stop) in enumerate(zip(cuts, cuts[1:], strict=False))
+        for number, (start, stop) in enumerate(pairwise(cuts))
     ]
 
 
-def _cuts(text: EncodedText, count: int, max_size: int) -> list[int]:
-    ends = text.ends()
-    cuts = [0]
-    while text.items - cuts[-1] > 0:
-        even = math.ceil((text.items - cuts[-1]) / max(1, count - len(cuts) + 1))
-        limit = cuts[-1] + min(max_size, even)
-        if limit >= text.items:
-            cuts.append(text.items)
-            break
-        place = int(np.searchsorted(ends, limit, side="right"))
-        after = int(ends[place]) if place < len(ends) else text.items
-        before = int(ends[place - 1]) if place else 0
-        if after - cuts[-1] <= max_size and (after - limit < limit - before or before <= cuts[-1]):
-            cuts.append(after)
-        else:
-            cuts.append(before if before > cuts[-1] else cuts[-1] + max_size)
-    return cuts
+def _places_to_cut(ends: np.ndarray, max_size: int) -> np.ndarray:
+    """The document ends, and equally spaced places within documents longer than `max_size`."""
+    lengths = np.diff(ends, prepend=0)
+    inside: list[int] = []
+    for document in np.flatnonzero(lengths > max_size):
+        end, length = int(ends[document]), int(lengths[document])
+        parts = math.ceil(length / max_size)
+        inside += [end - length * part // parts for part in range(1, parts)]
+    return np.sort(np.append(ends, np.array(inside, dtype=np.int64)))
 
 
 def split_order(count: int, seed: int, epoch: int) -> list[int]:
@@ -162,13 +160,13 @@ def _gather(ids, starts, lengths, case, case_tables, start: int, stop: int) -> n
     result = np.empty(stop - start, dtype=ids.dtype)
     place = start
     while place < stop:
-        first = int(np.searchsorted(placed, place, side="right"))
-        last = int(np.searchsorted(placed, min(stop, place + _GATHER_ITEMS), side="left"))
-        begin = int(placed[first] - lengths[first])
         upto = min(stop, place + _GATHER_ITEMS)
+        first = int(np.searchsorted(placed, place, side="right"))
+        last = int(np.searchsorted(placed, upto, side="left"))
         documents = slice(first, last + 1)
+        counts = np.diff(np.minimum(placed[documents], upto), prepend=place)
         shift = starts[documents] - (placed[documents] - lengths[documents])
-        index = np.repeat(shift, lengths[documents])[place - begin : upto - begin] + np.arange(place, upto)
+        index = np.repeat(shift, counts) + np.arange(place, upto)
         np.take(ids, index, out=result[place - start : upto - start])
         place = upto
     if case is not None:

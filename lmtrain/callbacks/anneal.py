@@ -18,21 +18,29 @@ class AnnealOnPlateau(Callback):
         factor: what the learning rate is multiplied with after more than `patience` validations without improvement.
         patience: see there.
         min_lr: training ends when the rate would fall below it; 0 for never.
+        start_lr: the rate to go on with, after a divergence; None for the optimizer's or the checkpoint's.
     """
 
-    def __init__(self, factor: float = 0.25, patience: int = 25, min_lr: float = 1e-4) -> None:
+    def __init__(
+        self, factor: float = 0.25, patience: int = 25, min_lr: float = 1e-4, start_lr: float | None = None
+    ) -> None:
         self.factor = factor
         self.patience = patience
         self.min_lr = min_lr
+        self.start_lr = start_lr
         self._scheduler: ReduceLROnPlateau | None = None
         self._restored: dict[str, Any] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.start_lr is not None:
+            for group in trainer.optimizers[0].param_groups:
+                group["lr"] = self.start_lr
         self._scheduler = ReduceLROnPlateau(trainer.optimizers[0], factor=self.factor, patience=self.patience)
         if self._restored is not None:
             # what was learned about the losses comes back; factor and patience are the configuration's
             for name in ("best", "num_bad_epochs", "last_epoch"):
                 setattr(self._scheduler, name, self._restored[name])
+            self._stop_below_min_lr(trainer)  # the run may have been killed before it could end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or self._scheduler is None:
@@ -44,7 +52,10 @@ class AnnealOnPlateau(Callback):
         if rate == before:
             return
         log.info("%d validations without improvement: learning rate %g → %g", self.patience + 1, before, rate)
-        if rate < self.min_lr:
+        self._stop_below_min_lr(trainer)
+
+    def _stop_below_min_lr(self, trainer: Trainer) -> None:
+        if trainer.optimizers[0].param_groups[0]["lr"] < self.min_lr:
             log.info("The learning rate fell below anneal.min_lr=%g: training ends here", self.min_lr)
             trainer.should_stop = True
 

@@ -31,10 +31,14 @@ class BestModel(Callback):
             return
         loss = trainer.callback_metrics["val/loss"].item()
         self.is_new = loss < self.loss
+        if self.is_new and trainer.is_global_zero:
+            try:
+                self.save(self.path)
+            except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+                self.is_new = False  # the file stays the best that could be saved
+                log.error("%s could not be replaced: %s. The one before is whole; training goes on", self.path, error)
         if self.is_new:
             self.loss, self.step = loss, trainer.global_step
-            if trainer.is_global_zero:
-                self.save(self.path)
 
     def state_dict(self) -> dict[str, Any]:
         return {"loss": self.loss, "step": self.step}

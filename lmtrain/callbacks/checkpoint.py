@@ -1,14 +1,17 @@
-"""Saves the run so that it can go on from there as if it had never stopped."""
+"""Saves the run so that it can go on from there as if it had never stopped; on a signal, saves and stops."""
 
 import logging
+import math
 import os
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from lmtrain.callbacks.signals import SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
 from lmtrain.files import replacing
 from lmtrain.windows import Window
 
@@ -18,58 +21,130 @@ log = logging.getLogger(__name__)
 class RunCheckpoint(Checkpoint):
     """Saves `last.ckpt` after every validation and, between validations, every so many minutes or steps.
 
-    It saves only between steps, where the state is that of "n windows done" and nothing else; the one before is
-    kept as `previous.ckpt`. Must be the last callback, so that what the others did is in it.
+    It saves only between two windows, where the state is "n windows are done", or within a validation that a signal
+    ends, which is then the first thing a resumed run does. The checkpoint before is kept as `previous.ckpt`. Must be
+    the last callback, so that what the others did is in it. If a checkpoint can't be written, the run goes on.
 
     Args:
         folder: where the checkpoints stand.
+        signals: which signals came.
         every: minutes between saves; None for never.
         every_steps: optimizer steps between saves; None for never.
     """
 
-    def __init__(self, folder: Path, every: float | None = 10.0, every_steps: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, signals: SignalWatch, every: float | None = 10.0, every_steps: int | None = None
+    ) -> None:
         self.folder = folder
+        self.signals = signals
         self.every = every
         self.every_steps = every_steps
+        self.is_saved = True  # False if the last save failed
+        self._validation_is_due = False
         self._saved_at = time.monotonic()
         self._saved_step = 0
+        self._next_talk = 0
+        self._talked_at = time.monotonic()
+        self._talked_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self.signals.install()
+        # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
+        # synchronisation with the host; `_wish` does that about once a second, for all signals
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        self._saved_at = self._talked_at = time.monotonic()
+        self._saved_step = self._talked_step = self._next_talk = trainer.global_step
+        if self._validation_is_due:
+            self._validation_is_due = False
+            trainer.validating = True
+            trainer.fit_loop.epoch_loop.val_loop.run()
+            trainer.training = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.remove()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.signals.remove()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
-        if self._is_due(trainer) and batch_idx % trainer.accumulate_grad_batches == 0:
-            self.save(trainer)
+        if batch_idx % trainer.accumulate_grad_batches == 0:
+            self._follow(self._wish(trainer), trainer)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
+        # one rank only: several agree between training steps
+        if trainer.state.fn == "fit" and trainer.world_size == 1 and self.signals.wish > STOP:
+            self._validation_is_due = True
+            self._follow(self.signals.wish, trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
+        if trainer.state.fn == "fit":
             self.save(trainer)
 
-    def _is_due(self, trainer: Trainer) -> bool:
+    def _follow(self, wish: int, trainer: Trainer) -> None:
+        if wish:
+            self.save(trainer)
+        if wish == SAVE_AND_GO_ON:
+            self.signals.wish = 0
+            log.info("Saved at step %d, as SIGUSR1 asked", trainer.global_step)
+        elif wish > STOP:
+            raise Interrupted(wish - STOP, trainer.global_step, self.is_saved)
+
+    def _wish(self, trainer: Trainer) -> int:
+        """What is to be done before this step, the same on all ranks."""
         step = trainer.global_step
-        if step == self._saved_step:
-            return False
-        if self.every_steps is not None and step % self.every_steps == 0:
-            return True
-        if self.every is None:
-            return False
-        due = time.monotonic() - self._saved_at > self.every * 60
-        if trainer.world_size > 1:  # rank 0's clock decides, asked now and then
-            due = step % 10 == 0 and trainer.strategy.broadcast(due)
-        return due
+        wish = self.signals.wish
+        if self.every is not None and time.monotonic() - self._saved_at > self.every * 60:
+            wish = max(wish, SAVE)
+        if trainer.world_size > 1:
+            wish = self._talk(trainer, wish)
+        if self.every_steps is not None and step % self.every_steps == 0 and step != self._saved_step:
+            wish = max(wish, SAVE)
+        return wish
+
+    def _talk(self, trainer: Trainer, wish: int) -> int:
+        """The ranks' greatest wish, asked for about once a second: all ranks know after how many steps."""
+        step = trainer.global_step
+        if step < self._next_talk:
+            return 0
+        seconds = max(time.monotonic() - self._talked_at, 1e-6)
+        pace = max(1, math.floor((step - self._talked_step) / seconds)) if trainer.is_global_zero else 0
+        said = torch.tensor([wish, min(pace, 1000)], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(said, op=torch.distributed.ReduceOp.MAX)
+        wish, pace = said.tolist()
+        self._talked_at, self._talked_step, self._next_talk = time.monotonic(), step, step + pace
+        return wish
 
     def save(self, trainer: Trainer) -> None:
-        """Saves now; called on all ranks between two steps."""
-        last = self.folder / "last.ckpt"
+        """Saves now; called on all ranks at the same place."""
         content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
         if trainer.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with replacing(last) as unfinished:
-                trainer.strategy.checkpoint_io.save_checkpoint(content, unfinished)
-                if last.exists():
-                    os.replace(last, self.folder / "previous.ckpt")
+            try:
+                self._write(content)
+                self.is_saved = True
+            except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+                self.is_saved = False
+                log.error(
+                    "The checkpoint of step %d could not be saved in %s: %s. The one before is whole; training goes on",
+                    trainer.global_step,
+                    self.folder,
+                    error,
+                )
         trainer.strategy.barrier("checkpoint")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _write(self, content: dict[str, Any]) -> None:
+        last, previous = self.folder / "last.ckpt", self.folder / "previous.ckpt"
+        with replacing(last) as unfinished:
+            with unfinished.open("wb") as file:
+                torch.save(content, file)
+            if last.exists():
+                os.replace(last, previous)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"validation_is_due": self._validation_is_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._validation_is_due = state_dict["validation_is_due"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Gives Lightning's loops the one state that they restart from without surprises."""

@@ -1,12 +1,15 @@
 """Writes the figures of the run to the loggers, under the names that metrics.csv and TensorBoard share."""
 
+import logging
 import math
 import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lmtrain.module import LanguageModelModule, RunningMean
+from lmtrain.module import LanguageModelModule, RunningMean, raise_if_diverged
 from lmtrain.windows import Window
+
+log = logging.getLogger(__name__)
 
 
 class Monitor(Callback):
@@ -42,6 +45,7 @@ class Monitor(Callback):
     def _report(self, trainer: Trainer, module: LanguageModelModule) -> None:
         self._reported_step = trainer.global_step
         total, items = module.reduced(module.train_mean)
+        raise_if_diverged(total, module.grad_norm, trainer)
         loss = total / items
         seconds = time.monotonic() - self._began - self._paused
         self.latest |= {
@@ -76,6 +80,14 @@ class Monitor(Callback):
         self.write(trainer, module, figures)
 
     def write(self, trainer: Trainer, module: LanguageModelModule, figures: dict[str, float]) -> None:
-        """Sends figures to all loggers at the present step, with the number of items seen."""
+        """Sends figures to all loggers at the present step, with the number of items seen; a full disk is no reason to stop."""
         for logger in trainer.loggers:
-            logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)
+            try:
+                logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)
+            except OSError as error:
+                log.warning("Figures of step %d could not be written: %s", trainer.global_step, error)
+
+    def note(self, trainer: Trainer, figures: dict[str, float], step: int) -> None:
+        """Sends figures about a step to all loggers."""
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step=step)

@@ -1,0 +1,67 @@
+"""What a run says at its beginning and at its end."""
+
+import logging
+import math
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from lmtrain.callbacks.text_samples import sample_text
+from lmtrain.config import Config
+from lmtrain.flair_format import load_language_model
+from lmtrain.model import LanguageModel
+from lmtrain.module import perplexity
+from lmtrain.preparation import PreparedText
+from lmtrain.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def say_what_is_trained(
+    config: Config, language_model: LanguageModel, text: PreparedText, trainer: Trainer, checkpoint: Path | None
+) -> None:
+    model = language_model.model
+    log.info(
+        "%s: %s %s, %s of %d, %s parameters; %s items in %s; %d × %s, %s",
+        config.name,
+        config.direction,
+        model.recurrent_type,
+        _plural(model.nlayers, "layer"),
+        model.hidden_size,
+        f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+        f"{sum(map(len, text.train)):,}",
+        _plural(len(text.train), "split"),
+        trainer.world_size,
+        trainer.accelerator.__class__.__name__.removesuffix("Accelerator"),
+        trainer.precision,
+    )
+    if checkpoint:
+        log.info("Going on from %s", checkpoint)
+
+
+def say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
+    log.info("Best validation: %s, at step %s", loss_figures(results["val/loss"]), f"{results['best_step']:,}")
+    if "test/loss" in results:
+        log.info("Test of the best model: %s", loss_figures(results["test/loss"]))
+    sample = sample_text(load_language_model(folder.best), 400)
+    log.info("It writes:\n%s", textwrap.indent(textwrap.fill(sample, 100), "  "))
+    log.info(
+        "Next:\n"
+        "  curves and samples   tensorboard --logdir %s\n"
+        "  more text            python scripts/generate.py %s\n"
+        "  embeddings           python scripts/embed.py %s SENTENCES.txt, or FlairEmbeddings('%s') in Flair\n"
+        "  your own text        python train.py data=folder data.path=CORPUS, see README.md",
+        folder.path.parent,
+        *[folder.best] * 3,
+    )
+
+
+def loss_figures(loss: float) -> str:
+    """For example "loss 1.2000 · ppl 3.320 · bpc 1.731"."""
+    return f"loss {loss:.4f} · ppl {perplexity(loss):.3f} · bpc {loss / math.log(2):.3f}"
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

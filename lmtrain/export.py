@@ -1,0 +1,191 @@
+"""A trained model in forms for other programs: safetensors with JSON to publish, ONNX to run elsewhere.
+
+Flair's form is `lmtrain.flair_format.save_language_model`.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lmtrain.dictionary import Dictionary
+from lmtrain.errors import UserError
+from lmtrain.files import replacing
+from lmtrain.flair_format import load_language_model
+from lmtrain.model import RECURRENT_TYPES, CharLM, LanguageModel
+
+FORMAT = "lmtrain language model"
+_SIZES = {"hidden_size": int, "nlayers": int, "embedding_size": int, "nout": int | None, "dropout": float | int}
+_SETTINGS = {"is_forward_lm": bool, "document_delimiter": str, "level": str, "recurrent_type": str, "has_decoder": bool}
+
+
+def settings_path(path: str | Path) -> Path:
+    """Where the settings and the dictionary of a `.safetensors` file stand: the `.json` file beside it."""
+    return Path(path).with_suffix(".json")
+
+
+def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
+    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else."""
+    from safetensors.torch import save_file
+
+    settings = {"format": FORMAT, "version": 1, **_settings(language_model)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in language_model.model.state_dict().items()}
+    with replacing(path) as unfinished:
+        save_file(weights, unfinished, {"format": "pt", "dictionary": language_model.dictionary.fingerprint})
+    with replacing(settings_path(path)) as unfinished:
+        text = json.dumps(settings, ensure_ascii=False, indent=0)
+        unfinished.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
+
+
+def _settings(language_model: LanguageModel) -> dict[str, Any]:
+    model = language_model.model
+    return {
+        **{name: getattr(model, name) for name in _SIZES},
+        "is_forward_lm": language_model.is_forward_lm,
+        "document_delimiter": language_model.document_delimiter,
+        "level": language_model.level,
+        "recurrent_type": model.recurrent_type,
+        "has_decoder": model.decoder is not None,
+        "items": list(language_model.dictionary.items),
+    }
+
+
+def load_safetensors(path: str | Path) -> LanguageModel:
+    """Reads what `save_safetensors` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two do not belong together.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    settings = _read_settings(settings_path(path))
+    try:
+        dictionary = Dictionary(settings["items"])
+    except UserError as error:
+        raise UserError(f"{settings_path(path)}: {error}") from None
+    try:
+        with safe_open(path, framework="pt") as file:
+            fingerprint = (file.metadata() or {}).get("dictionary")
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+    except OSError as error:
+        raise UserError(f"The model {path} cannot be read: {error.strerror or error}.") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file, or is damaged: {error}.") from None
+    if fingerprint != dictionary.fingerprint:
+        raise UserError(f"{path} and {settings_path(path)} do not belong together: their dictionaries differ.")
+    return LanguageModel(
+        model=_assemble(path, settings, len(dictionary), weights),
+        dictionary=dictionary,
+        is_forward_lm=settings["is_forward_lm"],
+        document_delimiter=settings["document_delimiter"],
+        level=settings["level"],
+    )
+
+
+def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
+    """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
+
+    Raises:
+        UserError: as `load_safetensors` and `lmtrain.flair_format.load_language_model`.
+    """
+    if Path(path).suffix != ".safetensors":
+        return load_language_model(path, map_location)
+    language_model = load_safetensors(path)
+    language_model.model.to(map_location)
+    return language_model
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise UserError(f"The model's settings {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a model's settings: {error}.") from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT or settings.get("version") != 1:
+        raise UserError(f'{path} is not a model\'s settings: "format" must be "{FORMAT}" and "version" 1.')
+    wrong = [
+        f"{path}: {name} is {settings.get(name)!r}; it must be {getattr(kind, '__name__', kind)}."
+        for name, kind in {**_SIZES, **_SETTINGS}.items()
+        if name not in settings or not isinstance(settings[name], kind)
+    ]
+    items = settings.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        wrong.append(f"{path}: items must be a list of strings.")
+    if settings.get("level") not in ("character", "word"):
+        wrong.append(f'{path}: level is {settings.get("level")!r}; it must be "character" or "word".')
+    if str(settings.get("recurrent_type")).upper() not in RECURRENT_TYPES:
+        wrong.append(f"{path}: recurrent_type is {settings.get('recurrent_type')!r}; it must be LSTM or GRU.")
+    if wrong:
+        raise UserError(*wrong)
+    return settings
+
+
+def _assemble(path: str | Path, settings: dict[str, Any], vocabulary_size: int, weights: dict) -> CharLM:
+    """A network around the weights; sizes that do not fit them cost no memory."""
+    sizes = {name: settings[name] for name in (*_SIZES, "recurrent_type", "has_decoder")}
+    try:
+        if sizes["nlayers"] > len(weights):
+            raise ValueError(f"nlayers is {sizes['nlayers']}, and there are only {len(weights)} tensors")
+        with torch.device("meta"):
+            model = CharLM(vocabulary_size, **sizes)
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The weights in {path} do not fit {settings_path(path)}: {error}") from None
+    return model.requires_grad_(True).eval()
+
+
+def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
+    """Writes an ONNX model (opset 17) and compares it with PyTorch, if onnxruntime is installed.
+
+    The graph has the standard's LSTM or GRU operators; time T and batch B are free.
+
+    | input | type, shape | output | type, shape |
+    |---|---|---|---|
+    | `ids` | int64 `(T, B)` | `output`, the embeddings | float32 `(T, B, D)` |
+    | `h` | float32 `(L, B, H)` | `logits`, if there is a decoder | float32 `(T, B, V)` |
+    | `c` (LSTM only) | float32 `(L, B, H)` | `h_last`, `c_last` | as `h`, `c` |
+
+    The file's metadata hold the settings and the dictionary as JSON under `lmtrain`.
+
+    Returns:
+        the largest absolute difference to PyTorch's outputs; None if onnxruntime is not installed.
+
+    Raises:
+        UserError: onnx is not installed, or onnxruntime computes something else.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UserError("Exporting to ONNX needs the package onnx: pip install 'lmtrain[onnx]'.") from None
+    from lmtrain.onnx_graph import build
+
+    with replacing(path) as unfinished:
+        onnx.save_model(build(language_model.model, json.dumps(_settings(language_model))), str(unfinished))
+        difference = _difference_to_torch(language_model.model, unfinished)
+        if difference is not None and not difference < 1e-4:
+            raise UserError(f"onnxruntime's outputs differ from PyTorch's by {difference:.2g}; {path} is not written.")
+    return difference
+
+
+def _difference_to_torch(model: CharLM, path: Path) -> float | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    worst = 0.0
+    for steps, batch in ((1, 1), (17, 3)):
+        ids = torch.randint(model.vocabulary_size, (steps, batch), generator=generator)
+        hidden = tuple(part.uniform_(-0.5, 0.5, generator=generator) for part in model.zero_hidden(batch))
+        with torch.no_grad():
+            output, last = model(ids, hidden)
+            expected = [output, *([] if model.decoder is None else [model.decoder(output)]), *last]
+        inputs = {"ids": ids.numpy(), **dict(zip("hc", (part.numpy() for part in hidden), strict=False))}
+        actual = session.run(None, inputs)
+        differences = [np.abs(one.numpy() - other).max() for one, other in zip(expected, actual, strict=True)]
+        worst = max(worst, *map(float, differences))
+    return worst

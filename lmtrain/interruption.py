@@ -1,0 +1,40 @@
+"""The end of a run that a signal stopped: what is said, whether the job is queued again, and the exit status."""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+from lmtrain.callbacks.signals import Interrupted
+from lmtrain.training import is_first_process
+
+
+def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
+    """Says how to go on, and requeues the SLURM job if that is what the signal asked for.
+
+    Returns:
+        128 + the signal's number, as shells have it; 0 in the processes that the first one started, which would
+        otherwise be taken for failed while the first one still works.
+    """
+    if not is_first_process():
+        return 0
+    name = signal.Signals(interruption.signum).name
+    saved = "saved" if interruption.is_saved else "NOT saved (see above); the checkpoint before is whole"
+    print(f"{name} at step {interruption.step:,}: {saved}. The same command goes on from there.", file=sys.stderr)
+    if name == values["checkpoint"]["requeue_signal"] and "SLURM_JOB_ID" in os.environ:
+        return _requeue()
+    return 128 + interruption.signum
+
+
+def _requeue() -> int:
+    job = os.environ["SLURM_JOB_ID"]
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        status = subprocess.run(["scontrol", "requeue", job], check=False).returncode
+    except OSError as error:
+        print(f"scontrol cannot be run: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"Job {job} is queued again." if status == 0 else f"scontrol requeue {job} failed.", file=sys.stderr)
+    return status

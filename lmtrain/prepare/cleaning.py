@@ -1,0 +1,171 @@
+"""The steps between a document as found and a document to train on. Each is optional; none knows a language."""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import compress
+
+import numpy as np
+
+from lmtrain.dictionary import code_points
+
+_CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
+_LINE_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+_NEWLINES = re.compile(r"\s*\n\s*")
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]")
+_LINK = re.compile(r"(?:https?://|www\.)\S+")
+_LETTER, _SPACE = 1, 2
+
+Step = tuple[str, Callable[[list[str]], list[str]]]
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """What is done to documents, in this order; None and False leave a step out.
+
+    Args:
+        remove_control: removes control characters (not tab and newline), byte-order marks and code points that
+            Unicode reserves; form feeds and Unicode's own line separators become spaces.
+        normalize: the Unicode normal form: "NFC", "NFD", "NFKC" or "NFKD".
+        trim: removes whitespace at both ends.
+        min_length, max_length: characters that a document must and may have; others are left out.
+        min_letters: leaves out documents of whose characters, spaces not counted, a smaller share are letters,
+            combining marks or ideographs: tables of numbers, rulers, symbols.
+        max_repeats: leaves out documents of whose characters a larger share are the same as the one before:
+            "-----", "........".
+        max_markup: leaves out documents of whose characters a larger share belong to tags, entities, curly
+            brackets and links.
+    """
+
+    remove_control: bool = True
+    normalize: str | None = "NFC"
+    trim: bool = True
+    min_length: int | None = None
+    max_length: int | None = None
+    min_letters: float | None = None
+    max_repeats: float | None = None
+    max_markup: float | None = None
+
+    def steps(self, delimiter: str) -> list[Step]:
+        """The steps by name; the last makes the documents fit between delimiters, and leaves out empty ones."""
+        form = self.normalize
+        steps: list[tuple[str, object, Callable]] = [
+            ("control_characters", self.remove_control, _without_control),
+            ("normalize", form, lambda documents: _normalized(documents, form)),
+            ("trim", self.trim, lambda documents: [document.strip() for document in documents]),
+            ("delimiter", True, lambda documents: _delimited(documents, delimiter)),
+            ("min_length", self.min_length, lambda documents: [d for d in documents if len(d) >= self.min_length]),
+            ("max_length", self.max_length, lambda documents: [d for d in documents if len(d) <= self.max_length]),
+            ("letters", self.min_letters, lambda documents: _with_letters(documents, self.min_letters)),
+            ("repeats", self.max_repeats, lambda documents: _without_repeats(documents, self.max_repeats)),
+            ("markup", self.max_markup, lambda documents: _without_markup(documents, self.max_markup)),
+        ]
+        return [(name, step) for name, chosen, step in steps if chosen is not None and chosen is not False]
+
+
+BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
+"""The filters' recommended limits."""
+
+
+def _normalized(documents: list[str], form: str) -> list[str]:
+    return [document if document.isascii() else unicodedata.normalize(form, document) for document in documents]
+
+
+def _without_control(documents: list[str]) -> list[str]:
+    occurring = "".join(_occurring(documents))
+    if _LINE_BREAKS.search(occurring):
+        documents = [_LINE_BREAKS.sub(" ", document) for document in documents]
+    if _CONTROL.search(occurring):
+        documents = [_CONTROL.sub("", document) for document in documents]
+    return documents
+
+
+def _chunks(documents: list[str]) -> Iterator[list[str]]:
+    """A few thousand documents at a time: what is computed about their characters stays small."""
+    return (documents[start : start + 4096] for start in range(0, len(documents), 4096))
+
+
+def _occurring(documents: list[str]) -> Iterator[str]:
+    """The different characters of the documents."""
+    occurs = np.zeros(sys.maxunicode + 1, dtype=bool)
+    for chunk in _chunks(documents):
+        occurs[code_points("".join(chunk))] = True
+    return map(chr, np.flatnonzero(occurs).tolist())
+
+
+def _delimited(documents: list[str], delimiter: str) -> list[str]:
+    """Documents with no delimiter in them, and none that is empty."""
+    text = "\0".join(documents)
+    if "\r" in text:
+        documents = [document.replace("\r\n", "\n").replace("\r", "\n") for document in documents]
+        text = "\0".join(documents)
+    if delimiter == "\n":
+        if "\n" in text:
+            documents = [_NEWLINES.sub(" ", document) for document in documents]
+    else:
+        documents = [_without(document, delimiter) for document in documents]
+    return [document for document in documents if document]
+
+
+def _without(document: str, delimiter: str) -> str:
+    replacement = "\n" if not delimiter.strip("\n") else " " if delimiter != " " else ""
+    while delimiter in document:
+        document = document.replace(delimiter, replacement)
+    while document and (document + delimiter).find(delimiter) < len(document):
+        document = document[:-1]  # its end and the delimiter would make one
+    return document
+
+
+@cache
+def _kinds() -> np.ndarray:
+    """Whether each code point is a letter or mark, a space, or neither."""
+    kinds = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
+    for code in range(len(kinds)):
+        category = unicodedata.category(chr(code))
+        if category[0] in "LM":
+            kinds[code] = _LETTER
+        elif category == "Zs" or code in (9, 10):
+            kinds[code] = _SPACE
+    return kinds
+
+
+def _kept(documents: list[str], keep: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> list[str]:
+    """The documents of which `keep` says so, given the code points of all, where each begins, and how many it has."""
+    kept: list[str] = []
+    for chunk in _chunks(documents):
+        lengths = np.fromiter(map(len, chunk), np.int64, len(chunk))
+        kept += compress(chunk, keep(code_points("".join(chunk)), np.cumsum(lengths) - lengths, lengths).tolist())
+    return kept
+
+
+def _with_letters(documents: list[str], share: float) -> list[str]:
+    def keep(codes: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        kinds = _kinds()[codes]
+        letters = np.add.reduceat(kinds == _LETTER, starts, dtype=np.int32)
+        spaces = np.add.reduceat(kinds == _SPACE, starts, dtype=np.int32)
+        return letters >= share * (lengths - spaces)
+
+    return _kept(documents, keep)
+
+
+def _without_repeats(documents: list[str], share: float) -> list[str]:
+    def keep(codes: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        repeats = np.append(False, codes[1:] == codes[:-1])
+        repeats[starts] = False
+        return np.add.reduceat(repeats, starts, dtype=np.int32) <= share * lengths
+
+    return _kept(documents, keep)
+
+
+def _without_markup(documents: list[str], share: float) -> list[str]:
+    text = "\0".join(documents)
+    if not any(mark in text for mark in ("<", "&", "{", "}", "://", "www.")):
+        return documents
+    return [
+        document
+        for document in documents
+        if sum(len(found) for regex in (_MARKUP, _LINK) for found in regex.findall(document)) <= share * len(document)
+    ]

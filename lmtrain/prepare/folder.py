@@ -1,0 +1,245 @@
+"""Sources → corpus folder, as a Dask graph.
+
+1. `clean_block`, for every block of every source: read, clean, hash, sort by the hash, write as runs; and
+   `hash_file`, for every local source.
+2. `estimate_unique`: how many training splits there will be.
+3. `merge_range`, for every one of them: merge a range of the runs, de-duplicate, write the split and what the range
+   has of the validation and test texts.
+4. Here: join those texts, write the manifest, and give the folder its name.
+
+The tasks meet in the unfinished folder only, so the output is the same on any scheduler, and a task that is lost is
+done again. The workers of a cluster must see that folder, and local sources, under the same paths.
+"""
+
+import json
+import math
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.prepare.graph import Compute, scheduler
+from lmtrain.prepare.options import PrepareOptions
+from lmtrain.prepare.shuffling import PARTS
+from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
+from lmtrain.prepare.tasks import Cleaned, clean_block, estimate_unique, merge_range, part_path, write_run_list
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is to do."""
+
+Counts = dict[str, tuple[int, int, int]]
+"""Documents, characters and bytes of each part."""
+
+
+def prepare_corpus(
+    inputs: Sequence[str | Path],
+    output: str | Path,
+    options: PrepareOptions | None = None,
+    *,
+    scheduler_address: str | None = None,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda *_: None,
+) -> dict[str, Any]:
+    """Makes the folder that `data=folder data.path=OUTPUT` trains on: train/, valid.txt, test.txt, manifest.json.
+
+    The folder appears whole, or not at all. On the way it takes about as much again of disk space beside it.
+
+    Args:
+        inputs: files, patterns, folders, fsspec URLs.
+        output: a local folder, which must not exist.
+        scheduler_address, workers: where the graph is computed; makes no difference to the output.
+        overwrite: replace the output if it is a corpus that was prepared before.
+
+    Returns:
+        the manifest.
+
+    Raises:
+        UserError: all that is wrong with the options, the inputs or the text.
+    """
+    options = options or PrepareOptions()
+    options.check()
+    output = Path(output).expanduser().absolute()
+    _check_output(output, overwrite)
+    sources = find_sources(inputs, options.format)
+    raise_if_any([] if sources else ["All inputs are empty files."])
+    with scheduler(scheduler_address, workers) as compute, _unfinished(output) as folder:
+        work = folder / ".work"
+        work.mkdir()
+        blocks = [block for source in sources for block in cut_blocks(source, options.split_at, options.block_size)]
+        cleaned, stored = _clean(sources, blocks, options, work, compute, progress)
+        splits = _merge(cleaned, options, folder, work, compute, progress)
+        manifest = _manifest(sources, stored, options, cleaned, splits)
+        text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
+        (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+        shutil.rmtree(work)
+        _put_in_place(folder, output, overwrite)
+    return manifest
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if not output.parent.is_dir():
+        raise UserError(f"--output {output}: the folder {output.parent} does not exist. Make it first.")
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if not overwrite:
+        raise UserError(f"--output {output} exists. Name another place, or replace it with --overwrite.")
+    if not (output / "manifest.json").is_file():
+        raise UserError(f"--output {output} is not what this made before (no manifest.json). Remove it yourself.")
+
+
+@contextmanager
+def _unfinished(output: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(
+        dir=output.parent, prefix=f".{output.name}-unfinished-", ignore_cleanup_errors=True
+    ) as place:
+        folder = Path(place, output.name)  # its parent is for this user only; it is not
+        folder.mkdir()
+        (folder / "train").mkdir()
+        yield folder
+
+
+def _put_in_place(folder: Path, output: Path, overwrite: bool) -> None:
+    _check_output(output, overwrite)  # for another process may have been here
+    replaced = folder.with_name("replaced")  # is removed with the folder around it
+    if output.exists():
+        output.rename(replaced)
+    try:
+        folder.rename(output)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(output)
+        raise
+
+
+def _clean(
+    sources: list[Source],
+    blocks: list[Block],
+    options: PrepareOptions,
+    work: Path,
+    compute: Compute,
+    progress: Progress,
+) -> tuple[list[Cleaned], dict[str, tuple[int, str]]]:
+    """Computes the first tasks; gives what they cleaned, and the size and hash of each source."""
+    from dask import delayed
+
+    name = work.parent.parent.name
+    local = [source.url for source in sources if source.local]
+    tasks = [
+        delayed(clean_block)(block, options, work, number, dask_key_name=f"{name}-clean-{number}")
+        for number, block in enumerate(blocks)
+    ]
+    tasks += [delayed(hash_file)(url, dask_key_name=f"{name}-hash-{number}") for number, url in enumerate(local)]
+    total, done = sum(source.size or 0 for source in sources), 0
+
+    def report(result) -> None:
+        nonlocal done
+        if isinstance(result, Cleaned):
+            done += result.size_read
+            progress("Reading", min(done, total), total)
+
+    progress("Reading", 0, total)
+    results = compute(tasks, report)
+    cleaned, hashes = results[: len(blocks)], results[len(blocks) :]
+    problems: dict[str, tuple[str, ...]] = {}
+    for block, result in zip(blocks, cleaned, strict=True):
+        if result.problems:
+            problems.setdefault(block.source.url, result.problems)  # the first place in each file will do
+    raise_if_any([problem for source in problems.values() for problem in source])
+    stored = dict(zip(local, hashes, strict=True))
+    stored |= {block.source.url: result.stored for block, result in zip(blocks, cleaned, strict=True) if result.stored}
+    return cleaned, stored
+
+
+def _merge(
+    cleaned: list[Cleaned], options: PrepareOptions, folder: Path, work: Path, compute: Compute, progress: Progress
+) -> list[Counts]:
+    """Computes the other tasks; gives the counts of every range."""
+    from dask import delayed
+
+    dealing, name = options.dealing, work.parent.parent.name
+    documents = sum(result.steps["delimiter", "documents"] for result in cleaned)
+    write_run_list(work, [run for result in cleaned for run in result.runs])
+    estimate = delayed(estimate_unique)(work, documents, dealing, dask_key_name=f"{name}-unique")
+    (unique,) = compute([estimate], lambda _: None) if documents else (1.0,)
+    train_size = sum(result.size for result in cleaned) * unique * (1 - dealing.valid - dealing.test)
+    count, done = max(1, math.ceil(train_size / options.split_size)), 0
+
+    def report(_) -> None:
+        nonlocal done
+        done += 1
+        progress("Writing", done, count)
+
+    progress("Writing", 0, count)
+    tasks = [
+        delayed(merge_range)(folder, work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
+        for number in range(count)
+    ]
+    splits = compute(tasks, report) if documents else []
+    _check_parts(splits, options, documents)
+    for part in PARTS[1:]:
+        with (folder / f"{part}.txt").open("wb") as file:
+            for number, counts in enumerate(splits):
+                if counts[part][0]:
+                    with part_path(folder, work, part, number).open("rb") as piece:
+                        shutil.copyfileobj(piece, file, 1 << 20)
+    return splits
+
+
+def _total(splits: list[Counts], part: str) -> tuple[int, ...]:
+    return tuple(map(sum, zip(*(counts[part] for counts in splits), strict=True)))
+
+
+def _check_parts(splits: list[Counts], options: PrepareOptions, documents: int) -> None:
+    if not documents:
+        raise UserError("No document is left: all are empty, or the steps leave all of them out. Ask for fewer steps.")
+    total = sum(_total(splits, part)[0] for part in PARTS)
+    problems = [
+        f"No document falls into {part}: of {total:,}, {share:.2%} should. Raise --{part}, split the text into smaller "
+        "documents (--split-at), or give more of it."
+        for part, share in (("valid", options.dealing.valid), ("test", options.dealing.test))
+        if _total(splits, part)[0] == 0
+    ]
+    if _total(splits, "train")[0] == 0:
+        problems.append("No document is left to train on. Lower --valid and --test, or give more text.")
+    raise_if_any(problems)
+
+
+def _manifest(
+    sources: list[Source],
+    stored: dict[str, tuple[int, str]],
+    options: PrepareOptions,
+    cleaned: list[Cleaned],
+    splits: list[Counts],
+) -> dict[str, Any]:
+    steps = sum((result.steps for result in cleaned), Counter())
+    totals = {part: _total(splits, part) for part in PARTS}
+    if options.dealing.deduplicate:
+        steps["deduplicate", "documents"] = sum(total[0] for total in totals.values())
+        steps["deduplicate", "characters"] = sum(total[1] for total in totals.values())
+    table: list[dict[str, Any]] = []
+    for name in dict.fromkeys(step for step, _ in steps):
+        after = {what: steps[name, what] for what in ("documents", "characters")}
+        table.append({"step": name, "in": table[-1]["out"] if table else after, "out": after})
+    return {
+        "format": "lmtrain corpus",
+        "version": 1,
+        "made_by": f"lmtrain {version('lmtrain')}",
+        "options": asdict(options),
+        "sources": [
+            {"url": source.url, "format": source.format, "size": stored[source.url][0], "sha256": stored[source.url][1]}
+            for source in sources
+        ],
+        "steps": table,
+        "parts": {
+            part: {"files": len([1 for counts in splits if counts[part][0]]) if part == "train" else 1}
+            | dict(zip(("documents", "characters", "bytes"), totals[part], strict=True))
+            for part in PARTS
+        },
+    }

@@ -1,0 +1,61 @@
+"""What becomes of the sources."""
+
+import dataclasses
+
+from lmtrain.errors import raise_if_any
+from lmtrain.prepare.cleaning import Cleaning
+from lmtrain.prepare.shuffling import Dealing
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions:
+    """What becomes of the sources.
+
+    Args:
+        format: "auto", "text", "jsonl" or "parquet".
+        field: of a JSON record or Parquet row.
+        split_at: what separates the documents of a text.
+        errors: "strict" or "replace", for bytes that are not UTF-8.
+        cleaning: the steps.
+        dealing: de-duplication, the shares of validation and test, the seed of the order.
+        split_size: about how many bytes a training split has.
+        document_delimiter: what ends a document in the corpus.
+        block_size: bytes of a source that are one task.
+    """
+
+    format: str = "auto"
+    field: str = "text"
+    split_at: str = "\n"
+    errors: str = "strict"
+    cleaning: Cleaning = dataclasses.field(default_factory=Cleaning)
+    dealing: Dealing = dataclasses.field(default_factory=Dealing)
+    split_size: int = 20_000_000
+    document_delimiter: str = "\n"
+    block_size: int = 32 << 20
+
+    def check(self) -> None:
+        """Raises `UserError` with all that is wrong."""
+        problems = []
+        for name in ("split_at", "document_delimiter"):
+            if not getattr(self, name):
+                problems.append(f"{_flag(name)} is empty; it must be at least one character.")
+        if self.split_size < 1:
+            problems.append(f"--split-size {self.split_size}: it must be at least 1 byte.")
+        for name in ("valid", "test"):
+            share = getattr(self.dealing, name)
+            if not 0 < share < 1:
+                problems.append(f"--{name} {share}: it must be a share between 0 and 1; training needs both texts.")
+        if not problems and self.dealing.valid + self.dealing.test >= 1:
+            problems.append(f"--valid {self.dealing.valid} and --test {self.dealing.test} leave nothing to train on.")
+        low, high = self.cleaning.min_length, self.cleaning.max_length
+        if low is not None and high is not None and low > high:
+            problems.append(f"--min-length {low} is more than --max-length {high}.")
+        for name in ("min_letters", "max_repeats", "max_markup"):
+            share = getattr(self.cleaning, name)
+            if share is not None and not 0 <= share <= 1:
+                problems.append(f"{_flag(name)} {share}: it must be a share between 0 and 1.")
+        raise_if_any(problems)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,169 @@
+"""Documents → runs on disk, sorted by a hash → de-duplicated, shuffled parts.
+
+The hash of a document says which part it belongs to and where it stands there. So neither depends on which other
+documents there are, in how many blocks they were read, or where.
+
+1. `write_run` sorts the documents of a block by their order and writes them with an index.
+2. `merge` takes one range of the order from all runs, leaves out duplicates, and writes what belongs to each part.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lmtrain.files import replacing
+
+_INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("part", "u1")])
+PARTS = ("train", "valid", "test")
+_WHOLE = 1 << 64
+
+
+@dataclass(frozen=True)
+class Dealing:
+    """Which part a document belongs to, and in which order the parts are.
+
+    Args:
+        valid, test: the shares of the documents that validate and test.
+        seed: of the order. The part doesn't depend on it.
+        deduplicate: keep one of equal documents.
+    """
+
+    valid: float = 0.01
+    test: float = 0.01
+    seed: int = 1
+    deduplicate: bool = True
+
+
+def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
+    """A bijection of uint64 numbers (SplitMix64), another one for every seed."""
+    numbers = numbers + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % _WHOLE)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def _parts(digests: np.ndarray, dealing: Dealing) -> np.ndarray:
+    """Validation is taken from the bottom and test from the top: either may grow without the other changing."""
+    parts = np.zeros(len(digests), dtype=np.uint8)
+    parts[digests < np.uint64(int(dealing.valid * _WHOLE))] = 1
+    parts[~digests < np.uint64(int(dealing.test * _WHOLE))] = 2
+    return parts
+
+
+def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing, number: int) -> int:
+    """Writes `path`.text and `path`.npy: documents in their order, of equal ones (if de-duplicating) the first.
+
+    Args:
+        number: distinguishes equal documents of different runs.
+
+    Returns:
+        the bytes of the text.
+    """
+    encoded = [document.encode() for document in documents]
+    hashes = b"".join([hashlib.blake2b(data, digest_size=16).digest() for data in encoded])
+    digests = np.frombuffer(hashes, dtype="<u8").reshape(-1, 2)
+    order = _mixed(digests[:, 1], dealing.seed)
+    if not dealing.deduplicate:
+        order = _mixed(order ^ _mixed(np.arange(len(order), dtype=np.uint64), number + 1), dealing.seed)
+    places = np.lexsort((digests[:, 0], order))
+    if dealing.deduplicate:
+        places = places[_is_first(order[places], digests[places, 0])]
+    index = np.empty(len(places), dtype=_INDEX)
+    index["order"], index["digest"] = order[places], digests[places, 0]
+    index["part"] = _parts(index["digest"], dealing)
+    chosen, end = places.tolist(), delimiter.encode()
+    index["end"] = np.cumsum([len(encoded[place]) + len(end) for place in chosen])
+    index["characters"] = [len(documents[place]) for place in chosen]
+    with replacing(path.with_suffix(".text")) as unfinished, unfinished.open("wb") as file:
+        file.writelines(encoded[place] + end for place in chosen)
+    with replacing(path.with_suffix(".npy")) as unfinished, unfinished.open("wb") as file:
+        np.save(file, index)
+    return int(index["end"][-1])
+
+
+def _is_first(*keys: np.ndarray) -> np.ndarray:
+    """Which of sorted rows differ from the one before."""
+    differs = np.ones(len(keys[0]), dtype=bool)
+    differs[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
+    return differs
+
+
+def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tuple[np.ndarray, ...]:
+    """The documents of all runs whose order is in [low, high), in order.
+
+    Returns:
+        their index, the number of the run that each is in, where it begins there, and whether it is kept.
+    """
+    indices, numbers, starts = [], [], []
+    for number, run in enumerate(runs):
+        index = np.load(run.with_suffix(".npy"), mmap_mode="r")
+        order = index["order"]
+        first = int(np.searchsorted(order, np.uint64(low)))
+        last = int(np.searchsorted(order, np.uint64(high))) if high < _WHOLE else len(order)
+        piece = np.array(index[first:last])
+        begin = int(index["end"][first - 1]) if first else 0
+        indices.append(piece)
+        numbers.append(np.full(len(piece), number))
+        starts.append(np.concatenate([[begin], piece["end"][:-1]])[: len(piece)])
+    index, numbers, starts = np.concatenate(indices), np.concatenate(numbers), np.concatenate(starts)
+    places = np.lexsort((starts, numbers, index["digest"], index["order"]))
+    index, numbers, starts = index[places], numbers[places], starts[places]
+    keep = _is_first(index["order"], index["digest"]) if deduplicate else np.ones(len(index), dtype=bool)
+    return index, numbers, starts, keep
+
+
+def unique_share(runs: list[Path], documents: int, dealing: Dealing) -> float:
+    """Which share of the runs' bytes remains without duplicates; estimated from about a million documents."""
+    if not dealing.deduplicate or not documents:
+        return 1.0
+    high = min(_WHOLE, _WHOLE * 1_000_000 // documents)
+    index, _, starts, keep = _select(runs, 0, high, True)
+    lengths = index["end"] - starts
+    return float(lengths[keep].sum() / max(1, lengths.sum()))
+
+
+def merge(
+    runs: list[Path], number: int, count: int, places: dict[str, Path], dealing: Dealing
+) -> dict[str, tuple[int, int, int]]:
+    """Writes the documents in one of `count` equal ranges of the order to the files of their parts.
+
+    Files of parts that have no document in the range are not written.
+
+    Returns:
+        documents, characters and bytes of each part; the bytes with delimiters.
+    """
+    low, high = number * _WHOLE // count, (number + 1) * _WHOLE // count
+    index, numbers, starts, keep = _select(runs, low, high, dealing.deduplicate)
+    index, numbers, starts = index[keep], numbers[keep], starts[keep]
+    texts = _read_documents(runs, numbers, starts, index["end"])
+    counts = {}
+    for part, name in enumerate(PARTS):
+        chosen = np.flatnonzero(index["part"] == part)
+        if len(chosen):
+            with replacing(places[name]) as unfinished, unfinished.open("wb") as file:
+                file.writelines(texts[place] for place in chosen.tolist())
+        size = int((index["end"][chosen] - starts[chosen]).sum())
+        counts[name] = (len(chosen), int(index["characters"][chosen].sum()), size)
+    return counts
+
+
+def _read_documents(runs: list[Path], numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
+    """The bytes of the documents, run by run, so that no more than they and one run's range are in memory."""
+    texts: list[bytes] = [b""] * len(numbers)
+    by_run = np.argsort(numbers, kind="stable")
+    bounds = np.searchsorted(numbers[by_run], np.arange(len(runs) + 1))
+    for number, run in enumerate(runs):
+        places = by_run[bounds[number] : bounds[number + 1]]
+        if not len(places):
+            continue
+        begin, end = int(starts[places].min()), int(ends[places].max())
+        with run.with_suffix(".text").open("rb") as file:
+            file.seek(begin)
+            data = file.read(end - begin)
+        rows = zip(places.tolist(), (starts[places] - begin).tolist(), (ends[places] - begin).tolist(), strict=True)
+        for place, start, stop in rows:
+            texts[place] = data[start:stop]
+    return texts

@@ -1,0 +1,133 @@
+"""The tasks of the graph. Each is a function of its arguments that writes files of its own, whole or not at all."""
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmtrain.errors import UserError
+from lmtrain.prepare.options import PrepareOptions
+from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
+from lmtrain.prepare.sources import Block, Source, hash_file, read_block
+
+_RUN_CHARACTERS = 32 << 20  # of a compressed or remote file that are sorted at a time
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of a block.
+
+    Args:
+        runs: the names of the runs that were written.
+        steps: documents and characters that were left after each step, by (step, what).
+        problems: what is wrong with the block, if anything.
+        size: bytes of the runs.
+        size_read: bytes of the source.
+        stored: size and hash of the source, where the task has found them out.
+    """
+
+    runs: tuple[str, ...] = ()
+    steps: Counter = field(default_factory=Counter)
+    problems: tuple[str, ...] = ()
+    size: int = 0
+    size_read: int = 0
+    stored: tuple[int, str] | None = None
+
+
+def clean_block(block: Block, options: PrepareOptions, work: Path, number: int) -> Cleaned:
+    """Reads the documents of a block, cleans them, and writes them as runs.
+
+    What is wrong with them is returned, not raised, so that all of it can be said at once.
+    """
+    source = block.source
+    try:
+        if source.local:
+            size = source.size if block.stop is None else min(block.stop, source.size) - block.start
+            return _write_runs(block, options, work, number, size)
+        return _clean_copy(source, options, work, number)
+    except UserError as error:
+        return Cleaned(problems=error.problems)
+    except (OSError, ImportError) as error:
+        if not work.is_dir():
+            raise UserError(f"A worker does not see {work}: all must share the output's file system.") from None
+        return Cleaned(problems=(f"{source.url} cannot be read: {error}.",))
+
+
+def _clean_copy(source: Source, options: PrepareOptions, work: Path, number: int) -> Cleaned:
+    """A remote file is copied first: so it is hashed on the way, and Parquet can be read in any order."""
+    with tempfile.TemporaryDirectory(dir=work) as folder:
+        copy = Path(folder, source.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
+        stored = hash_file(source.url, copy)
+        block = Block(Source(str(copy), source.format, stored[0], local=True))
+        try:
+            return _write_runs(block, options, work, number, stored[0], stored)
+        except UserError as error:
+            raise UserError(*(problem.replace(str(copy), source.url) for problem in error.problems)) from None
+
+
+def _write_runs(
+    block: Block,
+    options: PrepareOptions,
+    work: Path,
+    number: int,
+    size_read: int,
+    stored: tuple[int, str] | None = None,
+) -> Cleaned:
+    steps: Counter = Counter()
+    runs: list[str] = []
+    cleaning = options.cleaning.steps(options.document_delimiter)
+
+    def count(step: str, documents: list[str]) -> None:
+        steps[step, "documents"] += len(documents)
+        steps[step, "characters"] += sum(map(len, documents))
+
+    def write(documents: list[str]) -> int:
+        count("read", documents)
+        for name, step in cleaning:
+            documents = step(documents)
+            count(name, documents)
+        if not documents:
+            return 0
+        run, salt = f"{number:06}-{len(runs):06}", number << 24 | len(runs)
+        runs.append(run)
+        return write_run(work / run, documents, options.document_delimiter, options.dealing, salt)
+
+    held: list[str] = []
+    characters = size = 0
+    for documents in read_block(block, options.field, options.split_at, options.errors):
+        held += filter(None, documents)
+        characters += sum(map(len, documents))
+        if characters >= _RUN_CHARACTERS:
+            size += write(held)
+            held, characters = [], 0
+    size += write(held)
+    return Cleaned(tuple(runs), steps, (), size, size_read, stored)
+
+
+def write_run_list(work: Path, runs: list[str]) -> None:
+    """Tells the tasks that follow which runs there are: too much to send to each of them."""
+    (work / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
+
+
+def _runs(work: Path) -> list[Path]:
+    return [work / run for run in json.loads((work / "runs.json").read_text(encoding="utf-8"))]
+
+
+def estimate_unique(work: Path, documents: int, dealing: Dealing) -> float:
+    """The share of the runs' bytes that de-duplication leaves."""
+    return unique_share(_runs(work), documents, dealing)
+
+
+def merge_range(folder: Path, work: Path, number: int, count: int, dealing: Dealing) -> dict[str, tuple[int, int, int]]:
+    """Writes one training split, and what the range has of the validation and test texts.
+
+    Returns:
+        documents, characters and bytes of each part.
+    """
+    return merge(_runs(work), number, count, {part: part_path(folder, work, part, number) for part in PARTS}, dealing)
+
+
+def part_path(folder: Path, work: Path, part: str, number: int) -> Path:
+    """Where `merge_range` puts a part."""
+    return folder / "train" / f"{number + 1:05}.txt" if part == "train" else work / f"{part}-{number + 1:05}.txt"

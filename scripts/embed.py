@@ -1,0 +1,94 @@
+#!/usr/bin/env python
+"""Turns tokenized sentences into files of contextual string embeddings, one vector a token."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+from lmtrain.command import check_outputs, run
+
+EXAMPLE = """example:  python scripts/embed.py forward/best-lm.pt backward/best-lm.pt sentences.txt --output vectors.npz
+
+The output holds the arrays vectors (float32, a row for each token), sentence_offsets (sentence i has the rows from
+[i] to [i + 1]), and token_bytes with token_offsets (the tokens in UTF-8). In Python:
+    vectors, tokens = lmtrain.vector_file.read_vectors("vectors.npz")       # a list item for each sentence"""
+
+BLOCK = 2048  # sentences that are embedded, and whose vectors are in memory, at a time
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    check_outputs(options.output, overwrite=options.overwrite)
+
+    from lmtrain.embeddings import StringEmbeddings
+    from lmtrain.export import load_model
+    from lmtrain.vector_file import check_vector_path, read_conll_sentences, read_text_sentences, write_vectors
+
+    check_vector_path(options.output)
+    embeddings = StringEmbeddings(
+        *(load_model(path, options.device) for path in options.models),
+        with_whitespace=not options.without_whitespace,
+        tokenized_lm=not options.untokenized,
+        is_lower=options.lower,
+        precision=options.precision,
+    )
+    if options.format == "conll":
+        sentences = list(read_conll_sentences(options.input, options.column, options.comment))
+    else:
+        sentences = list(read_text_sentences(options.input))
+    tokens = [sentence.tokens for sentence in sentences]
+    write_vectors(options.output, tokens, _blocks(embeddings, sentences), embeddings.embedding_length)
+    print(f"{sum(map(len, tokens))} vectors of {len(tokens)} sentences: {options.output}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("models", metavar="MODEL", nargs="+", help="best-lm.pt; vectors of several are joined")
+    parser.add_argument("input", metavar="INPUT", help="the sentences, in UTF-8")
+    parser.add_argument("--output", required=True, metavar="FILE", help="ends in .safetensors or .npz")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    parser.add_argument(
+        "--format",
+        choices=["text", "conll"],
+        default="text",
+        help="text: a sentence a line, tokens separated by spaces; conll: a token a line, then its columns, an empty "
+        "line after each sentence (default: %(default)s)",
+    )
+    parser.add_argument("--column", type=int, default=0, help="conll: which column is the token (default: %(default)s)")
+    parser.add_argument("--comment", metavar="PREFIX", help="conll: skip lines that begin with PREFIX, such as '# '")
+    parser.add_argument(
+        "--untokenized",
+        action="store_true",
+        help="the models were trained on untokenized text: no space after CoNLL-U's SpaceAfter=No",
+    )
+    parser.add_argument(
+        "--without-whitespace", action="store_true", help="take the state at a token's last character, not after it"
+    )
+    parser.add_argument("--lower", action="store_true", help="the models were trained on text in lower case")
+    parser.add_argument(
+        "--precision", choices=["32", "bf16"], default="32", help="bf16 where it is faster (default: %(default)s)"
+    )
+    parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
+    return parser
+
+
+def _blocks(embeddings, sentences: list) -> Iterator:
+    """float32 arrays of the vectors, a block of sentences after the other, with a progress bar."""
+    import torch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("sentences"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("embedding", total=len(sentences))
+        for begin in range(0, len(sentences), BLOCK):
+            block = sentences[begin : begin + BLOCK]
+            tokens, spaces = [one.tokens for one in block], [one.whitespace_after for one in block]
+            yield torch.cat(embeddings.embed(tokens, spaces)).cpu().numpy()
+            progress.advance(task, len(block))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,55 @@
+#!/usr/bin/env python
+"""Writes a trained model in another form: Flair's, safetensors with JSON, or ONNX."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmtrain.command import check_outputs, run
+from lmtrain.errors import UserError
+
+EXAMPLE = """example:  python scripts/export.py runs/small-demo-forward/best-lm.pt --format safetensors \\
+              --output my-model.safetensors
+
+flair         the file that Flair's LanguageModel.load_language_model and FlairEmbeddings read
+safetensors   the form to publish: weights in FILE, everything else in the .json file beside it;
+              lmtrain.export.load_safetensors(FILE) and the other scripts read it
+onnx          ids and hidden states in, embeddings, logits and hidden states out; needs pip install 'lmtrain[onnx]'"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", help="best-lm.pt, or a .safetensors file that this script wrote")
+    parser.add_argument("--format", choices=["flair", "safetensors", "onnx"], required=True, help="see below")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    options = parser.parse_args(arguments)
+    written = [options.output]
+    if options.format == "safetensors":
+        if options.output.suffix != ".safetensors":
+            raise UserError(f"--output is {options.output}; with --format safetensors it must end in .safetensors.")
+        written.append(options.output.with_suffix(".json"))
+    check_outputs(*written, overwrite=options.overwrite)
+
+    from lmtrain.export import load_model, save_onnx, save_safetensors
+    from lmtrain.flair_format import save_language_model
+
+    language_model = load_model(options.model)
+    if options.format == "flair":
+        save_language_model(language_model, options.output)
+    elif options.format == "safetensors":
+        save_safetensors(language_model, options.output)
+    else:
+        difference = save_onnx(language_model, options.output)
+        if difference is None:
+            print("Not compared with PyTorch: onnxruntime is not installed.", file=sys.stderr)
+        else:
+            print(f"onnxruntime and PyTorch differ by {difference:.1e} at most.", file=sys.stderr)
+    print(" and ".join(map(str, written)))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

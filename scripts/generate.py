@@ -1,0 +1,65 @@
+#!/usr/bin/env python
+"""Lets a trained model write text."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from lmtrain.command import run
+
+EXAMPLE = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
+
+Texts go to standard output, their mean negative log-probabilities to standard error. \n and \t in --prefix and
+--stop stand for a line break and a tab."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model", metavar="MODEL", help="best-lm.pt, or a .safetensors file that export.py wrote")
+    parser.add_argument(
+        "--prefix",
+        default=r"\n",
+        help="what the text begins with (default: a line break); for a backward model, what it ends with",
+    )
+    parser.add_argument("--length", type=int, default=1000, help="characters to generate (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, help="0: always the most probable character (default: %(default)s)"
+    )
+    parser.add_argument("--samples", type=int, default=1, help="how many texts (default: %(default)s)")
+    parser.add_argument("--stop", help="end a text as soon as this has been generated")
+    parser.add_argument("--seed", type=int, help="the same seed gives the same texts (default: different ones)")
+    parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON: text and negative_log_probability")
+    options = parser.parse_args(arguments)
+
+    from lmtrain.export import load_model
+    from lmtrain.generation import generate
+
+    texts = generate(
+        load_model(options.model, options.device),
+        prefix=_unescaped(options.prefix),
+        length=options.length,
+        temperature=options.temperature,
+        samples=options.samples,
+        stop=_unescaped(options.stop) if options.stop else None,
+        seed=options.seed,
+    )
+    for number, (text, nats) in enumerate(texts, 1):
+        if options.json:
+            print(json.dumps({"text": text, "negative_log_probability": nats}))
+            continue
+        if len(texts) > 1:
+            print(f"===== {number} of {len(texts)} =====")
+        print(text, flush=True)
+        print(f"text {number}: {nats:.4f} nats a character ({nats / 0.6931471805599453:.4f} bits)", file=sys.stderr)
+
+
+def _unescaped(text: str) -> str:
+    return text.replace(r"\n", "\n").replace(r"\t", "\t")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

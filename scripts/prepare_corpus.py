@@ -1,0 +1,215 @@
+#!/usr/bin/env python
+"""Makes a corpus folder out of text files, JSON Lines and Parquet.
+
+The result trains with `python train.py data=folder data.path=OUTPUT`: train/ with splits of about equal size,
+valid.txt, test.txt, and manifest.json, which tells what was done. A hash of each document decides whether it trains,
+validates or tests, and where it stands: more text never moves a document from one part to another.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from lmtrain.command import run
+
+EXAMPLE = r"""examples:
+  python scripts/prepare_corpus.py raw/*.txt.gz --output corpus
+  python scripts/prepare_corpus.py books/ --split-at '\n\n' --boilerplate --output corpus
+  python scripts/prepare_corpus.py 's3://bucket/part-*.parquet' --field content --valid 0.001 --output corpus
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
+    from lmtrain.prepare.folder import prepare_corpus
+    from lmtrain.prepare.options import PrepareOptions
+    from lmtrain.prepare.shuffling import Dealing
+
+    limits = {
+        name: BOILERPLATE[name] if value is None and options.boilerplate else value
+        for name, value in ((name, getattr(options, name)) for name in BOILERPLATE)
+    }
+    chosen = PrepareOptions(
+        format=options.format,
+        field=options.field,
+        split_at=options.split_at,
+        errors=options.errors,
+        cleaning=Cleaning(
+            remove_control=not options.keep_control,
+            normalize=None if options.normalize == "none" else options.normalize,
+            trim=not options.keep_whitespace,
+            min_length=options.min_length,
+            max_length=options.max_length,
+            **limits,
+        ),
+        dealing=Dealing(options.valid, options.test, options.seed, not options.keep_duplicates),
+        split_size=options.split_size,
+        document_delimiter=options.document_delimiter,
+    )
+    with _progress_bar() as progress:
+        manifest = prepare_corpus(
+            options.inputs,
+            options.output,
+            chosen,
+            scheduler_address=options.scheduler,
+            workers=options.workers,
+            overwrite=options.overwrite,
+            progress=progress,
+        )
+    _report(manifest, options.output)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="file, pattern, folder or fsspec URL; plain or compressed"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="the corpus folder; it must not exist")
+    parser.add_argument("--overwrite", action="store_true", help="replace a corpus that was prepared before")
+
+    reading = parser.add_argument_group("reading")
+    reading.add_argument(
+        "--format",
+        choices=("auto", "text", "jsonl", "parquet"),
+        default="auto",
+        help="auto: by the names' endings, .jsonl .ndjson .parquet .pq; all others are text (default: %(default)s)",
+    )
+    reading.add_argument(
+        "--field", default="text", help="the document in a JSON or Parquet record (default: %(default)s)"
+    )
+    reading.add_argument(
+        "--split-at",
+        type=_unescaped,
+        default="\n",
+        metavar="TEXT",
+        help=r"what separates the documents of a text; '\n\n' for paragraphs (default: the end of a line)",
+    )
+    reading.add_argument(
+        "--errors",
+        choices=("strict", "replace"),
+        default="strict",
+        help="on bytes that are not UTF-8 (default: %(default)s)",
+    )
+
+    steps = parser.add_argument_group("steps, in this order")
+    steps.add_argument(
+        "--keep-control", action="store_true", help="do not remove control characters and byte-order marks"
+    )
+    steps.add_argument(
+        "--normalize",
+        choices=("NFC", "NFD", "NFKC", "NFKD", "none"),
+        default="NFC",
+        help="Unicode form (default: %(default)s)",
+    )
+    steps.add_argument("--keep-whitespace", action="store_true", help="do not remove whitespace around documents")
+    steps.add_argument("--min-length", type=int, metavar="N", help="leave out documents with fewer characters")
+    steps.add_argument("--max-length", type=int, metavar="N", help="leave out documents with more characters")
+    steps.add_argument("--boilerplate", action="store_true", help="the next three, with 0.6, 0.2 and 0.2")
+    steps.add_argument(
+        "--min-letters", type=float, metavar="SHARE", help="leave out documents with a smaller share of letters"
+    )
+    steps.add_argument(
+        "--max-repeats", type=float, metavar="SHARE", help="... a larger share of repeated characters: -----"
+    )
+    steps.add_argument(
+        "--max-markup", type=float, metavar="SHARE", help="... a larger share of tags, entities and links"
+    )
+    steps.add_argument("--keep-duplicates", action="store_true", help="keep all of several equal documents")
+
+    writing = parser.add_argument_group("writing")
+    writing.add_argument(
+        "--valid", type=float, default=0.01, metavar="SHARE", help="of the documents (default: %(default)s)"
+    )
+    writing.add_argument(
+        "--test", type=float, default=0.01, metavar="SHARE", help="of the documents (default: %(default)s)"
+    )
+    writing.add_argument(
+        "--split-size",
+        type=_bytes,
+        default="20MB",
+        metavar="SIZE",
+        help="of a training split, about (default: %(default)s)",
+    )
+    writing.add_argument(
+        "--document-delimiter",
+        type=_unescaped,
+        default="\n",
+        metavar="TEXT",
+        help="what ends a document; where it occurs inside one, a space or newline takes its place (default: newline)",
+    )
+    writing.add_argument("--seed", type=int, default=1, help="of the order within the parts (default: %(default)s)")
+
+    where = parser.add_argument_group("computing (makes no difference to the output)")
+    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one a core)")
+    where.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that shares the file system")
+    return parser
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
+
+
+def _bytes(text: str) -> int:
+    units = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+    number = text.rstrip("BbKkMmGgIi ")
+    try:
+        return int(float(number) * units[text[len(number) :].strip().upper()])
+    except (ValueError, KeyError, OverflowError):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 20MB") from None
+
+
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for each of the two phases, on stderr if that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks = {}
+
+        def progress(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield progress
+
+
+def _report(manifest: dict, output: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("step", "documents", "left out", "characters", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for step in manifest["steps"]:
+        lost = step["in"]["documents"] - step["out"]["documents"]
+        table.add_row(
+            step["step"], f"{step['out']['documents']:,}", f"{lost:,}" if lost else "", f"{step['out']['characters']:,}"
+        )
+    for part, counts in manifest["parts"].items():
+        table.add_row(f"→ {part}", f"{counts['documents']:,}", "", f"{counts['characters']:,}")
+    Console().print(table)
+    delimiter = manifest["options"]["document_delimiter"]
+    more = (
+        ""
+        if delimiter == "\n"
+        else f" 'data.document_delimiter={delimiter!r}'".replace("='", '="').replace("''", "\"'")
+    )
+    print(f"Check it:  python scripts/check_corpus.py {output}")
+    print(f"Train:     python train.py data=folder data.path={output}{more}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,42 @@
+"""Callbacks that make a run in a test end or fail where a test wants it."""
+
+import torch
+from lightning.pytorch import Callback
+
+
+class Killed(BaseException):
+    """Stands for a process that ends on the spot: nothing in lmtrain catches it."""
+
+
+class KillAt(Callback):
+    """Ends the run after so many windows of the whole run, or at the n-th window of a validation."""
+
+    def __init__(self, windows: int | None = None, validation_window: int | None = None) -> None:
+        self.windows = windows
+        self.validation_window = validation_window
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if self.windows is not None and trainer.global_step >= self.windows:
+            raise Killed
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        self.seen += 1
+        if self.seen == self.validation_window:
+            raise Killed
+
+
+class PoisonAt(Callback):
+    """Makes a weight not a number after a step, `times` times in the process."""
+
+    left: dict[int, int] = {}  # noqa: RUF012 - shared on purpose: a rollback makes a new callback
+
+    def __init__(self, step: int, times: int) -> None:
+        self.step = step
+        PoisonAt.left.setdefault(step, times)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step and PoisonAt.left[self.step] > 0:
+            PoisonAt.left[self.step] -= 1
+            with torch.no_grad():
+                pl_module.model.encoder.weight[1, 0] = torch.nan
