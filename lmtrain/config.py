@@ -1,9 +1,20 @@
 """What a composed configuration must look like; everything that is wrong with one is said at once."""
 
+import inspect
+import pkgutil
 from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from lmtrain.errors import UserError
 from lmtrain.model import RECURRENT_TYPES
@@ -11,8 +22,31 @@ from lmtrain.model import RECURRENT_TYPES
 Positive = Annotated[int, Field(gt=0)]
 
 
+def _check_limit(value: int) -> int:
+    if value == 0:
+        raise ValueError("Input should be greater than 0, or -1 for no limit")
+    return value
+
+
+Limit = Annotated[int, Field(ge=-1), AfterValidator(_check_limit)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
+    """`_target_` must name what takes the other settings as arguments."""
+    name = settings.get("_target_")
+    arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
+    try:
+        inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
+    except Exception as error:  # importing may raise anything
+        raise ValueError(f"_target_={name} must be the full name of what takes these arguments ({error})") from None
+    return settings
+
+
+Target = Annotated[dict[str, Any], AfterValidator(_check_target)]
 
 
 class DataConfig(Section):
@@ -33,6 +67,14 @@ class DataConfig(Section):
     errors: Literal["strict", "replace"]
     cache_dir: str
     how_to_get: str | None = None
+
+    @field_validator("max_split_size")
+    @classmethod
+    def _holds_the_lanes(cls, value: int, info: ValidationInfo) -> int:
+        least = 4 * info.data.get("batch_size", 0)  # the pieces of a file are at least about half as long
+        if value < least:
+            raise ValueError(f"Input should be at least 4 × data.batch_size = {least:,}")
+        return value
 
 
 class DictionaryConfig(Section):
@@ -85,6 +127,11 @@ class OptimizerConfig(Section):
 
     lr: Annotated[float, Field(gt=0)]
 
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "OptimizerConfig":
+        _check_target(self.model_dump())
+        return self
+
 
 class TrainerConfig(Section):
     """Arguments of Lightning's Trainer; any other of its arguments may be added with `+trainer.NAME=VALUE`."""
@@ -96,8 +143,8 @@ class TrainerConfig(Section):
     num_nodes: Positive
     strategy: str
     precision: str | int
-    max_epochs: Annotated[int, Field(ge=-1)] | None
-    max_steps: Annotated[int, Field(ge=-1)]
+    max_epochs: Limit | None
+    max_steps: Limit
     gradient_clip_val: Annotated[float, Field(gt=0)] | None
     accumulate_grad_batches: Positive
     log_every_n_steps: Positive
@@ -122,8 +169,8 @@ class Config(Section):
     trainer: TrainerConfig
     checkpoint: CheckpointConfig
     divergence: DivergenceConfig
-    logger: dict[str, Any]
-    callbacks: dict[str, Any]
+    logger: dict[str, Target]
+    callbacks: dict[str, Target]
 
     @field_validator("name")
     @classmethod

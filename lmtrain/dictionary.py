@@ -171,7 +171,7 @@ class Dictionary:
         ASCII, Latin-1, Latin Extended-A, Greek and Coptic, Cyrillic, general punctuation and currency signs.
         """
         blocks = [(0x20, 0x7F), (0xA0, 0x180), (0x370, 0x400), (0x400, 0x530), (0x2010, 0x2028), (0x2030, 0x205F)]
-        blocks += [(0x20A0, 0x20C1), (0x2116, 0x2117), (0x2122, 0x2123)]
+        blocks += [(0x20A0, 0x20C0), (0x2116, 0x2117), (0x2122, 0x2123)]
         assigned = (chr(code) for start, stop in blocks for code in range(start, stop))
         return cls([UNK, "\n", "\t", *(character for character in assigned if character.isprintable() or character == "\xa0")])
 

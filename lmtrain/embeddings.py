@@ -20,7 +20,7 @@ from torch import Tensor
 from lmtrain.dictionary import Dictionary, code_points
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.model import LanguageModel
-from lmtrain.stepper import Stepper, bf16_is_faster
+from lmtrain.stepper import Stepper, product_dtype
 
 _MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
 
@@ -63,14 +63,12 @@ class StringEmbeddings:
             problems.append("Words can only be embedded by a model of characters; this is a model of words.")
         if chars_per_chunk < 1:
             problems.append(f"chars_per_chunk is {chars_per_chunk}; it must be at least 1.")
-        if str(precision) not in ("32", "bf16"):
-            problems.append(f'precision is {precision!r}; it must be "32" or "bf16".')
         raise_if_any(problems)
         self.language_models = language_models
         self.with_whitespace = with_whitespace
         self.tokenized_lm = tokenized_lm
         self.is_lower = is_lower
-        self.dtype = _dtype(str(precision), language_models[0])
+        self.dtype = product_dtype(precision, language_models[0].model, _MAX_LANES["cpu"])
         self._steppers: list[Stepper | None] = [None] * len(language_models)
 
     @property
@@ -159,13 +157,6 @@ def spaces_after(tokens: Sequence[str], text: str) -> list[int]:
         spaces.append(0)
         end = begin + len(token)
     return spaces
-
-
-def _dtype(precision: str, language_model: LanguageModel) -> torch.dtype:
-    on_cpu = language_model.model.encoder.weight.device.type == "cpu"
-    if precision == "32" or (on_cpu and not bf16_is_faster(language_model.model.hidden_size)):
-        return torch.float32
-    return torch.bfloat16
 
 
 def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequence[int]] | None) -> None:

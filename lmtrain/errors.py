@@ -1,5 +1,7 @@
 """The one exception for mistakes that a user can mend."""
 
+_REPORTED = 20  # problems; who made more made the same one often
+
 
 class UserError(Exception):
     """What is wrong with a configuration, a corpus or a file, all of it at once.
@@ -18,9 +20,9 @@ class UserError(Exception):
         """The text for the terminal: a line for one problem, a numbered list for several."""
         if len(self.problems) == 1:
             return f"Error: {self.problems[0]}"
-        return f"{len(self.problems)} errors:\n" + "\n".join(
-            f"  {number}. {problem}" for number, problem in enumerate(self.problems, 1)
-        )
+        lines = [f"  {number}. {problem}" for number, problem in enumerate(self.problems[:_REPORTED], 1)]
+        more = len(self.problems) - len(lines)
+        return "\n".join([f"{len(self.problems)} errors:", *lines, *([f"  and {more:,} more"] if more else [])])
 
 
 def raise_if_any(problems: list[str]) -> None:

@@ -106,11 +106,12 @@ class CharLM(nn.Module):
             hidden: the state to begin with; zeros if None.
 
         Returns:
-            a float32 scalar in nats per item, and the state after the last item.
+            a float32 scalar (float64 of a float64 model) in nats per item, and the state after the last item.
         """
         output, hidden = self(ids, hidden)
-        logits = self.decoder(output)  # (T, B, V)
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten()), hidden
+        logits = self.decoder(output).flatten(0, 1)  # (T * B, V)
+        at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
+        return F.cross_entropy(logits.to(at_least_float32), targets.flatten()), hidden
 
     def zero_hidden(self, batch_size: int) -> Hidden:
         """The state at the beginning of a text: zeros `(L, B, H)`."""

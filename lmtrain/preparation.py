@@ -70,7 +70,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
         _joined("valid", valid),
         _joined("test", test),
     )
-    problems = _report_coverage(config.dictionary, dictionary, train, valid)
+    problems = _report_coverage(config.dictionary, initial is not None, dictionary, train, valid)
     problems += _check_lengths(prepared, data.batch_size, devices)
     raise_if_any(problems)
     return prepared
@@ -131,7 +131,11 @@ def _joined(name: str, texts: list[EncodedText]) -> Split:
 
 
 def _report_coverage(
-    config: DictionaryConfig, dictionary: Dictionary, train: list[EncodedText], valid: list[EncodedText]
+    config: DictionaryConfig,
+    is_brought: bool,
+    dictionary: Dictionary,
+    train: list[EncodedText],
+    valid: list[EncodedText],
 ) -> list[str]:
     log.info("Dictionary: %s items", f"{len(dictionary):,}")
     problems = []
@@ -148,15 +152,21 @@ def _report_coverage(
             problems.append(
                 f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), above "
                 f"dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
-                + _remedy(config)
+                + _remedy(config, is_brought)
             )
     return problems
 
 
-def _remedy(config: DictionaryConfig) -> str:
-    if config.source == "corpus":
-        return "Lower dictionary.min_count or raise dictionary.coverage, or allow more with dictionary.max_unknown."
-    return "Use dictionary=corpus, which counts the training files, or allow more with dictionary.max_unknown."
+def _remedy(config: DictionaryConfig, is_brought: bool) -> str:
+    if is_brought:
+        remedy = "Add them to the model's dictionary with dictionary.expand=true"
+    elif config.source != "corpus":
+        remedy = "Use dictionary=corpus, which counts the training files"
+    elif (config.min_count, config.coverage, config.max_size) == (1, 1, None):
+        remedy = "The training files do not have them: train on text that does"
+    else:
+        remedy = "Cut the dictionary less (dictionary.min_count, dictionary.coverage, dictionary.max_size)"
+    return f"{remedy}, or allow more with dictionary.max_unknown."
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
@@ -174,7 +184,7 @@ def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str
     works = min(len(split) for _, split in named) // 2 // devices * devices
     for name, split in named:
         if len(split) < 2 * lanes:
-            remedy = f"the largest that works is data.batch_size={works}" if works else "it needs more text"
+            remedy = f"the largest that works is data.batch_size={works}" if works else "put more text into it"
             problems.append(
                 f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must have "
                 f"at least {2 * lanes:,}; {remedy}."

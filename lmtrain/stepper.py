@@ -12,6 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from lmtrain.errors import UserError
 from lmtrain.model import CharLM
 
 _MAX_TABLE_ELEMENTS = 1 << 26  # 256 MiB of float32; larger vocabularies (of words) are projected at every step
@@ -208,22 +209,31 @@ def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[T
     return lambda x: torch.mm(x.to(dtype), weight.t()).float()
 
 
-@lru_cache
-def bf16_is_faster(hidden_size: int, batch_size: int = 128) -> bool:
-    """Whether this processor multiplies bfloat16 faster than float32, measured once (a few hundredths of a second).
+def product_dtype(precision: str, model: CharLM, batch_size: int) -> torch.dtype:
+    """The dtype to give a `Stepper`: float32 for "32"; for "bf16" bfloat16, if that is faster for this batch size.
 
-    With AMX it does, many times over. Without, bfloat16 costs as much or more, and loses precision for nothing.
+    On GPUs it is taken to be. A processor with AMX multiplies bfloat16 many times faster; another one gains with a
+    single sequence, where reading the weights takes all the time, but loses with many.
+
+    Raises:
+        UserError: precision is something else.
     """
+    if str(precision) not in ("32", "bf16"):
+        raise UserError(f'precision is {precision!r}; it must be "32" or "bf16".')
+    on_cpu = model.encoder.weight.device.type == "cpu"
+    if str(precision) == "32" or (on_cpu and not _bf16_is_faster(model.hidden_size, batch_size)):
+        return torch.float32
+    return torch.bfloat16
+
+
+@lru_cache
+def _bf16_is_faster(hidden_size: int, batch_size: int) -> bool:
+    """Measured once: takes some hundredths of a second."""
     weight, x = torch.zeros(4 * hidden_size, hidden_size), torch.zeros(batch_size, hidden_size)
-
-    def seconds(dtype: torch.dtype) -> float:
-        product = _product(weight, batch_size, dtype)
-        product(x)
-        times = []
-        for _ in range(3):
-            started = time.perf_counter()
-            product(x)
-            times.append(time.perf_counter() - started)
-        return min(times)
-
-    return seconds(torch.bfloat16) < 0.9 * seconds(torch.float32)
+    products = {dtype: _product(weight, batch_size, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    times = {dtype: [] for dtype in products}
+    for dtype in [*products] * 5:
+        started = time.perf_counter()
+        products[dtype](x)
+        times[dtype].append(time.perf_counter() - started)
+    return min(times[torch.bfloat16]) < 0.9 * min(times[torch.float32])

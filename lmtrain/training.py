@@ -183,6 +183,11 @@ class Run:
         Raises:
             UserError: the run's end could not be saved.
         """
+        if not self.trainer.strategy.broadcast(self.saving.is_saved):
+            raise UserError(
+                f"The run is at its end, but its last checkpoint could not be saved in {self.folder.checkpoints}. "
+                "Make room there; the same command goes on from the checkpoint before."
+            )
         results = {
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
@@ -198,11 +203,6 @@ class Run:
             figures = self.trainer.callback_metrics
             results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
         if self.trainer.is_global_zero:
-            if not self.saving.is_saved:
-                raise UserError(
-                    f"The run is at its end, but its last checkpoint could not be saved in {self.folder.checkpoints}. "
-                    "Make room there; the same command goes on from the checkpoint before."
-                )
             self.folder.write_results(results)
             say_how_it_ended(results, self.folder)
         return results

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--samples", type=int, default=1, help="how many texts (default: %(default)s)")
     parser.add_argument("--stop", help="end a text as soon as this has been generated")
     parser.add_argument("--seed", type=int, help="the same seed gives the same texts (default: different ones)")
+    parser.add_argument(
+        "--precision", choices=["32", "bf16"], default="32", help="bf16 where it is faster (default: %(default)s)"
+    )
     parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON: text and negative_log_probability")
     options = parser.parse_args(arguments)
@@ -46,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         samples=options.samples,
         stop=_unescaped(options.stop) if options.stop else None,
         seed=options.seed,
+        precision=options.precision,
     )
     for number, (text, nats) in enumerate(texts, 1):
         if options.json:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmtrain.corpus import TextFile
 from lmtrain.encoding import EncodedText
 
 WORDS = "the of and a to in is was he for it with as his on be at by I this had not are but from or have".split()
@@ -30,6 +31,12 @@ def write_corpus(
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8", newline="")
     return folder
+
+
+def found(path: Path) -> TextFile:
+    """A file as `find_corpus` finds it."""
+    status = path.stat()
+    return TextFile(str(path), path.name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
 
 
 def encoded_text(folder: Path, documents: Sequence[Sequence[int]], name: str = "text") -> EncodedText:

@@ -1,5 +1,7 @@
 """Callbacks that make a run in a test end or fail where a test wants it."""
 
+import time
+
 import torch
 from lightning.pytorch import Callback
 
@@ -40,3 +42,13 @@ class PoisonAt(Callback):
             PoisonAt.left[self.step] -= 1
             with torch.no_grad():
                 pl_module.model.encoder.weight[1, 0] = torch.nan
+
+
+class Slow(Callback):
+    """Makes every step take a while."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        time.sleep(self.seconds)

@@ -1,0 +1,112 @@
+"""What training a model will take: memory by counting, time by trying."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from lmtrain.config import Config
+from lmtrain.model import CharLM
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate for one device.
+
+    Args:
+        parameters: how many the model has.
+        memory: bytes for weights, gradients, optimizer state and the activations of a window, in float32.
+        device: what the speed was measured on.
+        items_per_second: trained on.
+        epoch_seconds: an epoch, without validations.
+        validation_seconds: one validation.
+    """
+
+    parameters: int
+    memory: int
+    device: str
+    items_per_second: float
+    epoch_seconds: float
+    validation_seconds: float
+
+
+def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
+    """Estimates what training takes on this machine's first device, from a few training steps on random items."""
+    model = make_model(config, vocabulary_size)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return Cost(
+        parameters,
+        training_memory(config, vocabulary_size, parameters),
+        name,
+        train_rate,
+        train_items / train_rate,
+        valid_items / valid_rate,
+    )
+
+
+def make_model(config: Config, vocabulary_size: int) -> CharLM:
+    """The model of a configuration, as it begins."""
+    sizes = config.model
+    return CharLM(
+        vocabulary_size,
+        sizes.hidden_size,
+        sizes.nlayers,
+        sizes.embedding_size,
+        sizes.nout,
+        sizes.dropout,
+        sizes.recurrent_type,
+    )
+
+
+def training_memory(config: Config, vocabulary_size: int, parameters: int) -> int:
+    """Bytes that training takes on one device, in float32, without the libraries' own."""
+    sizes = config.model
+    copies = 2 + (2 if "adam" in getattr(config.optimizer, "target_", "").lower() else 0)
+    gates = 4 if sizes.recurrent_type == "LSTM" else 3
+    output = sizes.nout or sizes.hidden_size
+    activations = (
+        3 * sizes.embedding_size
+        + sizes.nlayers * sizes.hidden_size * (gates + 3)  # gates, cell, output, its dropout
+        + 3 * output
+        + 4 * vocabulary_size  # logits, their softmax, its gradient, one to work with
+    )
+    return 4 * (copies * parameters + config.data.sequence_length * config.data.batch_size * activations)
+
+
+def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
+    """Items per second trained on and validated on: of a whole window, or as much of it as a CPU does in a second."""
+    lanes, length = config.data.batch_size, config.data.sequence_length
+    if device.type == "cpu":
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        length = max(4, min(length, int(1e10 / (weights * lanes))))
+    ids = torch.randint(vocabulary_size, (length + 1, lanes), device=device)
+
+    def train() -> None:
+        model.loss(ids[:-1], ids[1:])[0].backward()
+        model.zero_grad()
+
+    @torch.no_grad()
+    def validate() -> None:
+        model.loss(ids[:-1], ids[1:])
+
+    return length * lanes / _seconds(train, device), length * lanes / _seconds(validate, device)
+
+
+def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    """How long a step takes at best; the first one, which prepares much, is not counted."""
+    best, until = math.inf, math.inf
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if until is math.inf:
+            until = time.perf_counter() + 1
+        else:
+            best = min(best, time.perf_counter() - start)
+    return best

@@ -1,0 +1,95 @@
+"""What a dictionary is made of: the items of a text, how often they occur, and how much of it how many cover."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from fsspec.core import url_to_fs
+
+from lmtrain.corpus import TextFile, _text_file, find_corpus
+from lmtrain.dictionary import Dictionary
+from lmtrain.encoding import Reading, count_items
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.prepare.sources import find_sources
+
+CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """An item, how often it occurs, its share of all occurrences, and the share of it and all before it."""
+
+    item: str
+    count: int
+    share: float
+    cumulative: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """How many items it takes to cover a share of all occurrences, and how often the rarest of them occurs."""
+
+    coverage: float
+    items: int
+    rarest: int
+
+
+def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path) -> Counter[str]:
+    """How often each item occurs in the training files of corpus folders, and in text files, patterns and URLs.
+
+    Counts are kept in the cache, where training finds them.
+
+    Raises:
+        UserError: all that is wrong with the inputs.
+    """
+    files, problems = [], []
+    for place in map(str, inputs):
+        try:
+            files += _files(place)
+        except UserError as error:
+            problems += error.problems
+    raise_if_any(problems)
+    cache_dir = Path(cache_dir).expanduser()
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    counts: Counter[str] = Counter()
+    for file in dict.fromkeys(files):
+        try:
+            counts.update(count_items(file, reading, cache_dir))
+        except UserError as error:
+            problems += error.problems
+    raise_if_any(problems)
+    raise_if_any([] if counts else ["The inputs have no text to count."])
+    return counts
+
+
+def _files(place: str) -> Iterable[TextFile]:
+    if "://" not in place and (Path(place).expanduser() / "train").is_dir():
+        return find_corpus(place).train
+    sources = find_sources([place])
+    others = [source.url for source in sources if source.format != "text"]
+    if others:
+        raise UserError(f"{others[0]} is not plain text. Make a corpus of it first: scripts/prepare_corpus.py.")
+    return [_text_file(*url_to_fs(source.url), source.url.rsplit("/", 1)[-1]) for source in sources]
+
+
+def table(counts: Counter[str]) -> list[Row]:
+    """All items, most frequent first, in the order in which `Dictionary.from_counts` takes them."""
+    total = counts.total()
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    sums = accumulate(count for _, count in ordered)
+    return [Row(item, count, count / total, upto / total) for (item, count), upto in zip(ordered, sums, strict=True)]
+
+
+def coverage_curve(counts: Counter[str], shares: Iterable[float] = CURVE) -> list[CurvePoint]:
+    """How many of the most frequent items cover each share."""
+    ordered = sorted(counts.values(), reverse=True)
+    sums, total = list(accumulate(ordered)), counts.total()
+    needed = (next(number for number, upto in enumerate(sums, 1) if upto >= share * total) for share in shares)
+    return [CurvePoint(share, number, ordered[number - 1]) for share, number in zip(shares, needed, strict=True)]
+
+
+def covered(counts: Counter[str], dictionary: Dictionary) -> float:
+    """The share of all occurrences whose item is in the dictionary."""
+    return sum(count for item, count in counts.items() if item in dictionary.ids) / max(1, counts.total())

@@ -1,0 +1,127 @@
+#!/usr/bin/env python
+"""Counts the characters (or words) of a corpus, shows how many cover how much, and writes a dictionary.
+
+`dictionary=corpus` does the same when training begins; this is for looking first, for cutting off, and for a
+dictionary that several models share: python train.py dictionary=file dictionary.path=FILE
+"""
+
+import argparse
+import logging
+import sys
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lmtrain.command import check_outputs, run
+
+if TYPE_CHECKING:
+    from lmtrain.dictionary import Dictionary
+
+EXAMPLE = """examples:
+  python scripts/build_dictionary.py corpus
+  python scripts/build_dictionary.py corpus --coverage 0.99999 --output dictionary.json
+  python scripts/build_dictionary.py raw/*.txt.gz --min-count 5 --flair dictionary.pkl
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    from lmtrain.dictionary import Dictionary
+    from lmtrain.dictionary_counts import count_texts
+    from lmtrain.encoding import Reading
+    from lmtrain.errors import raise_if_any
+
+    problems = [
+        f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least {least}."
+        for name, least in (("min_count", 1), ("max_size", 1), ("rows", 0))
+        if (getattr(options, name) or least) < least
+    ]
+    if not 0 < options.coverage <= 1:
+        problems.append(f"--coverage {options.coverage}: it must be a share, more than 0 and at most 1.")
+    raise_if_any(problems)
+    check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    reading = Reading(options.level, errors=options.errors)
+    counts = count_texts(options.inputs, reading, options.cache_dir)
+    dictionary = Dictionary.from_counts(
+        counts, min_count=options.min_count, coverage=options.coverage, max_size=options.max_size
+    )
+    _print(counts, dictionary, options.rows)
+    if options.output:
+        dictionary.save(options.output)
+        print(f"Wrote {options.output}:  python train.py dictionary=file dictionary.path={options.output}")
+    if options.flair:
+        from lmtrain.flair_format import save_dictionary_for_flair
+
+        save_dictionary_for_flair(dictionary, options.flair)
+        print(f"Wrote {options.flair}:  flair.data.Dictionary.load_from_file({options.flair!r})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="corpus folder (its train/ is counted), file, pattern or URL"
+    )
+    parser.add_argument("--output", metavar="FILE", help="write the dictionary there, as JSON")
+    parser.add_argument("--flair", metavar="FILE", help="write it there too, as the pickle that Flair reads")
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument(
+        "--min-count", type=int, default=1, metavar="N", help="leave out rarer items (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--coverage", type=float, default=1.0, metavar="SHARE", help="as many items as cover it (default: %(default)s)"
+    )
+    parser.add_argument("--max-size", type=int, metavar="N", help="at most this many items")
+    parser.add_argument("--level", choices=("character", "word"), default="character", help="default: %(default)s")
+    parser.add_argument("--errors", choices=("strict", "replace"), default="strict", help="on bytes that are not UTF-8")
+    parser.add_argument(
+        "--rows", type=int, default=30, metavar="N", help="of the table; 0 for all (default: %(default)s)"
+    )
+    parser.add_argument("--cache-dir", default="~/.cache/lmtrain", help="where counts are kept (default: %(default)s)")
+    return parser
+
+
+def _print(counts: Counter[str], dictionary: "Dictionary", rows: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lmtrain.dictionary_counts import coverage_curve, covered, table
+
+    console = Console()
+    items = Table("id", "item", "", "count", "share", "cumulative", box=None)
+    listed = table(counts)
+    for row in listed[: rows or None]:
+        number = str(dictionary.ids[row.item]) if row.item in dictionary.ids else "-"
+        figures = f"{row.count:,}", f"{row.share:.4%}", f"{row.cumulative:.4%}"
+        items.add_row(number, *_shown(row.item), *figures)
+    curve = Table("coverage", "items", "the rarest occurs", box=None)
+    for point in coverage_curve(counts):
+        curve.add_row(f"{point.coverage:.3%}", f"{point.items:,}", f"{point.rarest:,}×")
+    for shown in (items, curve):
+        for column in shown.columns:
+            column.justify = "left" if column.header in ("item", "") else "right"
+    console.print(items)
+    if len(listed) > rows > 0:
+        console.print(f"... and {len(listed) - rows:,} more (--rows 0 shows all)", highlight=False)
+    console.print("", curve, "")
+    share = covered(counts, dictionary)
+    console.print(
+        f"{len(dictionary):,} items, <unk> among them, cover {share:.4%} of {counts.total():,}.", highlight=False
+    )
+
+
+def _shown(item: str) -> tuple[str, str]:
+    """An item so that it can be seen, and a character's name."""
+    from rich.markup import escape
+
+    if len(item) > 1:
+        return escape(item), ""
+    visible = item.isprintable() and not unicodedata.combining(item) and item != " "
+    return (escape(item) if visible else f"U+{ord(item):04X}"), unicodedata.name(item, "").lower()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

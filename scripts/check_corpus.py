@@ -1,0 +1,147 @@
+#!/usr/bin/env python
+"""Says what would go wrong when a corpus trains, before the hours are spent.
+
+Checks the encoding, the sizes of the parts and splits, duplicates, documents of valid and test that occur in train,
+and how the built-in dictionaries fit; counts scripts and blocks; tries how fast the model trains on this machine.
+Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an option is wrong.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lmtrain.command import run
+
+if TYPE_CHECKING:
+    from lmtrain.corpus_check import Check
+
+EXAMPLE = """examples:
+  python scripts/check_corpus.py corpus
+  python scripts/check_corpus.py corpus model=large data.batch_size=50 dictionary=chars
+  python scripts/check_corpus.py corpus --json > check.json
+"""
+_STYLES = {"error": "bold red", "warning": "yellow"}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", metavar="PATH", help="corpus folder, or an fsspec URL of one")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="what train.py will be given: model=large data.batch_size=50"
+    )
+    parser.add_argument("--json", action="store_true", help="print all that was found out as JSON")
+    parser.add_argument("--no-cost", action="store_true", help="do not try how fast the model trains")
+    options = parser.parse_intermixed_args(arguments)
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lmtrain.corpus_check import check_corpus
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Reading", total=None)
+        check = check_corpus(
+            options.path,
+            options.overrides,
+            with_cost=not options.no_cost,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if options.json:
+        print(json.dumps(check.to_json(), ensure_ascii=False, indent=2))
+    else:
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 120
+        show(check, console)
+    if check.has_errors:
+        sys.exit(1)
+
+
+def show(check: "Check", console) -> None:
+    """Prints tables of what was found out, and what to do about it at the end."""
+    if check.parts:
+        _show_parts(check, console)
+        _show_characters(check, console)
+        _show_training(check, console)
+    from rich.text import Text
+
+    for finding in check.findings:
+        console.print(Text.assemble((f"{finding.level}: ", _STYLES[finding.level]), finding.message), soft_wrap=True)
+    if not check.findings:
+        console.print("Nothing is wrong.", style="green")
+
+
+def _table(*columns: str):
+    from rich.table import Table
+
+    table = Table(columns[0], box=None, header_style="bold", pad_edge=False)
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _show_parts(check: "Check", console) -> None:
+    table = _table("part", "files", "characters", "documents", "median", "99 %", "longest", "duplicates", "in train")
+    for part, facts in check.parts.items():
+        numbers = [facts[name] for name in ("files", "characters", "documents")]
+        numbers += [*facts["lengths"].values(), facts["duplicates"]]
+        known = facts.get("in_train")
+        table.add_row(part, *(f"{number:,}" for number in numbers), "" if known is None else f"{known:,}")
+    console.print(table, "", sep="\n")
+
+
+def _show_characters(check: "Check", console) -> None:
+    for name, counts in (("script", check.scripts), ("block", check.blocks)):
+        table = _table(name, "characters", "share")
+        total = sum(counts.values())
+        for row, (kind, count) in enumerate(counts.items()):
+            if row == 10:
+                rest = sum(list(counts.values())[row:])
+                table.add_row(f"{len(counts) - row} more", f"{rest:,}", f"{rest / total:.4%}")
+                break
+            table.add_row(kind, f"{count:,}", f"{count / total:.4%}")
+        console.print(table, "", sep="\n")
+    from rich.markup import escape
+
+    table = _table("dictionary", "items", "train", "valid", "test")
+    table.add_column("it lacks, for example")
+    for coverage in check.dictionaries:
+        lacking = " ".join(escape(item if item.isprintable() else ascii(item)) for item in list(coverage.unknown)[:12])
+        shares = (f"{share:.4%}" for share in coverage.covered.values())
+        table.add_row(f"dictionary={coverage.choice}", f"{coverage.size:,}", *shares, lacking)
+    console.print(table, "", sep="\n")
+
+
+def _show_training(check: "Check", console) -> None:
+    sizes, validation, cost = list(check.splits.values()), check.validation, check.cost
+    if sizes:
+        console.print(f"{len(sizes)} training splits of {min(sizes):,} to {max(sizes):,} items")
+    if validation:
+        console.print(
+            f"{validation['per_epoch']} validations an epoch, one after every {validation['every']:,} items; "
+            f"they take about {validation['share_of_time']:.1%} of the time",
+            soft_wrap=True,
+        )
+    if cost:
+        console.print(
+            f"{cost['parameters']:,} parameters; training takes about {cost['memory'] / 2**30:.1f} GiB in float32, "
+            f"and an epoch about {_duration(cost['epoch_seconds'])} on this machine ({cost['device']}: "
+            f"{cost['items_per_second']:,.0f} items/s), each validation {_duration(cost['validation_seconds'])}",
+            soft_wrap=True,
+        )
+    console.print()
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} seconds"
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,53 @@
+#!/usr/bin/env python
+"""Downloads the One Billion Word corpus (1.8 GB; 4.2 GB unpacked) into the layout that data=billion reads.
+
+Run it again after an interruption: it goes on where it broke off. Size and SHA-256 of the archive are checked.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from lmtrain.command import run
+
+EXAMPLE = """example:
+  python scripts/download_billion.py --output billion
+  python train.py model=large data=billion data.path=billion
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    from lmtrain.download import BILLION_SHA256, BILLION_SIZE, BILLION_URL, download_billion
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", default="billion", metavar="FOLDER", help="it must not exist (default: %(default)s)"
+    )
+    parser.add_argument("--keep-archive", action="store_true", help="do not remove FOLDER.tar.gz after unpacking")
+    parser.add_argument("--url", default=BILLION_URL, help="a mirror (default: %(default)s)")
+    parser.add_argument("--size", type=int, help="bytes that the archive must have (default: the published file's)")
+    parser.add_argument("--sha256", help="that the archive must have (default: the published file's)")
+    options = parser.parse_args(arguments)
+    own = options.url != BILLION_URL
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("Downloading", total=None)
+        folder = download_billion(
+            options.output,
+            url=options.url,
+            size=options.size or (None if own else BILLION_SIZE),
+            sha256=options.sha256 or (None if own else BILLION_SHA256),
+            keep_archive=options.keep_archive,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    print(f"Train:  python train.py data=billion data.path={folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,99 @@
+"""Several ranks over gloo train as one process does, and a run may change their number."""
+
+import os
+import random
+import shutil
+import signal
+import time
+
+import pytest
+from processes import SLOW, command, run, start, steps_done, wait_until
+from running import read_metrics
+
+COLUMNS = ("train/loss", "val/loss", "grad_norm", "lr", "chars")
+# double precision: what is left of a difference is a mistake, not rounding that training magnifies
+EXACT = ("model.dropout=0", "trainer.precision=64-true")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    letters = random.Random(6)
+
+    def text(characters: int) -> str:
+        return "".join(letters.choices("abcdefgh ABCDEFGH\n", k=characters))
+
+    (folder / "train").mkdir()
+    for name in "ab":
+        (folder / "train" / f"{name}.txt").write_text(text(2400))
+    (folder / "valid.txt").write_text(text(400))
+    (folder / "test.txt").write_text(text(400))
+    return folder
+
+
+def ranks(count: int) -> tuple[str, ...]:
+    return ("trainer=ddp_cpu", f"trainer.devices={count}", "trainer.accelerator=cpu") if count > 1 else ()
+
+
+@pytest.fixture(scope="module")
+def one_process(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    status, errors = run(command(corpus, folder, *EXACT))
+    assert status == 0, errors
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def killed_on_two(corpus, tmp_path_factory):
+    """A run on two ranks, one of which was killed in its middle."""
+    folder = tmp_path_factory.mktemp("two")
+    process = start([*command(corpus, folder, *EXACT), *ranks(2), SLOW], start_new_session=True)
+    wait_until(lambda: steps_done(folder) >= 50, process)
+    child = next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and parent_of(pid) == process.pid)
+    began = time.monotonic()
+    os.kill(child, signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert time.monotonic() - began < 60
+    return folder
+
+
+def parent_of(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+def assert_same_figures(one, other) -> None:
+    for column in COLUMNS:
+        assert read_metrics(one, column) == pytest.approx(read_metrics(other, column), rel=1e-6), column
+
+
+def test_two_ranks_have_the_losses_of_one_process(corpus, tmp_path, one_process):
+    status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
+    assert status == 0, errors
+    assert_same_figures(tmp_path / "run", one_process)
+    assert errors.count("Test of the best model") == 1  # only one rank speaks
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_a_run_on_two_ranks_goes_on_on_another_number_of_ranks(count, corpus, tmp_path, killed_on_two, one_process):
+    shutil.copytree(killed_on_two / "run", tmp_path / "run")
+    status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(count)])
+    assert status == 0, errors
+    assert "Going on from" in errors
+    assert_same_figures(tmp_path / "run", one_process)
+
+
+def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_process):
+    process = start([*command(corpus, tmp_path, *EXACT, "checkpoint.every_steps=null"), *ranks(2), SLOW])
+    wait_until(lambda: steps_done(tmp_path) >= 30, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "saved. The same command goes on from there." in errors
+    status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
+    assert status == 0, errors
+    assert_same_figures(tmp_path / "run", one_process)
