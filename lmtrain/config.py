@@ -197,7 +197,8 @@ def _sentences(problems: list[dict[str, Any]]) -> list[str]:
     for problem in problems:
         # a union's problems are located at its members; they name types, which are no part of the key
         key = ".".join(str(part) for part in problem["loc"] if str(part) not in ("int", "str", "float", "list[int]"))
-        message = problem["msg"].removeprefix("Value error, ").replace("Input should", "it must").replace("String", "it")
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should", "it must").replace("String should", "it must")
         if problem["type"] == "extra_forbidden":
             sentences[key] = f"{key} is no key of the configuration. {hint(key)}"
         elif problem["type"] == "missing":

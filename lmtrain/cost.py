@@ -34,7 +34,7 @@ class Cost:
 
 def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
     """Estimates what training takes on this machine's first device, from a few training steps on random items."""
-    model = make_model(config, vocabulary_size)
+    model = CharLM(vocabulary_size, **config.model.model_dump(exclude={"name"}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
@@ -49,24 +49,10 @@ def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_
     )
 
 
-def make_model(config: Config, vocabulary_size: int) -> CharLM:
-    """The model of a configuration, as it begins."""
-    sizes = config.model
-    return CharLM(
-        vocabulary_size,
-        sizes.hidden_size,
-        sizes.nlayers,
-        sizes.embedding_size,
-        sizes.nout,
-        sizes.dropout,
-        sizes.recurrent_type,
-    )
-
-
 def training_memory(config: Config, vocabulary_size: int, parameters: int) -> int:
     """Bytes that training takes on one device, in float32, without the libraries' own."""
-    sizes = config.model
-    copies = 2 + (2 if "adam" in getattr(config.optimizer, "target_", "").lower() else 0)
+    sizes, optimizer = config.model, config.optimizer.model_dump()
+    states = 2 if "adam" in optimizer["_target_"].lower() else 1 if optimizer.get("momentum") else 0
     gates = 4 if sizes.recurrent_type == "LSTM" else 3
     output = sizes.nout or sizes.hidden_size
     activations = (
@@ -75,7 +61,7 @@ def training_memory(config: Config, vocabulary_size: int, parameters: int) -> in
         + 3 * output
         + 4 * vocabulary_size  # logits, their softmax, its gradient, one to work with
     )
-    return 4 * (copies * parameters + config.data.sequence_length * config.data.batch_size * activations)
+    return 4 * ((2 + states) * parameters + config.data.sequence_length * config.data.batch_size * activations)
 
 
 def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:

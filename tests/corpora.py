@@ -10,13 +10,13 @@ import numpy as np
 from lmtrain.corpus import TextFile
 from lmtrain.encoding import EncodedText
 
-WORDS = "the of and a to in is was he for it with as his on be at by I this had not are but from or have".split()
+WORDS = "the of and a to in is was he for it with as his on be at by I this had not are but from or have"
 
 
 def sentences(count: int, seed: int = 1) -> str:
     """Lines of words."""
     source = random.Random(seed)
-    return "".join(" ".join(source.choices(WORDS, k=source.randint(3, 12))) + ".\n" for _ in range(count))
+    return "".join(" ".join(source.choices(WORDS.split(), k=source.randint(3, 12))) + ".\n" for _ in range(count))
 
 
 def write_corpus(

@@ -21,6 +21,7 @@ from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items, encode_file
 from lmtrain.errors import UserError
 
+PLAIN = Reading()
 CHARACTERS = Dictionary(["<unk>", *"\0\n abcdeABCäßéЯжщ語日本😀\N{WOMAN}\u200d"])
 
 
@@ -67,7 +68,9 @@ def test_ids_and_ends_are_those_of_the_documents(text, delimiter, level, block):
     assert (encoded.items, encoded.documents) == (expected.total(), len(items))
 
 
-@pytest.mark.parametrize("text", ["Latin é\n", "Кириллица ещё\n", "日本語のテキスト\n", "👩‍👩‍👧 😀\n", "NUL \0 character\n"])
+@pytest.mark.parametrize(
+    "text", ["Latin é\n", "Кириллица ещё\n", "日本語のテキスト\n", "👩‍👩‍👧 😀\n", "NUL \0 character\n"]
+)
 def test_ids_are_what_the_dictionary_gives_for_the_text(text, tmp_path):
     dictionary = Dictionary(sorted({"<unk>", *text}))
     encoded = encode_file(written(tmp_path, text), Reading(), dictionary, tmp_path / "cache")
@@ -100,7 +103,7 @@ def cache(tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def ids_and_counts(file: TextFile, cache: Path, reading: Reading = Reading(), dictionary=CHARACTERS):
+def ids_and_counts(file: TextFile, cache: Path, reading: Reading = PLAIN, dictionary=CHARACTERS):
     encoded = encode_file(file, reading, dictionary, cache)
     return encoded.ids().tolist(), encoded.ends().tolist(), count_items(file, reading, cache)
 

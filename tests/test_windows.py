@@ -248,20 +248,22 @@ UPPER = np.where((LETTERS > 0) & (LETTERS < 100), LETTERS + 100, LETTERS).astype
 
 def mixed_case(folder: Path, count: int) -> Split:
     """Documents in which lower- and upper-case letters alternate."""
-    text = encoded_text(folder / "case", [[*([1 + number % 90, 101 + number % 90] * 3), END] for number in range(count)])
+    documents = [[*([1 + number % 90, 101 + number % 90] * 3), END] for number in range(count)]
+    text = encoded_text(folder / "case", documents)
     return Split("case", (Part(text, 0, text.items),))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_the_case_of_one_percent_of_the_documents_each_is_lowered_and_raised(folder, shuffle):
     split = mixed_case(folder, 20_000)
+    before = split.read()[0].reshape(-1, 7)
     found = read_stream(split, 0, len(split), Augmentation(1, shuffle, (LOWER, UPPER)), 2, 3).reshape(-1, 7)
-    assert (found[:, 6] == END).all()
     is_lower, is_upper = (found[:, :6] < 100).all(1), (found[:, :6] > 100).all(1)
-    assert (found[~is_lower & ~is_upper][:, :6] > 100).tolist() == [[False, True] * 3] * (~is_lower & ~is_upper).sum()
+    is_as_before = ((found[:, :6] > 100) == [False, True] * 3).all(1)
+    assert (is_lower | is_upper | is_as_before).all()
     assert 0.007 < is_lower.mean() < 0.013
     assert 0.007 < is_upper.mean() < 0.013
-    assert Counter(map(tuple, LOWER[found].tolist())) == Counter(map(tuple, LOWER[split.read()[0].reshape(-1, 7)].tolist()))
+    assert sorted(LOWER[found].tolist()) == sorted(LOWER[before].tolist())  # nothing else has changed
 
 
 def test_other_documents_change_case_in_other_epochs(folder):

@@ -1,0 +1,18 @@
+"""Small untrained models, with weights large enough that their predictions differ."""
+
+import torch
+
+from lmtrain.dictionary import Dictionary
+from lmtrain.model import CharLM, LanguageModel
+
+CHARACTERS = ["<unk>", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABC.,äöüжяんξ😀"]
+
+
+def make_model(items=CHARACTERS, *, is_forward_lm=True, level="character", document_delimiter="\n", seed=0, **sizes):
+    torch.manual_seed(seed)
+    dictionary = Dictionary(items)
+    model = CharLM(len(dictionary), **{"hidden_size": 32, "embedding_size": 9, **sizes}).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(3)
+    return LanguageModel(model, dictionary, is_forward_lm, document_delimiter, level)
