@@ -70,7 +70,8 @@ def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str
         raise UserError(f"data.path={path} cannot be opened: {error}.") from None
     if what:
         raise UserError(
-            f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and test.txt."
+            f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and "
+            "test.txt."
         )
     problems: list[str] = []
     parts = {
@@ -176,7 +177,7 @@ def _read_bytes(url: str) -> Iterator[bytes]:
 
 
 def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """All frames of a .zst file; fsspec's reader stops after the first, and takes a file that is cut off for a whole one."""
+    """All frames of a .zst file; fsspec's reader stops after the first, and takes what is cut off for whole."""
     frame = None
     for piece in pieces:
         while piece:

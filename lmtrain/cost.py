@@ -57,7 +57,8 @@ def training_memory(config: Config, vocabulary_size: int, parameters: int) -> in
     output = sizes.nout or sizes.hidden_size
     activations = (
         3 * sizes.embedding_size
-        + sizes.nlayers * sizes.hidden_size * (gates + 3)  # gates, cell, output, its dropout
+        + sizes.nlayers * sizes.hidden_size * (gates + 4)  # gates, cell, output, its dropout
+        + sizes.hidden_size * gates  # the gradients of one layer's gates
         + 3 * output
         + 4 * vocabulary_size  # logits, their softmax, its gradient, one to work with
     )

@@ -12,7 +12,10 @@ from pathlib import Path
 
 _FORMAT = 1
 _SPLITS = 4
-_NOT_DOCUMENTATION = {"test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages", "turtledemo"}
+_NOT_DOCUMENTATION = {
+    *("test", "tests", "idle_test", "idlelib", "lib2to3", "turtledemo"),
+    *("site-packages", "dist-packages"),
+}
 
 
 def make_demo_corpus(cache_dir: Path) -> Path:

@@ -172,8 +172,9 @@ class Dictionary:
         """
         blocks = [(0x20, 0x7F), (0xA0, 0x180), (0x370, 0x400), (0x400, 0x530), (0x2010, 0x2028), (0x2030, 0x205F)]
         blocks += [(0x20A0, 0x20C0), (0x2116, 0x2117), (0x2122, 0x2123)]
-        assigned = (chr(code) for start, stop in blocks for code in range(start, stop))
-        return cls([UNK, "\n", "\t", *(character for character in assigned if character.isprintable() or character == "\xa0")])
+        characters = (chr(code) for start, stop in blocks for code in range(start, stop))
+        assigned = (character for character in characters if character.isprintable() or character == "\xa0")
+        return cls([UNK, "\n", "\t", *assigned])
 
 
 def code_points(text: str) -> np.ndarray:

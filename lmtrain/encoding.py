@@ -239,6 +239,6 @@ def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unkn
 def _without_unk(file: TextFile, dictionary: Dictionary, unknown: Counter[str]) -> str:
     examples = " ".join(repr(item) for item, _ in unknown.most_common(10))
     return (
-        f"{file.url}: {unknown.total():,} items are not in the dictionary ({len(dictionary)} items), which has no <unk> "
-        f"to stand for them; the most frequent: {examples}. Use dictionary=corpus, or a dictionary with <unk>."
+        f"{file.url}: {unknown.total():,} items are not in the dictionary ({len(dictionary)} items), which has no "
+        f"<unk> to stand for them; the most frequent: {examples}. Use dictionary=corpus, or a dictionary with <unk>."
     )

@@ -87,9 +87,17 @@ def load_safetensors(path: str | Path) -> LanguageModel:
 def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
     """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
 
+    Args:
+        path: the file.
+        map_location: the device to load to.
+
     Raises:
-        UserError: as `load_safetensors` and `lmtrain.flair_format.load_language_model`.
+        UserError: the device cannot be used, or as `load_safetensors` and `flair_format.load_language_model`.
     """
+    try:
+        torch.empty(0, device=map_location)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {map_location!r} cannot be used: {str(error).splitlines()[0]}") from None
     if Path(path).suffix != ".safetensors":
         return load_language_model(path, map_location)
     language_model = load_safetensors(path)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lmtrain.dictionary import Dictionary
+from lmtrain.loss import decoder_loss
 
 RECURRENT_TYPES = {"LSTM": nn.LSTM, "GRU": nn.GRU}
 
@@ -109,9 +109,7 @@ class CharLM(nn.Module):
             a float32 scalar (float64 of a float64 model) in nats per item, and the state after the last item.
         """
         output, hidden = self(ids, hidden)
-        logits = self.decoder(output).flatten(0, 1)  # (T * B, V)
-        at_least_float32 = torch.promote_types(logits.dtype, torch.float32)
-        return F.cross_entropy(logits.to(at_least_float32), targets.flatten()), hidden
+        return decoder_loss(self.decoder, output.flatten(0, 1), targets.flatten()), hidden
 
     def zero_hidden(self, batch_size: int) -> Hidden:
         """The state at the beginning of a text: zeros `(L, B, H)`."""

@@ -32,7 +32,7 @@ class PreparedText:
     test: Split
 
     def fingerprint(self) -> dict[str, list[int]]:
-        """For every file, by name, its number of items and the checksum of its ids: what the text is, wherever it lies."""
+        """For every file, by name, its number of items and the checksum of its ids: what its text is."""
         texts = {part.text.name: part.text for split in (*self.train, self.valid, self.test) for part in split.parts}
         return {name: [text.items, text.checksum()] for name, text in texts.items()}
 
@@ -147,11 +147,12 @@ def _report_coverage(
             continue
         most = sum((Counter(text.unknown) for text in texts), Counter()).most_common(10)
         examples = " ".join(f"{item!r}×{count:,}" for item, count in most)
-        log.info("  covers %.4f %% of %s (%s items); unknown: %s", 100 - 100 * unknown / items, part, f"{items:,}", examples)
+        covered = 100 - 100 * unknown / items
+        log.info("  covers %.4f %% of %s (%s items); unknown: %s", covered, part, f"{items:,}", examples)
         if unknown > config.max_unknown * items:
             problems.append(
-                f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), above "
-                f"dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
+                f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), "
+                f"above dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
                 + _remedy(config, is_brought)
             )
     return problems
@@ -170,14 +171,14 @@ def _remedy(config: DictionaryConfig, is_brought: bool) -> str:
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
-    """Every run of text must have two rows of lanes: one to read, one to predict; and devices have equal shares of them."""
+    """Devices must have equal shares of the lanes, and every run of text two rows: one to read, one to predict."""
     problems = []
     if lanes % devices:
         fewer = lanes // devices * devices
         remedy = f"data.batch_size={fewer} or {fewer + devices}" if fewer else f"data.batch_size={devices}"
         problems.append(
-            f"data.batch_size={lanes} lanes cannot be shared equally by {devices} devices. Use a multiple of {devices}, "
-            f"such as {remedy}, or other trainer.devices."
+            f"data.batch_size={lanes} lanes cannot be shared equally by {devices} devices. Use a multiple of "
+            f"{devices}, such as {remedy}, or other trainer.devices."
         )
     named = [*((f"training split {split.name}", split) for split in prepared.train)]
     named += [("validation text", prepared.valid), ("test text", prepared.test)]
@@ -186,7 +187,7 @@ def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str
         if len(split) < 2 * lanes:
             remedy = f"the largest that works is data.batch_size={works}" if works else "put more text into it"
             problems.append(
-                f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must have "
-                f"at least {2 * lanes:,}; {remedy}."
+                f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must "
+                f"have at least {2 * lanes:,}; {remedy}."
             )
     return problems

@@ -79,8 +79,8 @@ class RunFolder:
             self._check_same_run(values)
         elif self.best.exists() or self.checkpoints.exists():
             raise UserError(
-                f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another name=NAME, "
-                "or throw away what is there with overwrite=true."
+                f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
+                "name=NAME, or throw away what is there with overwrite=true."
             )
         self._check_same_text(fingerprint)
         with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
@@ -92,7 +92,9 @@ class RunFolder:
         except (FileExistsError, NotADirectoryError):
             raise UserError(f"{self.path} is not a folder. Give this run another name=NAME or runs_dir=DIR.") from None
         except OSError as error:
-            raise UserError(f"The run folder {self.path} cannot be made: {error.strerror}. Give another runs_dir.") from None
+            raise UserError(
+                f"The run folder {self.path} cannot be made: {error.strerror}. Give another runs_dir."
+            ) from None
 
     def release(self) -> None:
         self._lock.release()

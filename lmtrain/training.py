@@ -307,5 +307,7 @@ def choose_precision(precision: str | int, accelerator: str) -> str | int:
 
 def is_first_process() -> bool:
     """True in the process with global rank 0, also before the ranks have met."""
-    rank = next((os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ), "0")
-    return int(rank) == 0
+    for name in ("RANK", "SLURM_PROCID"):  # set by torchrun, by srun
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"

@@ -46,7 +46,7 @@ class Split:
         return sum(part.stop - part.start for part in self.parts)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
-        """The ids `(N,)` (memory-mapped where the split is one part) and the document ends, int64 `(n,)`, the last being N."""
+        """The ids `(N,)`, memory-mapped where the split is one part, and the document ends `(n,)`, the last being N."""
         ids, ends, before = [], [], 0
         for text, start, stop in self.parts:
             all_ends = text.ends()

@@ -7,6 +7,9 @@ from lmtrain.model import CharLM, LanguageModel
 
 CHARACTERS = ["<unk>", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABC.,äöüжяんξ😀"]
 
+# Tensors are so small here that threads only cost, many times over on a busy machine.
+torch.set_num_threads(1)
+
 
 def make_model(items=CHARACTERS, *, is_forward_lm=True, level="character", document_delimiter="\n", seed=0, **sizes):
     torch.manual_seed(seed)

@@ -1,11 +1,9 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripts import call
+from script_calls import call
 from small_models import make_model
 
 from lmtrain.embeddings import StringEmbeddings, _Lanes, spaces_after
@@ -148,7 +146,7 @@ def test_vector_files(tmp_path, suffix, sentences):
     path = tmp_path / f"vectors{suffix}"
     counts = [len(tokens) for tokens in sentences]
     vectors = np.arange(3 * sum(counts), dtype=np.float32).reshape(-1, 3)
-    write_vectors(path, sentences, itertools.batched(vectors, 2) if False else [vectors[:1], vectors[1:]], 3)
+    write_vectors(path, sentences, [vectors[:1], vectors[1:]], 3)
     read, tokens = read_vectors(path)
     assert tokens == sentences
     assert [len(rows) for rows in read] == counts

@@ -40,7 +40,7 @@ def state(folder: Path) -> dict[Path, int]:
 
 
 @given(
-    text=st.text(st.sampled_from([*CHARACTERS.items[1:], "\n", " ", "?", "x", "Ω"]), max_size=60),
+    text=st.lists(st.sampled_from([*CHARACTERS.items[1:], "\n", " ", "?", "x", "Ω", "\n \n", "ab\tab"])).map("".join),
     delimiter=st.sampled_from(["\n", "ab"]),
     level=st.sampled_from(["character", "word"]),
     block=st.integers(1, 20),

@@ -6,7 +6,7 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from scripts import SCRIPTS, call
+from script_calls import SCRIPTS, call
 from small_models import CHARACTERS, make_model
 
 from lmtrain import export
@@ -48,6 +48,11 @@ def test_safetensors_come_back_unchanged(tmp_path, kind):
     assert all(parameter.requires_grad for parameter in loaded.model.parameters())
     ids = torch.randint(30, (9, 2))
     assert torch.equal(loaded.model(ids)[0], language_model.model(ids)[0])
+
+
+def test_a_device_that_there_is_not(tmp_path):
+    with pytest.raises(UserError, match="The device 'quantum' cannot be used"):
+        load_model(tmp_path / "model.safetensors", "quantum")
 
 
 @pytest.fixture
@@ -201,8 +206,8 @@ def test_how_commands_end(capsys):
 
 def test_a_reader_that_goes_away_is_no_traceback(tmp_path):
     save_language_model(make_model(), tmp_path / "best-lm.pt")
-    command = f"{sys.executable} {SCRIPTS / 'generate.py'} {tmp_path / 'best-lm.pt'} --length 200000 --samples 1"
-    command = command.replace("200000", "20") + " --samples 9000 --json | head -n 1"
+    script = f"{sys.executable} {SCRIPTS / 'generate.py'} {tmp_path / 'best-lm.pt'}"
+    command = f"{script} --length 60 --samples 2000 --json | head -n 1"  # more than fits in a pipe
     result = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert len(result.stdout.splitlines()) == 1
     assert result.stderr == ""

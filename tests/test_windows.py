@@ -266,6 +266,14 @@ def test_the_case_of_one_percent_of_the_documents_each_is_lowered_and_raised(fol
     assert sorted(LOWER[found].tolist()) == sorted(LOWER[before].tolist())  # nothing else has changed
 
 
+def test_a_part_of_a_stream_has_the_case_of_the_whole(folder):
+    split = mixed_case(folder, 2_000)
+    augmentation = Augmentation(1, True, (LOWER, UPPER))
+    whole = read_stream(split, 0, len(split), augmentation)
+    parts = [read_stream(split, start, start + 100, augmentation) for start in range(0, len(split), 100)]
+    assert np.concatenate(parts).tolist() == whole.tolist()
+
+
 def test_other_documents_change_case_in_other_epochs(folder):
     split = mixed_case(folder, 2_000)
     augmentation = Augmentation(1, False, (LOWER, UPPER))

@@ -164,10 +164,13 @@ def _merge(
     from dask import delayed
 
     dealing, name = options.dealing, work.parent.parent.name
-    documents = sum(result.steps["delimiter", "documents"] for result in cleaned)
-    write_run_list(work, [run for result in cleaned for run in result.runs])
+    documents = sum(result.steps["delimiter", "documents"] for result in cleaned)  # at most: filters follow
+    runs = [run for result in cleaned for run in result.runs]
+    if not runs:
+        raise UserError("No document is left: all are empty, or the steps leave all of them out. Ask for fewer steps.")
+    write_run_list(work, runs)
     estimate = delayed(estimate_unique)(work, documents, dealing, dask_key_name=f"{name}-unique")
-    (unique,) = compute([estimate], lambda _: None) if documents else (1.0,)
+    (unique,) = compute([estimate], lambda _: None)
     train_size = sum(result.size for result in cleaned) * unique * (1 - dealing.valid - dealing.test)
     count, done = max(1, math.ceil(train_size / options.split_size)), 0
 
@@ -181,8 +184,8 @@ def _merge(
         delayed(merge_range)(folder, work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
         for number in range(count)
     ]
-    splits = compute(tasks, report) if documents else []
-    _check_parts(splits, options, documents)
+    splits = compute(tasks, report)
+    _check_parts(splits, options)
     for part in PARTS[1:]:
         with (folder / f"{part}.txt").open("wb") as file:
             for number, counts in enumerate(splits):
@@ -196,9 +199,7 @@ def _total(splits: list[Counts], part: str) -> tuple[int, ...]:
     return tuple(map(sum, zip(*(counts[part] for counts in splits), strict=True)))
 
 
-def _check_parts(splits: list[Counts], options: PrepareOptions, documents: int) -> None:
-    if not documents:
-        raise UserError("No document is left: all are empty, or the steps leave all of them out. Ask for fewer steps.")
+def _check_parts(splits: list[Counts], options: PrepareOptions) -> None:
     total = sum(_total(splits, part)[0] for part in PARTS)
     problems = [
         f"No document falls into {part}: of {total:,}, {share:.2%} should. Raise --{part}, split the text into smaller "

@@ -11,6 +11,8 @@ from typing import Any
 
 from lmtrain.errors import UserError
 
+_CONNECT_SECONDS = 10
+
 Compute = Callable[[Sequence[Any], Callable[[Any], None]], list[Any]]
 """Computes Delayed objects to a list of results; calls the function with every result as it comes."""
 
@@ -34,7 +36,7 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         with _cluster(address) as compute:
             yield compute
         return
-    workers = workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = workers or _cores()
     if workers == 1:
         yield lambda tasks, done: _compute_here(tasks, done, scheduler="sync")
         return
@@ -48,6 +50,11 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compute_here(tasks: Sequence[Any], done: Callable[[Any], None], **how) -> list[Any]:
@@ -69,13 +76,13 @@ def _cluster(address: str) -> Iterator[Compute]:
     from dask.distributed import Client, as_completed
 
     try:
-        client = Client(address, timeout="10s", set_as_default=False)
+        client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:
         raise UserError(f"--scheduler {address}: no Dask scheduler answers there ({error}).") from None
 
     def compute(tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any]:
         futures = client.compute(list(tasks), optimize_graph=False)
-        for future in as_completed(futures):
+        for future in as_completed(futures, loop=client.loop):
             done(future.result())
         return client.gather(futures)
 
