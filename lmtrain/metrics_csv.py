@@ -11,8 +11,8 @@ from lightning.pytorch.loggers import Logger
 from lmtrain.files import replacing
 
 COLUMNS = (
-    *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc", "test/loss", "test/ppl", "test/bpc"),
-    *("lr", "grad_norm", "chars_per_second"),
+    *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc"),
+    *("test/loss", "test/ppl", "test/bpc", "lr", "grad_norm", "chars_per_second"),
 )
 
 

@@ -1,6 +1,7 @@
 """The LightningModule: truncated backpropagation through time over windows."""
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -71,10 +72,16 @@ class LanguageModelModule(LightningModule):
         self.description = description or {}
         self.hidden: Hidden | None = None
         self.items_seen = 0
+        self.seconds = 0.0  # of this run's earlier parts
+        self._began = time.monotonic()
         self.train_mean = RunningMean()
         self.grad_norm: Tensor | None = None
         self._evaluation_hidden: Hidden | None = None
         self._evaluation_mean = RunningMean()
+
+    def seconds_so_far(self) -> float:
+        """How long the run has taken, its earlier parts included."""
+        return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimizer(self.model.parameters())
@@ -148,6 +155,7 @@ class LanguageModelModule(LightningModule):
         checkpoint["lmtrain"] = {
             **self.description,
             "items_seen": self.items_seen,
+            "seconds": self.seconds_so_far(),
             "train_mean": (total, int(items)),
             "hidden": None if self.hidden is None else tuple(self._all_lanes(part) for part in self.hidden),
         }
@@ -155,6 +163,7 @@ class LanguageModelModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["lmtrain"]
         self.items_seen = state["items_seen"]
+        self.seconds = state["seconds"]
         if self.trainer.is_global_zero:
             self.train_mean = RunningMean(*state["train_mean"])
         if state["hidden"] is not None:

@@ -31,6 +31,7 @@ from lmtrain.log import log_to_console, log_to_file
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.preparation import PreparedText, prepare_text
+from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder
 from lmtrain.windows import Augmentation
 
@@ -192,6 +193,7 @@ class Run:
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
             "chars": self.module.items_seen,
+            "seconds": self.module.seconds_so_far(),
             "best_step": self.best.step,
             "val/loss": self.best.loss,
             "limits": _limits(self.config),
@@ -204,6 +206,7 @@ class Run:
             results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
         if self.trainer.is_global_zero:
             self.folder.write_results(results)
+            write_report(self.folder, self.config.model_dump(), results)
             say_how_it_ended(results, self.folder)
         return results
 

@@ -61,6 +61,7 @@ def settings(corpus, folder, *more, callbacks=None):
 def outcome(folder):
     """All that a run leaves that does not depend on the clock."""
     checkpoint = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
+    del checkpoint["lmtrain"]["seconds"]
     with (folder / "run/metrics.csv").open(newline="") as file:
         rows = [{name: value for name, value in row.items() if name != "chars_per_second"} for row in csv.DictReader(file)]
     best = (folder / "run/best-lm.pt").read_bytes()
