@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     problems = [
         f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least {least}."
         for name, least in (("min_count", 1), ("max_size", 1), ("rows", 0))
-        if (getattr(options, name) or least) < least
+        if getattr(options, name) is not None and getattr(options, name) < least
     ]
     if not 0 < options.coverage <= 1:
         problems.append(f"--coverage {options.coverage}: it must be a share, more than 0 and at most 1.")
