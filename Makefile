@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test check clean
+.PHONY: help env train test test-faults check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -26,10 +26,14 @@ train: .venv/installed ## train the demo model: about two minutes on two cores, 
 	@.venv/bin/python train.py experiment=demo
 
 test: .venv/installed-test ## the whole test suite
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -m "not slow"
+
+test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
+	@.venv/bin/python -m pytest tests/faults
 
 check: .venv/installed-test ## lint
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check .
 
 clean: ## remove the environment and the demo's run
 	rm -rf .venv runs/small-demo-forward

@@ -52,8 +52,9 @@ def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Col
         section[name] = value
     if explicit & {"dictionary", "dictionary.source", "dictionary.path"}:
         problems.append(
-            f"dictionary={values['dictionary']['source']} contradicts {values['init_from']}, which brings its own dictionary "
-            f"({len(language_model.dictionary)} items). Leave it out; dictionary.expand=true adds the new text's characters."
+            f"dictionary={values['dictionary']['source']} contradicts {values['init_from']}, which brings its own "
+            f"dictionary ({len(language_model.dictionary)} items). Leave it out; dictionary.expand=true adds the new "
+            "text's characters."
         )
     raise_if_any(problems)
     values["model"]["name"] = "tuned"
@@ -73,17 +74,17 @@ def expanded(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -
 
 
 def grown(language_model: LanguageModel, dictionary: Dictionary) -> LanguageModel:
-    """The same model for a larger dictionary.
+    """A copy of the model for a larger dictionary.
 
     New rows of the encoder are as in a new model; new rows of the decoder are zero and their bias is the lowest of
     the old ones, so that they take little from the probability of the old items. Old rows are untouched.
 
     Args:
-        language_model: the model, which is not changed.
+        language_model: the model.
         dictionary: one that begins with the model's own.
     """
     if dictionary == language_model.dictionary:
-        return language_model
+        return replace(language_model, model=copy.deepcopy(language_model.model))
     old = language_model.model
     model = CharLM(
         len(dictionary),

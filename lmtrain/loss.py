@@ -69,4 +69,10 @@ class _ChunkedLoss(torch.autograd.Function):
     def backward(ctx, d_loss: Tensor):
         scale = d_loss / ctx.items
         d_output, d_weight, d_bias = ctx.saved_tensors
-        return d_output * scale.to(d_output.dtype), d_weight * scale.to(d_weight.dtype), d_bias * scale.to(d_bias.dtype), None, None
+        return (
+            d_output * scale.to(d_output.dtype),
+            d_weight * scale.to(d_weight.dtype),
+            d_bias * scale.to(d_bias.dtype),
+            None,
+            None,
+        )

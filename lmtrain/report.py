@@ -79,14 +79,15 @@ def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any
     level = data["level"]
     sections = [
         f"# {values['name']}",
-        f"A {values['direction']} {level}-level {model['recurrent_type']} language model for contextual string embeddings "
-        f"(Akbik et al., 2018), trained with lmtrain. {model['nlayers']} × {model['hidden_size']} hidden units"
+        f"A {values['direction']} {level}-level {model['recurrent_type']} language model for contextual string "
+        "embeddings (Akbik et al., 2018), trained with lmtrain. "
+        f"{model['nlayers']} × {model['hidden_size']} hidden units"
         + (f", projected to {model['nout']}" if model["nout"] else "")
         + f", embedding size {model['embedding_size']}.",
         "## Results",
         _results_table(results, level),
         f"The best of {len(column(rows, 'val/loss')[0])} validations was at step {results['best_step']:,} of "
-        f"{results['steps']:,}, after {results['epochs']} epochs and {results['chars']:,} {level}s; training took "
+        f"{results['steps']:,}, in {results['epochs']:,} whole epochs and {results['chars']:,} {level}s; training took "
         f"{_duration(results['seconds'])}.",
         "![Curves](report.png)",
         "## Use",
@@ -135,12 +136,13 @@ def _manifest(path: str | None) -> str:
 
 def _provenance(values: dict[str, Any]) -> str:
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    trainer = values["trainer"]
     packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
     return "\n".join(
         [
             f"- {packages} · Python {platform.python_version()} on {platform.system()}",
             f"- lmtrain's commit: {_commit()}",
-            f"- seed {values['seed']}; {values['trainer']['devices']} device(s) on {values['trainer']['num_nodes']} host(s), {device}",
+            f"- {device}, {trainer['devices']} device(s) on {trainer['num_nodes']} host(s), seed {values['seed']}",
             f"- `python {' '.join(sys.argv)}`",
         ]
     )

@@ -3,7 +3,7 @@
 import inspect
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from hydra.utils import instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
+from torch import Tensor
 
+from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
 from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
@@ -26,7 +28,6 @@ from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import UserError
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
-from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
 from lmtrain.log import log_to_console, log_to_file
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
@@ -61,6 +62,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
+    make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     world_size = make_trainer(config.trainer, logger=False).world_size
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
@@ -103,7 +105,7 @@ def _train(
 ) -> dict[str, Any]:
     """Fits, again from the last checkpoint after a divergence, then tests."""
     checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
-    start_lr = None
+    start_lr = step = None
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
         run = Run(config, text, initial, folder, console, checkpoint, start_lr)
@@ -118,8 +120,11 @@ def _train(
             checkpoint = folder.last_checkpoint()
             start_lr, step = error.lr * config.anneal.factor, error.step
             log.warning(
-                "The loss or the gradient was not finite at step %d (learning rate %g): back to %s with learning rate %g",
-                *(step, error.lr, checkpoint or "the beginning", start_lr),
+                "The loss or gradient was not finite at step %d, learning rate %g: back to %s with learning rate %g",
+                step,
+                error.lr,
+                checkpoint or "the beginning",
+                start_lr,
             )
     raise UserError(
         f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {step}. Lower "
@@ -235,8 +240,22 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
         "level": language_model.level,
         "model": config.model.model_dump(exclude={"name"}),
     }
+    return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description)
+
+
+def make_optimizer(config: Config) -> Callable[[Iterable[Tensor]], torch.optim.Optimizer]:
+    """What makes the configured optimizer from parameters.
+
+    Raises:
+        UserError: the optimizer refuses its arguments.
+    """
     optimizer = instantiate(config.optimizer.model_dump(), _partial_=True)
-    return LanguageModelModule(language_model.model, optimizer, config.seed, description)
+    try:
+        optimizer([torch.nn.Parameter(torch.zeros(1))])
+    except (ValueError, TypeError, RuntimeError) as error:
+        arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
+        raise UserError(f"The optimizer does not accept {arguments}: {error}.") from None
+    return optimizer
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:
@@ -291,8 +310,14 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
             num_sanity_val_steps=0,
             reload_dataloaders_every_n_epochs=1,
         )
-    except (MisconfigurationException, ValueError, TypeError) as error:
-        raise UserError(f"Lightning does not accept trainer={{...}}: {' '.join(str(error).split())}") from None
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        asked = ", ".join(
+            f"trainer.{name}={arguments[name]}" for name in ("accelerator", "devices", "strategy", "precision")
+        )
+        raise UserError(
+            f"Lightning's Trainer does not accept {asked}: {' '.join(str(error).split())} "
+            "trainer.accelerator=auto takes the hardware that is there, trainer.accelerator=cpu needs none."
+        ) from None
 
 
 def choose_precision(precision: str | int, accelerator: str) -> str | int:

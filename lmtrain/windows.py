@@ -250,9 +250,7 @@ class WindowDataset(IterableDataset):
         self.augmentation = augmentation
         self.epoch = epoch
         self.backward = backward
-        self.counts = [
-            window_count(split, lanes, length) for (_, split), length in zip(splits, lengths, strict=True)
-        ]
+        self.counts = [window_count(split, lanes, length) for (_, split), length in zip(splits, lengths, strict=True)]
 
     def __len__(self) -> int:
         return sum(self.counts)

@@ -201,13 +201,11 @@ def _report(manifest: dict, output: str) -> None:
     for part, counts in manifest["parts"].items():
         table.add_row(f"→ {part}", f"{counts['documents']:,}", "", f"{counts['characters']:,}")
     Console().print(table)
-    delimiter = manifest["options"]["document_delimiter"]
-    more = (
-        ""
-        if delimiter == "\n"
-        else f" 'data.document_delimiter={delimiter!r}'".replace("='", '="').replace("''", "\"'")
-    )
-    print(f"Check it:  python scripts/check_corpus.py {output}")
+    delimiter, more = manifest["options"]["document_delimiter"], ""
+    if delimiter != "\n":
+        escaped = delimiter.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("'", "\\'")
+        more = f" data.document_delimiter=$'\"{escaped}\"'"
+    print(f"Check it:  python scripts/check_corpus.py {output}{more}")
     print(f"Train:     python train.py data=folder data.path={output}{more}")
 
 

@@ -27,7 +27,9 @@ def test_value_and_gradients_equal_torchs_cross_entropy(most, monkeypatch):
     monkeypatch.setattr(loss_module, "MOST_LOGITS", most if most < 37 * 50 else 37 * 50 - 1)
     value = decoder_loss(decoder, output, targets)
     assert value.item() == pytest.approx(expected.item(), rel=1e-12)
-    for ours, theirs in zip(gradients(3 * value, decoder, output), gradients(3 * expected, decoder, output), strict=True):
+    for ours, theirs in zip(
+        gradients(3 * value, decoder, output), gradients(3 * expected, decoder, output), strict=True
+    ):
         assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-14)
 
 

@@ -1,6 +1,7 @@
 """From files of every kind to a corpus folder: every document once, in its part, whatever the way there."""
 
 import bz2
+import errno
 import gzip
 import hashlib
 import json
@@ -23,6 +24,7 @@ import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
+from running import compose
 from script_calls import SCRIPTS, call
 
 from lmtrain.corpus import document_blocks, find_corpus, read_text
@@ -277,8 +279,8 @@ def test_duplicates_are_kept_on_request_and_spread(tmp_path: Path) -> None:
         (Cleaning(max_markup=0.2), "https://example.org/a/long/address see", None),
         (
             Cleaning(max_markup=0.2),
-            "x < y and y > z, as https://a.de says to all who read it",
-            "x < y and y > z, as https://a.de says to all who read it",
+            "x < y and y > z, as https://a.de says to all who read it now",
+            "x < y and y > z, as https://a.de says to all who read it now",
         ),
     ],
 )
@@ -445,6 +447,30 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, monkeypatch: pytest.
         tracemalloc.stop()
     assert len(everything(tmp_path / "corpus")) == 40_000
     assert peak < 40 << 20  # of which the text is read 4 MiB at a time
+
+
+def test_a_full_disk_is_not_the_source_s_fault(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for task in ("write_run", "merge"):
+        with monkeypatch.context() as patch:
+            patch.setattr(tasks, task, full)
+            with pytest.raises(UserError, match=r"The disk of .*corpus is full"):
+                prepare([raw], tmp_path / "corpus", options())
+    assert {path.name for path in tmp_path.iterdir()} == {"raw"}
+
+
+def test_text_with_another_delimiter_trains(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"{line}\nit's 2\n\n" for line in lines(200)))
+    arguments = ["--split-at", r"\n\n", "--document-delimiter", r"\n\n", "--valid", "0.1", "--test", "0.1"]
+    assert call("prepare_corpus", tmp_path / "a.txt", *arguments, "--output", tmp_path / "corpus") == 0
+    command = capsys.readouterr().out.split("train.py ")[1]
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, text=True, check=True)
+    data = compose(*words.stdout.split("\0")[:-1])["data"]
+    assert data["path"] == str(tmp_path / "corpus")
+    assert data["document_delimiter"] == "\n\n"
+    assert len(everything(Path(data["path"]), data["document_delimiter"])) == 200
 
 
 @pytest.fixture

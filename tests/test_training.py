@@ -11,6 +11,7 @@ from processes import ROOT
 from running import compose, read_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from lmtrain.errors import UserError
 from lmtrain.flair_format import load_language_model
 from lmtrain.metrics_csv import COLUMNS
 from lmtrain.training import train
@@ -52,7 +53,15 @@ def weights(run):
 
 
 def test_the_run_folder_holds_what_the_readme_says(run_folder):
-    expected = {"best-lm.pt", "checkpoints", "tensorboard", "metrics.csv", "train.log", "config.yaml", "dictionary.json"}
+    expected = {
+        "best-lm.pt",
+        "checkpoints",
+        "tensorboard",
+        "metrics.csv",
+        "train.log",
+        "config.yaml",
+        "dictionary.json",
+    }
     assert expected <= {path.name for path in run_folder.iterdir()}
 
 
@@ -66,7 +75,9 @@ def test_metrics_csv_has_every_figure_once_a_step(corpus, run_folder):
     assert len(read_metrics(run_folder, "train/loss")) == steps // 10
     assert len(read_metrics(run_folder, "val/loss")) == 4  # two splits, two epochs
     assert max(read_metrics(run_folder, "chars")) == 2 * 5 * sum(count - 1 for count in rows)
-    for loss, ppl, bpc in zip(*(read_metrics(run_folder, f"val/{name}") for name in ("loss", "ppl", "bpc")), strict=True):
+    for loss, ppl, bpc in zip(
+        *(read_metrics(run_folder, f"val/{name}") for name in ("loss", "ppl", "bpc")), strict=True
+    ):
         assert ppl == pytest.approx(math.exp(loss), rel=1e-5)
         assert bpc == pytest.approx(loss / math.log(2), rel=1e-5)
 
@@ -83,7 +94,9 @@ def test_tensorboard_has_the_same_names_samples_and_the_configuration(run_folder
 
 def test_the_best_weights_are_tested_not_the_last(corpus, tmp_path):
     """A rate that is far too high makes later validations worse than the first."""
-    results = train(compose(*overrides(corpus, tmp_path, "name=run", "optimizer.lr=60", "trainer.max_epochs=3", "seed=4")))
+    results = train(
+        compose(*overrides(corpus, tmp_path, "name=run", "optimizer.lr=60", "trainer.max_epochs=3", "seed=4"))
+    )
     losses = read_metrics(tmp_path / "run", "val/loss")
     assert losses.index(min(losses)) < len(losses) - 1
     assert results["val/loss"] == pytest.approx(min(losses))
@@ -140,13 +153,20 @@ def test_the_rate_falling_below_its_minimum_ends_the_run_early(corpus, tmp_path)
     assert "test/loss" in results
 
 
+def test_arguments_that_the_optimizer_refuses_are_said_before_anything_is_written(corpus, tmp_path):
+    values = compose(*overrides(corpus, tmp_path, "name=run", "+optimizer.weight_decay=-1"))
+    with pytest.raises(UserError, match=r"optimizer\.weight_decay=-1"):
+        train(values)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_model_that_never_improves_leaves_the_original_weights_as_best(corpus, run_folder, tmp_path):
     more = ("name=tuned", f"init_from={run_folder}/best-lm.pt", "optimizer.lr=500", "trainer.gradient_clip_val=9")
     train(compose(*overrides(corpus, tmp_path, *more, "trainer.max_steps=20")), {"name"})
     assert all(torch.equal(tensor, weights(run_folder)[name]) for name, tensor in weights(tmp_path / "tuned").items())
 
 
-def test_a_dictionary_expanded_for_new_text_leaves_the_old_rows_untouched(corpus, run_folder, tmp_path):
+def test_a_dictionary_expanded_for_new_text_leaves_the_old_rows_untouched(run_folder, tmp_path):
     new = tmp_path / "corpus"
     (new / "train").mkdir(parents=True)
     for name in ("train/a.txt", "valid.txt", "test.txt"):

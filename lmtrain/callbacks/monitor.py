@@ -80,7 +80,10 @@ class Monitor(Callback):
         self.write(trainer, module, figures)
 
     def write(self, trainer: Trainer, module: LanguageModelModule, figures: dict[str, float]) -> None:
-        """Sends figures to all loggers at the present step, with the number of items seen; a full disk is no reason to stop."""
+        """Sends figures to all loggers, with the present step and the number of items seen.
+
+        A full disk is no reason to stop.
+        """
         for logger in trainer.loggers:
             try:
                 logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)

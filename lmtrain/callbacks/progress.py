@@ -121,5 +121,7 @@ def planned_steps(trainer: Trainer) -> int | None:
     if trainer.max_steps > 0:
         limits.append(trainer.max_steps)
     if (trainer.max_epochs or -1) > 0:
-        limits.append(math.ceil(len(trainer.datamodule.train_windows) / trainer.accumulate_grad_batches) * trainer.max_epochs)
+        limits.append(
+            math.ceil(len(trainer.datamodule.train_windows) / trainer.accumulate_grad_batches) * trainer.max_epochs
+        )
     return min(limits, default=None)

@@ -28,7 +28,15 @@ from lmtrain.prepare.graph import Compute, scheduler
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
-from lmtrain.prepare.tasks import Cleaned, clean_block, estimate_unique, merge_range, part_path, write_run_list
+from lmtrain.prepare.tasks import (
+    DISK_FULL,
+    Cleaned,
+    clean_block,
+    estimate_unique,
+    merge_range,
+    part_path,
+    write_run_list,
+)
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is to do."""
@@ -69,7 +77,7 @@ def prepare_corpus(
     _check_output(output, overwrite)
     sources = find_sources(inputs, options.format)
     raise_if_any([] if sources else ["All inputs are empty files."])
-    with scheduler(scheduler_address, workers) as compute, _unfinished(output) as folder:
+    with scheduler(scheduler_address, workers) as compute, _unfinished(output) as folder, _disk_full_explained(output):
         work = folder / ".work"
         work.mkdir()
         blocks = [block for source in sources for block in cut_blocks(source, options.split_at, options.block_size)]
@@ -103,6 +111,16 @@ def _unfinished(output: Path) -> Iterator[Path]:
         folder.mkdir()
         (folder / "train").mkdir()
         yield folder
+
+
+@contextmanager
+def _disk_full_explained(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise UserError(f"The disk of {output} is full. Preparing takes about twice the space of the corpus.") from None
 
 
 def _put_in_place(folder: Path, output: Path, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """The tasks of the graph. Each is a function of its arguments that writes files of its own, whole or not at all."""
 
+import errno
 import json
 import tempfile
 from collections import Counter
@@ -11,6 +12,7 @@ from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 _RUN_CHARACTERS = 32 << 20  # of a compressed or remote file that are sorted at a time
 
 
@@ -49,6 +51,8 @@ def clean_block(block: Block, options: PrepareOptions, work: Path, number: int) 
     except UserError as error:
         return Cleaned(problems=error.problems)
     except (OSError, ImportError) as error:
+        if getattr(error, "errno", None) in DISK_FULL:
+            raise
         if not work.is_dir():
             raise UserError(f"A worker does not see {work}: all must share the output's file system.") from None
         return Cleaned(problems=(f"{source.url} cannot be read: {error}.",))

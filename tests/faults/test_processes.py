@@ -70,7 +70,7 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(signum, expected, co
     assert_same_outcome(outcome(tmp_path), uninterrupted)
 
 
-def test_sigusr1_saves_and_goes_on(corpus, tmp_path, uninterrupted):
+def test_sigusr1_saves_and_goes_on(corpus, tmp_path):
     process = start(command(corpus, tmp_path, SLOW, "checkpoint.every_steps=null", "data.validations_per_epoch=1"))
     wait_until(lambda: steps_done(tmp_path) >= 10, process)
     process.send_signal(signal.SIGUSR1)

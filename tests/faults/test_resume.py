@@ -63,7 +63,9 @@ def outcome(folder):
     checkpoint = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
     del checkpoint["lmtrain"]["seconds"]
     with (folder / "run/metrics.csv").open(newline="") as file:
-        rows = [{name: value for name, value in row.items() if name != "chars_per_second"} for row in csv.DictReader(file)]
+        rows = [
+            {name: value for name, value in row.items() if name != "chars_per_second"} for row in csv.DictReader(file)
+        ]
     best = (folder / "run/best-lm.pt").read_bytes()
     return checkpoint, rows, best
 
@@ -111,7 +113,9 @@ def test_a_run_killed_after_any_window_ends_as_if_it_had_not_been(window, corpus
 
 
 @pytest.mark.parametrize("validation_window", [1, 2, 4, 7, 12])
-def test_a_run_killed_within_a_validation_ends_as_if_it_had_not_been(validation_window, corpus, tmp_path, uninterrupted):
+def test_a_run_killed_within_a_validation_ends_as_if_it_had_not_been(
+    validation_window, corpus, tmp_path, uninterrupted
+):
     kill = {"_target_": "stopping.KillAt", "validation_window": validation_window}
     with pytest.raises(Killed):
         train(settings(corpus, tmp_path, callbacks={"kill": kill}))
@@ -148,7 +152,11 @@ def test_raising_max_epochs_continues_a_finished_run(corpus, tmp_path, uninterru
 
 def test_a_finished_run_is_not_trained_again(corpus, tmp_path):
     results = train(settings(corpus, tmp_path))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*.*") if path.suffix in (".pt", ".ckpt", ".csv")}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "run").rglob("*.*")
+        if path.suffix in (".pt", ".ckpt", ".csv")
+    }
     assert len(before) == 4
     assert train(settings(corpus, tmp_path)) == results
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -170,8 +178,8 @@ def test_changed_text_is_an_error_not_another_run(corpus, tmp_path):
 def test_growing_windows_resume_too(corpus, tmp_path):
     growing = ("data.sequence_length=6", "data.grow_to_sequence_length=9")
     train(settings(corpus, tmp_path / "whole", *growing))
+    kill = {"kill": {"_target_": "stopping.KillAt", "windows": 17}}
     with pytest.raises(Killed):
-        kill = {"kill": {"_target_": "stopping.KillAt", "windows": 17}}
         train(settings(corpus, tmp_path / "parts", *growing, callbacks=kill))
     train(settings(corpus, tmp_path / "parts", *growing))
     assert_same_outcome(outcome(tmp_path / "parts"), outcome(tmp_path / "whole"))

@@ -57,11 +57,30 @@ def corpus(tmp_path_factory):
 def start_on_both(hosts, corpus, folder, caches, *more) -> list[subprocess.Popen]:
     processes = []
     for rank, (host, link) in enumerate(hosts):
-        arguments = command(corpus, folder, *EXACT, "trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", *more)
+        arguments = command(
+            corpus, folder, *EXACT, "trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2", *more
+        )
         arguments = [*arguments[1:], f"data.cache_dir={caches[rank]}"]
-        prefix = ["ip", "netns", "exec", host, TORCHRUN, "--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "1"]
+        prefix = [
+            "ip",
+            "netns",
+            "exec",
+            host,
+            TORCHRUN,
+            "--nnodes",
+            "2",
+            "--node-rank",
+            str(rank),
+            "--nproc-per-node",
+            "1",
+        ]
         prefix += ["--master-addr", HOSTS["lmtrain-a"], "--master-port", "29512"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": link, "PYTHONPATH": str(ROOT / "tests")}
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": link,
+            "PYTHONPATH": str(ROOT / "tests"),
+        }
         processes.append(
             subprocess.Popen(
                 [*prefix, *arguments], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -83,7 +102,9 @@ def test_two_hosts_train_what_one_process_does_and_resume(shared, hosts, corpus,
     processes = start_on_both(hosts, corpus, tmp_path, caches, SLOW)
     wait_until(lambda: steps_done(tmp_path) >= 40, processes[0])
     began = time.monotonic()
-    pids = subprocess.run(["ip", "netns", "pids", "lmtrain-b"], capture_output=True, text=True, check=True).stdout.split()
+    pids = subprocess.run(
+        ["ip", "netns", "pids", "lmtrain-b"], capture_output=True, text=True, check=True
+    ).stdout.split()
     for pid in pids:  # everything on the second host dies
         os.kill(int(pid), signal.SIGKILL)
     processes[1].communicate()

@@ -2,18 +2,17 @@
 
 import random
 
-import flair
 import pytest
 import torch
 from flair.data import Dictionary as FlairDictionary
 from flair.models import LanguageModel
 from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
+from running import compose, explicit, read_metrics
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.flair_format import load_language_model
 from lmtrain.training import train
-from running import compose, explicit, read_metrics
 
 LANES, T = 5, 7
 KINDS = {
@@ -142,5 +141,3 @@ def test_the_rate_is_annealed_as_by_flairs_scheduler():
         rates.append(ours.param_groups[0]["lr"])
     assert rates == expected
     assert len(set(rates)) >= 4  # it did anneal
-
-
