@@ -42,6 +42,9 @@ def _sum_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 
 
+_PLAIN_ATTRIBUTES = frozenset({"_current_fx_name", "hidden", "items_seen", "grad_norm"})
+
+
 class LanguageModelModule(LightningModule):
     """Trains a `CharLM` by truncated BPTT with automatic optimization.
 
@@ -79,6 +82,14 @@ class LanguageModelModule(LightningModule):
         self._evaluation_hidden: Hidden | None = None
         self._evaluation_mean = RunningMean()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook that runs some 40 times a step, and torch.nn.Module takes long to see that this is
+        # no parameter: together a tenth of a small model's step
+        if name in _PLAIN_ATTRIBUTES:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     def seconds_so_far(self) -> float:
         """How long the run has taken, its earlier parts included."""
         return self.seconds + time.monotonic() - self._began
@@ -89,7 +100,7 @@ class LanguageModelModule(LightningModule):
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
         if self.model.dropout > 0:
             entropy = [self.seed, 2, self.current_epoch, batch_idx, self.global_rank]
-            torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+            _seed(self.device, int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         hidden = None if batch.starts_split else self.hidden
@@ -179,6 +190,16 @@ class LanguageModelModule(LightningModule):
         parts = [torch.empty_like(part) for _ in range(self.trainer.world_size)]
         torch.distributed.all_gather(parts, part.contiguous())
         return torch.cat(parts, dim=1).cpu()
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seeds the device's default generator only: `torch.manual_seed` costs a millisecond where there is no GPU."""
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+    elif device.type == "mps":
+        torch.mps.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 class Diverged(Exception):

@@ -4,12 +4,14 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Collection, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch import Tensor
@@ -304,6 +306,7 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
         return Trainer(
             **arguments,
             **more,
+            **({} if "profiler" in arguments else {"profiler": NoProfiler()}),
             enable_progress_bar=False,
             enable_model_summary=False,
             enable_checkpointing=True,
@@ -318,6 +321,15 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
             f"Lightning's Trainer does not accept {asked}: {' '.join(str(error).split())} "
             "trainer.accelerator=auto takes the hardware that is there, trainer.accelerator=cpu needs none."
         ) from None
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning's own way not to profile makes a generator for each of some 60 hooks a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002
+        return self._nothing
 
 
 def choose_precision(precision: str | int, accelerator: str) -> str | int:

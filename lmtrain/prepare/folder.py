@@ -109,7 +109,6 @@ def _unfinished(output: Path) -> Iterator[Path]:
     ) as place:
         folder = Path(place, output.name)  # its parent is for this user only; it is not
         folder.mkdir()
-        (folder / "train").mkdir()
         yield folder
 
 
@@ -178,7 +177,7 @@ def _clean(
 def _merge(
     cleaned: list[Cleaned], options: PrepareOptions, folder: Path, work: Path, compute: Compute, progress: Progress
 ) -> list[Counts]:
-    """Computes the other tasks; gives the counts of every range."""
+    """Computes the other tasks and puts what they wrote in its place; gives the counts of every range."""
     from dask import delayed
 
     dealing, name = options.dealing, work.parent.parent.name
@@ -199,17 +198,22 @@ def _merge(
 
     progress("Writing", 0, count)
     tasks = [
-        delayed(merge_range)(folder, work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
+        delayed(merge_range)(work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
         for number in range(count)
     ]
     splits = compute(tasks, report)
     _check_parts(splits, options)
-    for part in PARTS[1:]:
+    for part in PARTS:
+        pieces = [part_path(work, part, number) for number, counts in enumerate(splits) if counts[part][0]]
+        if part == "train":
+            (folder / part).mkdir()
+            for number, piece in enumerate(pieces, 1):
+                piece.rename(folder / part / f"{number:05}.txt")
+            continue
         with (folder / f"{part}.txt").open("wb") as file:
-            for number, counts in enumerate(splits):
-                if counts[part][0]:
-                    with part_path(folder, work, part, number).open("rb") as piece:
-                        shutil.copyfileobj(piece, file, 1 << 20)
+            for piece in pieces:
+                with piece.open("rb") as text:
+                    shutil.copyfileobj(text, file, 1 << 20)
     return splits
 
 

@@ -41,7 +41,7 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         yield lambda tasks, done: _compute_here(tasks, done, scheduler="sync")
         return
     # the work is Python's own, which threads would do one after the other
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = _start_pool(workers)
     try:
         yield lambda tasks, done: _compute_here(tasks, done, scheduler="processes", pool=pool, chunksize=1)
     except BrokenProcessPool:
@@ -50,6 +50,18 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_pool(workers: int) -> ProcessPoolExecutor:
+    """Processes that Ctrl-C doesn't reach, not even while they start: the one that started them ends them."""
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(workers):
+            pool.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return pool
 
 
 def _cores() -> int:

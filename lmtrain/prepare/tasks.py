@@ -123,15 +123,15 @@ def estimate_unique(work: Path, documents: int, dealing: Dealing) -> float:
     return unique_share(_runs(work), documents, dealing)
 
 
-def merge_range(folder: Path, work: Path, number: int, count: int, dealing: Dealing) -> dict[str, tuple[int, int, int]]:
-    """Writes one training split, and what the range has of the validation and test texts.
+def merge_range(work: Path, number: int, count: int, dealing: Dealing) -> dict[str, tuple[int, int, int]]:
+    """Writes what a range of the order has of each part.
 
     Returns:
         documents, characters and bytes of each part.
     """
-    return merge(_runs(work), number, count, {part: part_path(folder, work, part, number) for part in PARTS}, dealing)
+    return merge(_runs(work), number, count, {part: part_path(work, part, number) for part in PARTS}, dealing)
 
 
-def part_path(folder: Path, work: Path, part: str, number: int) -> Path:
-    """Where `merge_range` puts a part."""
-    return folder / "train" / f"{number + 1:05}.txt" if part == "train" else work / f"{part}-{number + 1:05}.txt"
+def part_path(work: Path, part: str, number: int) -> Path:
+    """Where `merge_range` puts a part, if it has any documents."""
+    return work / f"{part}-{number:06}.txt"
