@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     generate.add_argument("--length", type=int, default=1000, help="characters of a sample (default: %(default)s)")
     for part in (embed, generate):
         part.add_argument("--hidden-size", type=int, default=1024, help="default: %(default)s")
-        part.add_argument("--rounds", type=int, default=5, help="each contestant runs once a round (default: %(default)s)")
+        part.add_argument("--rounds", type=int, default=5, help="each runs once a round (default: %(default)s)")
         part.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
     if options.part == "embed":

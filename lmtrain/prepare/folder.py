@@ -203,6 +203,11 @@ def _merge(
     ]
     splits = compute(tasks, report)
     _check_parts(splits, options)
+    _put_parts(folder, work, splits)
+    return splits
+
+
+def _put_parts(folder: Path, work: Path, splits: list[Counts]) -> None:
     for part in PARTS:
         pieces = [part_path(work, part, number) for number, counts in enumerate(splits) if counts[part][0]]
         if part == "train":
@@ -214,7 +219,6 @@ def _merge(
             for piece in pieces:
                 with piece.open("rb") as text:
                     shutil.copyfileobj(text, file, 1 << 20)
-    return splits
 
 
 def _total(splits: list[Counts], part: str) -> tuple[int, ...]:
