@@ -1,0 +1,1 @@
+"""The parts of scripts/benchmark.py: each runs lmtrain, real Flair and the bare limit in turn."""

@@ -1,0 +1,122 @@
+"""What is measured of whole processes: their start, and the memory at their peak."""
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.texts import english, write_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_FLAIR = """
+import sys
+from flair.data import Dictionary
+from flair.models import LanguageModel
+from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
+corpus, hidden, length, lanes, steps = sys.argv[1], *map(int, sys.argv[2:])
+dictionary = Dictionary()
+for character in sorted(set(open(corpus + "/train/1.txt", encoding="utf-8").read())): dictionary.add_item(character)
+for code in range(0x4E00, 0x4E00 + EXTRA): dictionary.add_item(chr(code))
+trainer = LanguageModelTrainer(LanguageModel(dictionary, True, hidden_size=hidden, nlayers=1), TextCorpus(corpus, dictionary, True))
+def stop(hidden):
+    global steps
+    steps -= 1
+    if not steps: sys.exit()
+    return tuple(part.detach() for part in hidden)
+trainer._repackage_hidden = stop
+trainer.train(corpus + "/flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
+"""
+
+
+def measure(arguments: list[str]) -> tuple[float, float]:
+    """Runs a command; the seconds it took and the MiB of memory that it had at its peak.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    began = time.perf_counter()
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd=ROOT)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            output.seek(0)
+            raise RuntimeError(output.read().decode()[-2000:])
+    return time.perf_counter() - began, usage.ru_maxrss / 1024
+
+
+def _lmtrain(corpus: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "train.py", "data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache"),
+        *(f"runs_dir={corpus}/runs", "name=run", "overwrite=true", "test=false", *more),
+    ]
+
+
+def _flair(corpus: Path, hidden: int, length: int, lanes: int, steps: int, extra: int = 0) -> list[str]:
+    script = _FLAIR.replace("EXTRA", str(extra))
+    return [sys.executable, "-c", script, str(corpus), *map(str, (hidden, length, lanes, steps))]
+
+
+def benchmark_startup(rounds: int) -> dict[str, Any]:
+    """Seconds from the command to the end of the first step, validation and all, and of --help."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder) / "corpus", 2_000_000, 20_000)
+        contestants = {
+            "Flair, the tutorial's script": _flair(corpus, 128, 10, 10, 1),
+            "lmtrain, warm cache": _lmtrain(
+                corpus, "model=tiny", "data.sequence_length=10", "data.batch_size=10", "trainer.max_steps=1"
+            ),
+            "lmtrain --help": [sys.executable, "train.py", "--help"],
+        }
+        measure(contestants["lmtrain, warm cache"])
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, arguments in contestants.items():
+                seconds[name].append(measure(arguments)[0])
+    return {"what": "startup: seconds", "values": seconds, "reference": "Flair, the tutorial's script", "notes": {}}
+
+
+def benchmark_vocabulary(rounds: int) -> dict[str, Any]:
+    """Peak memory of a few steps at V = 8,000, H1024·T250·B100, above that of a tiny run of the same program."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = write_corpus(Path(folder) / "corpus", 200_000, 60_000)
+        characters = "".join(chr(0x4E00 + i) for i in range(7900))
+        train = corpus / "train/1.txt"
+        train.write_text(train.read_text() + characters, encoding="utf-8")
+        large = ("model.hidden_size=1024", "trainer.max_steps=3", "data.sequence_length=250", "data.batch_size=100")
+        small = ("model.hidden_size=8", "trainer.max_steps=3", "data.sequence_length=5", "data.batch_size=2")
+        contestants = {
+            "Flair": (_flair(corpus, 1024, 250, 100, 3), _flair(corpus, 8, 5, 2, 3)),
+            "lmtrain, default precision": (_lmtrain(corpus, *large), _lmtrain(corpus, *small)),
+            "lmtrain, float32": (_lmtrain(corpus, *large, "trainer.precision=32-true"), _lmtrain(corpus, *small)),
+        }
+        measure(_lmtrain(corpus, *small))
+        values: dict[str, list[float]] = {name: [] for name in contestants}
+        for _ in range(rounds):
+            for name, (whole, base) in contestants.items():
+                values[name].append(measure(whole)[1] - measure(base)[1])
+    return {"what": "memory of a step at V = 8,000: MiB", "values": values, "reference": "Flair", "notes": {}}
+
+
+def benchmark_corpus_memory(rounds: int) -> dict[str, Any]:
+    """Peak memory of training on one file of 200 MB and on one of 2 GB, over the first three splits of each."""
+    values: dict[str, list[float]] = {"200 MB": [], "2 GB": []}
+    with tempfile.TemporaryDirectory() as folder:
+        piece = english(20_000_000)
+        for name, pieces in (("200 MB", 10), ("2 GB", 100)):
+            corpus = write_corpus(Path(folder) / name.replace(" ", ""), 100, 5_000_000)
+            with (corpus / "train/1.txt").open("w") as file:
+                for number in range(pieces):
+                    file.write(f"{number}\n{piece}\n")
+        for _ in range(rounds):
+            for name in values:
+                corpus = Path(folder) / name.replace(" ", "")
+                more = ("model.hidden_size=4", "model.embedding_size=2", "data.batch_size=2000", "trainer.max_steps=310")
+                values[name].append(measure(_lmtrain(corpus, *more, "data.validations_per_epoch=1"))[1])
+    ratio = statistics.median(values["2 GB"]) / statistics.median(values["200 MB"])
+    return {"what": "peak memory of a run: MiB", "values": values, "reference": "200 MB", "notes": {"2 GB / 200 MB": ratio}}
