@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from torch import Tensor
 
+from lmtrain.allocator import keep_freed_memory
 from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
 from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.callbacks.best_model import BestModel
@@ -64,6 +65,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
+    keep_freed_memory()
     make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     world_size = make_trainer(config.trainer, logger=False).world_size
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
@@ -333,13 +335,17 @@ class NoProfiler(PassThroughProfiler):
 
 
 def choose_precision(precision: str | int, accelerator: str) -> str | int:
-    """`auto` becomes bf16-mixed where the hardware computes it natively, else 32-true."""
+    """`auto` becomes bf16-mixed where that is faster, else 32-true: on GPUs and CPUs with bf16 matrix units.
+
+    CPUs with AVX512-BF16 but without AMX compute bf16 natively, too, but an LSTM slower than in float32
+    (docs/architecture.md has figures).
+    """
     if precision != "auto":
         return precision
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        native = torch.cpu._is_amx_tile_supported()
     else:
         native = False
     return "bf16-mixed" if native else "32-true"
