@@ -25,8 +25,8 @@ env: .venv/installed ## the environment that training needs, in .venv/
 train: .venv/installed ## train the demo model: about two minutes on two cores, no download
 	@.venv/bin/python train.py experiment=demo
 
-test: .venv/installed-test ## the whole test suite
-	@.venv/bin/python -m pytest -m "not slow"
+test: .venv/installed-test ## the whole test suite (five minutes on two cores)
+	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
 	@.venv/bin/python -m pytest tests/faults

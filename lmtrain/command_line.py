@@ -33,6 +33,12 @@ def main() -> None:
         sys.exit(130)
 
 
+def compose_values(*overrides: str) -> dict[str, Any]:
+    """The values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
+
+
 def _say(message: str) -> int:
     print(message, file=sys.stderr)
     return 2

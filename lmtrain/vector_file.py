@@ -33,9 +33,7 @@ def read_text_sentences(path: str | Path) -> Iterator[TokenizedSentence]:
         yield TokenizedSentence(tokens, [1] * len(tokens))
 
 
-def read_conll_sentences(
-    path: str | Path, column: int = 0, comment: str | None = None
-) -> Iterator[TokenizedSentence]:
+def read_conll_sentences(path: str | Path, column: int = 0, comment: str | None = None) -> Iterator[TokenizedSentence]:
     """A token a line with its columns, sentences separated by empty lines.
 
     Columns are separated by tabs if the line has any, else by white space. A token whose last column holds

@@ -1,207 +1,90 @@
 #!/usr/bin/env python
-"""Measures lmtrain beside real Flair on this machine."""
+"""Measures lmtrain beside real Flair and the bare limit on this machine."""
 
 import argparse
 import json
 import os
 import platform
-import random
 import statistics
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from lmtrain.command import run
 
-EXAMPLE = "example:  python scripts/benchmark.py embed --sentences 64 --json embed.json"
+EXAMPLE = "example:  python scripts/benchmark.py train data --rounds 5 --json figures.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=f"{__doc__} Needs Flair: pip install 'lmtrain[flair]'.",
+        description=f"{__doc__} Needs Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by "
+        "round; medians, and ratios of medians, to the reference.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parts = parser.add_subparsers(dest="part", required=True)
-    embed = parts.add_parser("embed", help="sentences embedded per second, in float32 and bf16")
-    embed.add_argument("--sentences", type=int, default=64, help="how many (default: %(default)s)")
-    generate = parts.add_parser("generate", help="characters generated per second, for one sample and for 32")
-    generate.add_argument("--length", type=int, default=1000, help="characters of a sample (default: %(default)s)")
-    for part in (embed, generate):
-        part.add_argument("--hidden-size", type=int, default=1024, help="default: %(default)s")
-        part.add_argument("--rounds", type=int, default=5, help="each runs once a round (default: %(default)s)")
-        part.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
+    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=f"{', '.join(PARTS)}, or all")
+    parser.add_argument("--rounds", type=int, default=5, help="each runs once a round (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
-    if options.part == "embed":
-        result = benchmark_embed(options.sentences, options.hidden_size, options.rounds)
-    else:
-        result = benchmark_generate(options.length, options.hidden_size, options.rounds)
-    report(result)
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(machine())
+    results = []
+    for part in PARTS if "all" in options.parts else options.parts:
+        for result in PARTS[part](options.rounds):
+            report(result)
+            results.append(result)
+            if options.json:
+                content = {"machine": machine(), "rounds": options.rounds, "results": results}
+                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 5) -> dict:
-    """Embeds the same sentences with each contestant, one after the other in every round.
+def _train(rounds: int) -> Iterator[dict]:
+    from benchmarks.training import SIZES, benchmark_train
 
-    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it.
-    """
-    import torch
-    from flair.data import Sentence
-    from flair.embeddings import FlairEmbeddings
-
-    from lmtrain.embeddings import StringEmbeddings
-
-    ours, theirs = _models(hidden_size)
-    texts = _sentences(sentences)
-    flair_embeddings = FlairEmbeddings(theirs)
-    embeddings = {precision: StringEmbeddings(ours, precision=precision) for precision in ("32", "bf16")}
-    always_bf16 = StringEmbeddings(ours)
-    always_bf16.dtype = torch.bfloat16
-    flair_sentences = [Sentence(tokens) for tokens in texts]
-
-    def flair(batches: list[list[Sentence]]) -> None:
-        for batch in batches:
-            flair_embeddings.embed(batch)
-            for sentence in batch:
-                sentence.clear_embeddings()
-
-    def batches(order: list[Sentence]) -> list[list[Sentence]]:
-        return [order[begin : begin + 32] for begin in range(0, len(order), 32)]
-
-    by_length = sorted(flair_sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
-    lengths = [[len(sentence.to_tokenized_string()) + 2 for sentence in batch] for batch in batches(by_length)]
-    inputs = [torch.randn(max(batch), len(batch), ours.model.embedding_size) for batch in lengths]
-
-    @torch.no_grad()
-    def bare() -> None:
-        for batch in inputs:
-            ours.model.rnn(batch)
-
-    contestants = {
-        "Flair, batches of 32": lambda: flair(batches(flair_sentences)),
-        "Flair, batches of 32 sorted by length": lambda: flair(batches(by_length)),
-        "Flair, one batch": lambda: flair([flair_sentences]),
-        "bare nn.LSTM, batches of 32 sorted by length": bare,
-        'lmtrain, precision="32"': lambda: embeddings["32"].embed(texts),
-        'lmtrain, precision="bf16"': lambda: embeddings["bf16"].embed(texts),
-        "lmtrain, bf16 even if slower": lambda: always_bf16.embed(texts),
-    }
-    exact = torch.cat(embeddings["32"].embed(texts))
-    cosines = {
-        name: 1 - torch.cosine_similarity(exact, torch.cat(other.embed(texts)), dim=1).min().item()
-        for name, other in (('precision="bf16"', embeddings["bf16"]), ("bf16 even if slower", always_bf16))
-    }
-    return {
-        "what": f"sentences embedded per second, H={hidden_size}, {sentences} sentences of "
-        f"{sum(map(sum, lengths)) / sentences:.0f} characters on average, {max(map(max, lengths))} at most",
-        "machine": _machine(),
-        "rounds": rounds,
-        "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
-        "reference": "Flair, batches of 32",
-        "notes": {
-            'what precision="bf16" computes in here': str(embeddings["bf16"].dtype),
-            **{f"1 - smallest cosine to float32, {name}": value for name, value in cosines.items()},
-        },
-    }
+    return (benchmark_train(size, rounds) for size in SIZES)
 
 
-def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int = 5) -> dict:
-    """Generates texts with each contestant, one after the other in every round.
+def _data(rounds: int) -> Iterator[dict]:
+    from benchmarks.data import benchmark_data
 
-    The bare limit is the product of one state with the recurrent weights, nothing else.
-    """
-    import torch
-
-    from lmtrain.generation import generate
-    from lmtrain.stepper import product_dtype
-
-    ours, theirs = _models(hidden_size)
-    weight, state = torch.randn(4 * hidden_size, hidden_size).t().contiguous(), torch.randn(1, hidden_size)
-
-    @torch.no_grad()
-    def bare() -> None:
-        for _ in range(length):
-            torch.mm(state, weight)
-
-    contestants = {
-        "Flair": lambda: theirs.generate_text(number_of_characters=length),
-        "bare matrix product, 1 sample": bare,
-        "lmtrain, 1 sample": lambda: generate(ours, length=length),
-        "lmtrain, 1 sample, bf16": lambda: generate(ours, length=length, precision="bf16"),
-        "lmtrain, 32 samples": lambda: generate(ours, length=length, samples=32),
-        "lmtrain, 32 samples, bf16": lambda: generate(ours, length=length, samples=32, precision="bf16"),
-    }
-    amounts = {name: length * (32 if "32" in name else 1) for name in contestants}
-    return {
-        "what": f"characters generated per second, H={hidden_size}, {length} a sample",
-        "machine": _machine(),
-        "rounds": rounds,
-        "rates": _rates(contestants, amounts, rounds),
-        "reference": "Flair",
-        "notes": {
-            f"what bf16 computes in here, {count} samples": str(product_dtype("bf16", ours.model, count))
-            for count in (1, 32)
-        },
-    }
+    return (benchmark_data(script, rounds) for script in ("ASCII", "Cyrillic", "Japanese"))
 
 
-def _rates(contestants: dict[str, Callable[[], None]], amounts: dict[str, int], rounds: int) -> dict[str, dict]:
-    """Amount per second, median and best, over rounds in which every contestant runs once, in changing order.
+def _memory(rounds: int) -> Iterator[dict]:
+    from benchmarks.processes import benchmark_corpus_memory, benchmark_vocabulary
 
-    The best is what the machine can do; where other processes want its cores too, medians say more about them.
-    """
-    times = {name: [] for name in contestants}
-    for contestant in contestants.values():
-        contestant()
-    order = list(contestants)
-    for number in range(rounds):
-        random.Random(number).shuffle(order)
-        for name in order:
-            started = time.perf_counter()
-            contestants[name]()
-            times[name].append(time.perf_counter() - started)
-        print(f"round {number + 1} of {rounds}", end="\r", file=sys.stderr, flush=True)
-    print(end="\033[K", file=sys.stderr)
-    return {
-        name: {"median": amounts[name] / statistics.median(times[name]), "best": amounts[name] / min(times[name])}
-        for name in contestants
-    }
+    return (benchmark(min(rounds, 3)) for benchmark in (benchmark_vocabulary, benchmark_corpus_memory))
 
 
-def _models(hidden_size: int) -> tuple:
-    """The same model, with random weights, as lmtrain's and as Flair's."""
-    import tempfile
+def _embed(rounds: int) -> Iterator[dict]:
+    from benchmarks.inference import benchmark_embed
 
-    import torch
-    from flair.models import LanguageModel as FlairLanguageModel
-
-    from lmtrain.dictionary import Dictionary
-    from lmtrain.flair_format import save_language_model
-    from lmtrain.model import CharLM, LanguageModel
-
-    torch.manual_seed(1)
-    dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
-    ours = LanguageModel(CharLM(len(dictionary), hidden_size).eval(), dictionary)
-    with torch.no_grad():  # as large as training makes them, so that bf16 is not flattered
-        ours.model.encoder.weight.mul_(9)
-        for parameter in ours.model.rnn.parameters():
-            parameter.mul_(4)
-    with tempfile.TemporaryDirectory() as folder:
-        save_language_model(ours, Path(folder, "best-lm.pt"))
-        return ours, FlairLanguageModel.load_language_model(Path(folder, "best-lm.pt"))
+    yield benchmark_embed(rounds=rounds)
 
 
-def _sentences(count: int) -> list[list[str]]:
-    """Random words in sentences about as long as those of newspapers: 21 tokens, give or take 11."""
-    choose = random.Random(1)
-    letters = "etaoinshrdlucmfwypvbgk"
-    lengths = [max(1, round(choose.gammavariate(3.6, 21 / 3.6))) for _ in range(count)]
-    return [["".join(choose.choices(letters, k=1 + int(choose.expovariate(0.24)))) for _ in range(n)] for n in lengths]
+def _generate(rounds: int) -> Iterator[dict]:
+    from benchmarks.inference import benchmark_generate
+
+    yield benchmark_generate(rounds=rounds)
 
 
-def _machine() -> str:
+def _startup(rounds: int) -> Iterator[dict]:
+    from benchmarks.processes import benchmark_startup
+
+    yield benchmark_startup(rounds)
+
+
+PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
+    "train": _train,
+    "data": _data,
+    "memory": _memory,
+    "embed": _embed,
+    "generate": _generate,
+    "startup": _startup,
+}
+
+
+def machine() -> str:
+    """The processor, its threads and its load."""
     import torch
 
     name = platform.processor() or platform.machine()
@@ -213,16 +96,22 @@ def _machine() -> str:
 
 
 def report(result: dict) -> None:
-    """Prints the rates and their ratios to the reference."""
-    print(f"{result['what']}\n({result['machine']}; {result['rounds']} rounds)")
-    rates, reference = result["rates"], result["rates"][result["reference"]]
-    width = max(map(len, rates))
-    print(f"  {'':{width}}  {'median':>10}    {'ratio':>6}  {'best':>12}    {'ratio':>6}")
-    for name, rate in rates.items():
-        cells = (f"{rate[kind]:10.1f}/s  {rate[kind] / reference[kind]:6.2f} x" for kind in ("median", "best"))
-        print(f"  {name:{width}}", *cells, sep="  ")
+    """Prints medians and their ratios to the reference.
+
+    Args:
+        result: `what` is measured; `rates` (more is better) or `values`, of every contestant in every round; the
+            `reference` among them; `notes`.
+    """
+    print(f"\n{result['what']}")
+    figures = result.get("rates") or result["values"]
+    reference = statistics.median(figures[result["reference"]])
+    width = max(map(len, figures))
+    for name, values in figures.items():
+        median = statistics.median(values)
+        span = f"({min(values):,.1f} to {max(values):,.1f})"
+        print(f"  {name:{width}}  {median:14,.1f}  {median / reference:7.2f} x   {span}")
     for name, value in result["notes"].items():
-        print(f"  {name}: {value:.2g}" if isinstance(value, float) else f"  {name}: {value}")
+        print(f"  {name}: {value:.3g}" if isinstance(value, float) else f"  {name}: {value}")
 
 
 if __name__ == "__main__":

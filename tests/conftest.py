@@ -1,7 +1,10 @@
 """Fixtures that several tests share, and how hypothesis runs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tensors, and tests that share two cores with others
 
 import pytest
 from corpora import write_corpus

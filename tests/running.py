@@ -2,18 +2,8 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
-import hydra
-from omegaconf import OmegaConf
-
-from lmtrain.command_line import CONFIG_FOLDER
-
-
-def compose(*overrides: str) -> dict[str, Any]:
-    """The values that `python train.py OVERRIDES` hands to training."""
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
+from lmtrain.command_line import compose_values as compose  # noqa: F401 - a name for the tests
 
 
 def explicit(*overrides: str) -> set[str]:

@@ -127,7 +127,10 @@ def test_dropout_must_be_below_one_and_not_negative(dropout, refused):
         ("+optimizer.foo=1", "unexpected keyword argument 'foo'"),
         ("~model.nlayers", "model.nlayers is missing. Give model.nlayers=VALUE"),
         ("model=larg", "model=larg is no option. Did you mean large? The options are base, large, small, tiny."),
-        ("experiment=flar", "experiment=flar is no option. Did you mean flair? The options are demo, flair."),
+        (
+            "experiment=flar",
+            "experiment=flar is no option. Did you mean flair? The options are demo, fine_tune, flair.",
+        ),
         ("optimizer=adam", "optimizer=adam is no option. Did you mean adamw? The options are adamw, sgd."),
         ("data=abcdefg", "data=abcdefg is no option. The options are billion, demo, folder."),
     ],

@@ -51,7 +51,7 @@ class AnnealOnPlateau(Callback):
         rate = groups[0]["lr"]
         if rate == before:
             return
-        log.info("%d validations without improvement: learning rate %g → %g", self.patience + 1, before, rate)
+        log.info("Learning rate %g → %g: no improvement for more than %d validations", before, rate, self.patience)
         self._stop_below_min_lr(trainer)
 
     def _stop_below_min_lr(self, trainer: Trainer) -> None:

@@ -26,7 +26,12 @@ def benchmark_data(script: str, rounds: int) -> dict[str, Any]:
                 began = time.perf_counter()
                 work(number)
                 rates[name].append(_CHARACTERS / (time.perf_counter() - began))
-    return {"what": f"data, {script}: characters a second", "rates": rates, "reference": "Flair, every epoch", "notes": {}}
+    return {
+        "what": f"data, {script}: characters a second",
+        "rates": rates,
+        "reference": "Flair, every epoch",
+        "notes": {},
+    }
 
 
 def _contestants(corpus: Path) -> dict[str, Callable[[int], Any]]:
@@ -34,8 +39,8 @@ def _contestants(corpus: Path) -> dict[str, Callable[[int], Any]]:
     from flair.trainers.language_model_trainer import TextDataset
 
     from lmtrain.corpus import find_corpus
-    from lmtrain.encoding import Reading, count_items, encode_file
     from lmtrain.dictionary import Dictionary
+    from lmtrain.encoding import Reading, count_items, encode_file
     from lmtrain.windows import Augmentation, cut_splits, read_lanes
 
     logging.getLogger("flair").setLevel(logging.ERROR)

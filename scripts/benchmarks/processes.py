@@ -22,7 +22,8 @@ corpus, hidden, length, lanes, steps = sys.argv[1], *map(int, sys.argv[2:])
 dictionary = Dictionary()
 for character in sorted(set(open(corpus + "/train/1.txt", encoding="utf-8").read())): dictionary.add_item(character)
 for code in range(0x4E00, 0x4E00 + EXTRA): dictionary.add_item(chr(code))
-trainer = LanguageModelTrainer(LanguageModel(dictionary, True, hidden_size=hidden, nlayers=1), TextCorpus(corpus, dictionary, True))
+model = LanguageModel(dictionary, True, hidden_size=hidden, nlayers=1)
+trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
 def stop(hidden):
     global steps
     steps -= 1
@@ -116,7 +117,17 @@ def benchmark_corpus_memory(rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for name in values:
                 corpus = Path(folder) / name.replace(" ", "")
-                more = ("model.hidden_size=4", "model.embedding_size=2", "data.batch_size=2000", "trainer.max_steps=310")
+                more = (
+                    "model.hidden_size=4",
+                    "model.embedding_size=2",
+                    "data.batch_size=2000",
+                    "trainer.max_steps=310",
+                )
                 values[name].append(measure(_lmtrain(corpus, *more, "data.validations_per_epoch=1"))[1])
     ratio = statistics.median(values["2 GB"]) / statistics.median(values["200 MB"])
-    return {"what": "peak memory of a run: MiB", "values": values, "reference": "200 MB", "notes": {"2 GB / 200 MB": ratio}}
+    return {
+        "what": "peak memory of a run: MiB",
+        "values": values,
+        "reference": "200 MB",
+        "notes": {"2 GB / 200 MB": ratio},
+    }

@@ -34,6 +34,10 @@ def in_script(text: str, script: str) -> str:
 def write_corpus(folder: Path, train_characters: int, other_characters: int = 60_000, script: str = "ASCII") -> Path:
     """A corpus folder with one training file."""
     (folder / "train").mkdir(parents=True)
-    for name, size in (("train/1.txt", train_characters), ("valid.txt", other_characters), ("test.txt", other_characters)):
+    for name, size in (
+        ("train/1.txt", train_characters),
+        ("valid.txt", other_characters),
+        ("test.txt", other_characters),
+    ):
         (folder / name).write_text(in_script(english(size), script), encoding="utf-8")
     return folder

@@ -1,5 +1,6 @@
 """How fast a training step is: lmtrain with everything on, Flair's own trainer, and a bare loop."""
 
+import contextlib
 import logging
 import statistics
 import tempfile
@@ -8,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.texts import write_corpus
 from lightning.pytorch import Callback
 from torch import nn
 
-SIZES = {"H1024·T250·B100": (1024, 250, 100, 3), "H512·T100·B50": (512, 100, 50, 12), "H128·T10·B10": (128, 10, 10, 400)}
+from benchmarks.texts import write_corpus
+
+SIZES = {
+    "H1024·T250·B100": (1024, 250, 100, 3),
+    "H512·T100·B50": (512, 100, 50, 12),
+    "H128·T10·B10": (128, 10, 10, 400),
+}
 _WARM_UP = 2
 _CLOCK: list[float] = []
 
@@ -48,8 +54,19 @@ def run_lmtrain(corpus: Path, size: tuple[int, int, int, int], precision: str = 
 
     hidden, length, lanes, steps = size
     values = compose_values(
-        *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache", "name=run", f"runs_dir={corpus}/runs"),
-        *(f"model.hidden_size={hidden}", f"data.sequence_length={length}", f"data.batch_size={lanes}", "overwrite=true"),
+        *(
+            "data=folder",
+            f"data.path={corpus}",
+            f"data.cache_dir={corpus}/cache",
+            "name=run",
+            f"runs_dir={corpus}/runs",
+        ),
+        *(
+            f"model.hidden_size={hidden}",
+            f"data.sequence_length={length}",
+            f"data.batch_size={lanes}",
+            "overwrite=true",
+        ),
         *(f"trainer.max_steps={steps + _WARM_UP + 1}", f"trainer.precision={precision}", "test=false"),
     )
     values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Clock"}}
@@ -79,10 +96,8 @@ def run_flair(corpus: Path, size: tuple[int, int, int, int]) -> float:
             raise Enough
 
     trainer._repackage_hidden = lambda hidden: (stop(), tuple(part.detach() for part in hidden))[1]
-    try:
+    with contextlib.suppress(Enough):
         trainer.train(corpus / "flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
-    except Enough:
-        pass
     return _seconds_a_step(steps)
 
 
@@ -137,7 +152,9 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     default = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
     with tempfile.TemporaryDirectory() as folder:
         _, length, lanes, steps = size
-        corpus = write_corpus(Path(folder) / "corpus", max(200_000, lanes * (length * (steps + _WARM_UP + 4))), 2_100 * 10)
+        corpus = write_corpus(
+            Path(folder) / "corpus", max(200_000, lanes * (length * (steps + _WARM_UP + 4))), 2_100 * 10
+        )
         vocabulary = len(set((corpus / "train/1.txt").read_text())) + 1
         contestants = {
             "Flair": lambda: run_flair(corpus, size),
@@ -160,7 +177,8 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
         "reference": "Flair",
         "notes": {
             "overhead over the bare loop, default precision": _ratio(seconds[ours], seconds[bare]) - 1,
-            "overhead over the bare loop, float32": _ratio(seconds["lmtrain, float32"], seconds["bare loop, float32"]) - 1,
+            "overhead over the bare loop, float32": _ratio(seconds["lmtrain, float32"], seconds["bare loop, float32"])
+            - 1,
             "share of the recurrent product's rate, whole step": statistics.median(share),
         },
     }

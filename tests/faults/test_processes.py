@@ -97,7 +97,7 @@ def test_the_requeue_signal_queues_the_slurm_job_again(corpus, tmp_path):
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(corpus, tmp_path):
-    first = start(command(corpus, tmp_path, SLOW))
+    first = start(command(corpus, tmp_path, SLOW.replace("0.02", "0.5")))  # it lives for two minutes
     wait_until(lambda: steps_done(tmp_path) >= 3, first)
     status, errors = run(command(corpus, tmp_path))
     assert status == 2

@@ -1,0 +1,153 @@
+"""How fast a trained model embeds and generates, beside Flair."""
+
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+
+def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 5) -> dict:
+    """Embeds the same sentences with each contestant, one after the other in every round.
+
+    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it.
+    """
+    import torch
+    from flair.data import Sentence
+    from flair.embeddings import FlairEmbeddings
+
+    from lmtrain.embeddings import StringEmbeddings
+
+    ours, theirs = _models(hidden_size)
+    texts = _sentences(sentences)
+    flair_embeddings = FlairEmbeddings(theirs)
+    embeddings = {precision: StringEmbeddings(ours, precision=precision) for precision in ("32", "bf16")}
+    always_bf16 = StringEmbeddings(ours)
+    always_bf16.dtype = torch.bfloat16
+    flair_sentences = [Sentence(tokens) for tokens in texts]
+
+    def flair(batches: list[list[Sentence]]) -> None:
+        for batch in batches:
+            flair_embeddings.embed(batch)
+            for sentence in batch:
+                sentence.clear_embeddings()
+
+    def batches(order: list[Sentence]) -> list[list[Sentence]]:
+        return [order[begin : begin + 32] for begin in range(0, len(order), 32)]
+
+    by_length = sorted(flair_sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
+    lengths = [[len(sentence.to_tokenized_string()) + 2 for sentence in batch] for batch in batches(by_length)]
+    inputs = [torch.randn(max(batch), len(batch), ours.model.embedding_size) for batch in lengths]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in inputs:
+            ours.model.rnn(batch)
+
+    contestants = {
+        "Flair, batches of 32": lambda: flair(batches(flair_sentences)),
+        "Flair, batches of 32 sorted by length": lambda: flair(batches(by_length)),
+        "Flair, one batch": lambda: flair([flair_sentences]),
+        "bare nn.LSTM, batches of 32 sorted by length": bare,
+        'lmtrain, precision="32"': lambda: embeddings["32"].embed(texts),
+        'lmtrain, precision="bf16"': lambda: embeddings["bf16"].embed(texts),
+        "lmtrain, bf16 even if slower": lambda: always_bf16.embed(texts),
+    }
+    exact = torch.cat(embeddings["32"].embed(texts))
+    cosines = {
+        name: 1 - torch.cosine_similarity(exact, torch.cat(other.embed(texts)), dim=1).min().item()
+        for name, other in (('precision="bf16"', embeddings["bf16"]), ("bf16 even if slower", always_bf16))
+    }
+    return {
+        "what": f"sentences embedded per second, H={hidden_size}, {sentences} sentences of "
+        f"{sum(map(sum, lengths)) / sentences:.0f} characters on average, {max(map(max, lengths))} at most",
+        "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
+        "reference": "Flair, batches of 32",
+        "notes": {
+            'what precision="bf16" computes in here': str(embeddings["bf16"].dtype),
+            **{f"1 - smallest cosine to float32, {name}": value for name, value in cosines.items()},
+        },
+    }
+
+
+def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int = 5) -> dict:
+    """Generates texts with each contestant, one after the other in every round.
+
+    The bare limit is the product of one state with the recurrent weights, nothing else.
+    """
+    import torch
+
+    from lmtrain.generation import generate
+    from lmtrain.stepper import product_dtype
+
+    ours, theirs = _models(hidden_size)
+    weight, state = torch.randn(4 * hidden_size, hidden_size).t().contiguous(), torch.randn(1, hidden_size)
+
+    @torch.no_grad()
+    def bare() -> None:
+        for _ in range(length):
+            torch.mm(state, weight)
+
+    contestants = {
+        "Flair": lambda: theirs.generate_text(number_of_characters=length),
+        "bare matrix product, 1 sample": bare,
+        "lmtrain, 1 sample": lambda: generate(ours, length=length),
+        "lmtrain, 1 sample, bf16": lambda: generate(ours, length=length, precision="bf16"),
+        "lmtrain, 32 samples": lambda: generate(ours, length=length, samples=32),
+        "lmtrain, 32 samples, bf16": lambda: generate(ours, length=length, samples=32, precision="bf16"),
+    }
+    amounts = {name: length * (32 if "32" in name else 1) for name in contestants}
+    return {
+        "what": f"characters generated per second, H={hidden_size}, {length} a sample",
+        "rates": _rates(contestants, amounts, rounds),
+        "reference": "Flair",
+        "notes": {
+            f"what bf16 computes in here, {count} samples": str(product_dtype("bf16", ours.model, count))
+            for count in (1, 32)
+        },
+    }
+
+
+def _rates(contestants: dict[str, Callable[[], None]], amounts: dict[str, int], rounds: int) -> dict[str, list[float]]:
+    """Amount per second over rounds in which every contestant runs once, in changing order."""
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    for contestant in contestants.values():
+        contestant()
+    order = list(contestants)
+    for number in range(rounds):
+        random.Random(number).shuffle(order)
+        for name in order:
+            started = time.perf_counter()
+            contestants[name]()
+            rates[name].append(amounts[name] / (time.perf_counter() - started))
+    return rates
+
+
+def _models(hidden_size: int) -> tuple:
+    """The same model, with random weights, as lmtrain's and as Flair's."""
+    import tempfile
+
+    import torch
+    from flair.models import LanguageModel as FlairLanguageModel
+
+    from lmtrain.dictionary import Dictionary
+    from lmtrain.flair_format import save_language_model
+    from lmtrain.model import CharLM, LanguageModel
+
+    torch.manual_seed(1)
+    dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
+    ours = LanguageModel(CharLM(len(dictionary), hidden_size).eval(), dictionary)
+    with torch.no_grad():  # as large as training makes them, so that bf16 is not flattered
+        ours.model.encoder.weight.mul_(9)
+        for parameter in ours.model.rnn.parameters():
+            parameter.mul_(4)
+    with tempfile.TemporaryDirectory() as folder:
+        save_language_model(ours, Path(folder, "best-lm.pt"))
+        return ours, FlairLanguageModel.load_language_model(Path(folder, "best-lm.pt"))
+
+
+def _sentences(count: int) -> list[list[str]]:
+    """Random words in sentences about as long as those of newspapers: 21 tokens, give or take 11."""
+    choose = random.Random(1)
+    letters = "etaoinshrdlucmfwypvbgk"
+    lengths = [max(1, round(choose.gammavariate(3.6, 21 / 3.6))) for _ in range(count)]
+    return [["".join(choose.choices(letters, k=1 + int(choose.expovariate(0.24)))) for _ in range(n)] for n in lengths]
