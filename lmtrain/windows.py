@@ -24,7 +24,7 @@ from torch.utils.data import IterableDataset
 
 from lmtrain.encoding import EncodedText
 
-_GATHER_ITEMS = 1 << 20  # how many ids are gathered at once: bounds the index's memory
+_GATHER_ITEMS = 1 << 18  # how many ids are gathered at once: bounds the index, which then stays in the cache
 
 
 class Part(NamedTuple):
@@ -51,8 +51,10 @@ class Split:
         for text, start, stop in self.parts:
             all_ends = text.ends()
             first, last = np.searchsorted(all_ends, [start, stop], side="right")
-            inside = np.append(all_ends[first:last], stop)
-            ends.append(np.unique(inside) - start + before)
+            inside = all_ends[first:last]
+            if first == last or inside[-1] != stop:
+                inside = np.append(inside, stop)  # the split ends within a document
+            ends.append(inside - start + before)
             ids.append(text.ids()[start:stop])
             before += stop - start
         return (ids[0], ends[0]) if len(ids) == 1 else (np.concatenate(ids), np.concatenate(ends))
@@ -157,24 +159,32 @@ def read_stream(
 def _gather(ids, starts, lengths, case, case_tables, start: int, stop: int) -> np.ndarray:
     """The items from `start` to `stop` of the documents at `starts`, one after another."""
     placed = np.cumsum(lengths)  # where each document ends in the stream
+    shifts = starts - (placed - lengths)  # from an item's place in the stream to its place in `ids`
     result = np.empty(stop - start, dtype=ids.dtype)
+    counter = np.arange(min(_GATHER_ITEMS, stop - start))
     place = start
     while place < stop:
         upto = min(stop, place + _GATHER_ITEMS)
-        first = int(np.searchsorted(placed, place, side="right"))
-        last = int(np.searchsorted(placed, upto, side="left"))
-        documents = slice(first, last + 1)
+        documents = slice(np.searchsorted(placed, place, side="right"), np.searchsorted(placed, upto, side="left") + 1)
         counts = np.diff(np.minimum(placed[documents], upto), prepend=place)
-        shift = starts[documents] - (placed[documents] - lengths[documents])
-        index = np.repeat(shift, counts) + np.arange(place, upto)
-        np.take(ids, index, out=result[place - start : upto - start])
+        index = np.repeat(shifts[documents] + place, counts)
+        index += counter[: upto - place]
+        # with any other mode numpy goes through a buffer; no index is out of range
+        np.take(ids, index, out=result[place - start : upto - start], mode="clip")
         place = upto
     if case is not None:
-        for document in np.flatnonzero(case < 2):
-            end = placed[document]
-            piece = result[max(0, end - lengths[document] - start) : max(0, end - start)]
-            piece[:] = case_tables[case[document]][piece]
+        _change_case(result, placed - start, lengths, case, case_tables)
     return result
+
+
+def _change_case(result, placed, lengths, case, case_tables) -> None:
+    """Lower- and upper-cases, in place, the documents that end at `placed` and whose case is 0 or 1."""
+    for which, table in enumerate(case_tables):
+        chosen = np.flatnonzero(case == which)
+        counts = lengths[chosen]
+        index = np.repeat(placed[chosen] - np.cumsum(counts), counts) + np.arange(counts.sum())
+        index = index[(index >= 0) & (index < len(result))]
+        result[index] = table[result[index]]
 
 
 def read_lanes(
@@ -193,11 +203,11 @@ def read_lanes(
         mine: which of them to give.
 
     Returns:
-        ids `(rows, len(mine))`, contiguous in memory; item t of a lane is followed by item t + 1.
+        ids `(rows, len(mine))`; item t of a lane is followed by item t + 1. A lane is contiguous in memory.
     """
     rows = len(split) // lanes
     stream = read_stream(split, mine.start * rows, mine.stop * rows, augmentation, epoch, split_index, backward)
-    return np.ascontiguousarray(stream.reshape(len(mine), rows).T)
+    return stream.reshape(len(mine), rows).T
 
 
 def window_count(split: Split, lanes: int, length: int) -> int:
@@ -279,5 +289,5 @@ class WindowDataset(IterableDataset):
     @staticmethod
     def _windows(rows: np.ndarray, length: int, skipped: int) -> Iterator[Window]:
         for begin in range(skipped * length, len(rows) - 1, length):
-            window = torch.from_numpy(rows[begin : begin + length + 1].astype(np.int64))
+            window = torch.from_numpy(rows[begin : begin + length + 1].astype(np.int64, order="C"))
             yield Window(window[:-1], window[1:], begin == 0)
