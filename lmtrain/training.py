@@ -65,7 +65,6 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
-    keep_freed_memory()
     make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     world_size = make_trainer(config.trainer, logger=False).world_size
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
@@ -185,6 +184,7 @@ class Run:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
+        keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
 
     def finish(self) -> dict[str, Any]:

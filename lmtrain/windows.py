@@ -90,15 +90,12 @@ def cut_splits(text: EncodedText, max_size: int) -> list[Split]:
     """
     if text.items <= max_size:
         return [Split(text.name, (Part(text, 0, text.items),))]
-    places = _places_to_cut(text.ends(), max_size)
+    ends = text.ends()
     count = math.ceil(text.items / max_size)
     while True:
-        even = np.arange(1, count) * text.items // count
-        after = np.searchsorted(places, even)
-        before = np.maximum(after - 1, 0)
-        nearest = np.where(places[after] - even <= even - places[before], places[after], places[before])
-        cuts = np.unique([0, *nearest, text.items]).tolist()
-        if max(np.diff(cuts)) <= max_size:
+        marks = (text.items * number // count for number in range(1, count))
+        cuts = sorted({0, *(_nearest_cut(ends, mark, max_size) for mark in marks), text.items})
+        if max(stop - start for start, stop in pairwise(cuts)) <= max_size:
             break
         count += 1 + count // 10
     return [
@@ -107,15 +104,16 @@ def cut_splits(text: EncodedText, max_size: int) -> list[Split]:
     ]
 
 
-def _places_to_cut(ends: np.ndarray, max_size: int) -> np.ndarray:
-    """The document ends, and equally spaced places within documents longer than `max_size`."""
-    lengths = np.diff(ends, prepend=0)
-    inside: list[int] = []
-    for document in np.flatnonzero(lengths > max_size):
-        end, length = int(ends[document]), int(lengths[document])
-        parts = math.ceil(length / max_size)
-        inside += [end - length * part // parts for part in range(1, parts)]
-    return np.sort(np.append(ends, np.array(inside, dtype=np.int64)))
+def _nearest_cut(ends: np.ndarray, mark: int, max_size: int) -> int:
+    """The document end next to a place, or one of the equal parts that a document longer than `max_size` has.
+
+    Looks at a few of the (memory-mapped) ends only, which may be many.
+    """
+    document = int(np.searchsorted(ends, mark))
+    before, after = int(ends[document - 1]) if document else 0, int(ends[document])
+    parts = math.ceil((after - before) / max_size)
+    places = (before + (after - before) * part // parts for part in range(parts + 1))
+    return min(places, key=lambda place: abs(place - mark))
 
 
 def split_order(count: int, seed: int, epoch: int) -> list[int]:
