@@ -31,6 +31,16 @@ class PreparedText:
     valid: Split
     test: Split
 
+    def unknown_rates(self) -> dict[str, float]:
+        """The share of the items that the dictionary does not have, in train and in valid."""
+        rates = {}
+        for part, splits in (("train", self.train), ("val", (self.valid,))):
+            texts = {piece.text.name: piece.text for split in splits for piece in split.parts}.values()
+            rates[f"{part}/unknown_rate"] = sum(text.unknown_total for text in texts) / sum(
+                text.items for text in texts
+            )
+        return rates
+
     def fingerprint(self) -> dict[str, list[int]]:
         """For every file, by name, its number of items and the checksum of its ids: what its text is."""
         texts = {part.text.name: part.text for split in (*self.train, self.valid, self.test) for part in split.parts}

@@ -162,7 +162,7 @@ class Run:
         self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
         self.best = BestModel(folder.best, lambda path: save_language_model(self.language_model, path))
-        self.monitor = Monitor(config.trainer.log_every_n_steps)
+        self.monitor = Monitor(config.trainer.log_every_n_steps, text.unknown_rates())
         signals = SignalWatch(config.checkpoint.requeue_signal)
         self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
         anneal = config.anneal

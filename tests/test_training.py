@@ -82,6 +82,17 @@ def test_metrics_csv_has_every_figure_once_a_step(corpus, run_folder):
         assert bpc == pytest.approx(loss / math.log(2), rel=1e-5)
 
 
+def test_the_share_of_unknown_items_is_reported_once(corpus, tmp_path):
+    more = ("name=run", "dictionary.coverage=0.9", "dictionary.max_unknown=0.5", "trainer.max_steps=1")
+    train(compose(*overrides(corpus, tmp_path, *more)))
+    known = set(load_language_model(tmp_path / "run/best-lm.pt").dictionary.items)
+    lines = (corpus / "valid.txt").read_text(encoding="utf-8").split("\n")
+    text = "".join(f"{line}\n" for line in lines if line)
+    expected = sum(character not in known for character in text) / len(text)
+    assert 0 < expected < 0.5
+    assert read_metrics(tmp_path / "run", "val/unknown_rate") == [pytest.approx(expected)]
+
+
 def test_tensorboard_has_the_same_names_samples_and_the_configuration(run_folder):
     events = EventAccumulator(str(run_folder / "tensorboard"))
     events.Reload()

@@ -51,7 +51,8 @@ class AnnealOnPlateau(Callback):
         rate = groups[0]["lr"]
         if rate == before:
             return
-        log.info("Learning rate %g → %g: no improvement for more than %d validations", before, rate, self.patience)
+        count = "a validation" if self.patience == 0 else f"{self.patience + 1} validations in a row"
+        log.info("Learning rate %g → %g: %s without improvement", before, rate, count)
         self._stop_below_min_lr(trainer)
 
     def _stop_below_min_lr(self, trainer: Trainer) -> None:

@@ -20,10 +20,12 @@ class Monitor(Callback):
 
     Args:
         every_n_steps: see above.
+        constants: figures that are written once, at the run's beginning.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: int = 50, constants: dict[str, float] | None = None) -> None:
         self.every_n_steps = every_n_steps
+        self.constants = constants or {}
         self.latest: dict[str, float] = {}
         self._reported_step = 0
         self._items_before = 0
@@ -32,6 +34,8 @@ class Monitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
         self._reported_step = trainer.global_step
+        if trainer.global_step == 0 and self.constants:
+            self.write(trainer, pl_module, self.constants)
         self._items_before = pl_module.items_seen
         self._began = time.monotonic()
 

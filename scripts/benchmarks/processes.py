@@ -123,7 +123,9 @@ def benchmark_corpus_memory(rounds: int) -> dict[str, Any]:
                     "data.batch_size=2000",
                     "trainer.max_steps=210",
                 )
-                values[name].append(measure(_lmtrain(corpus, *more, "data.validations_per_epoch=1"))[1])
+                values[name].append(
+                    measure(_lmtrain(corpus, *more, "data.sequence_length=100", "data.validations_per_epoch=1"))[1]
+                )
     ratio = statistics.median(values["2 GB"]) / statistics.median(values["200 MB"])
     return {
         "what": "peak memory of a run: MiB",

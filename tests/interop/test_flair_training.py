@@ -111,6 +111,9 @@ def test_losses_and_weights_are_those_of_flairs_trainer(kind, direction, corpus,
     assert len(losses) >= 60
     assert read_metrics(tmp_path / "run", "train/loss") == pytest.approx(losses, rel=1e-5)
     assert read_metrics(tmp_path / "run", "val/loss")[1:] == pytest.approx(validations, rel=1e-5)
+    before, *_, after = read_metrics(tmp_path / "run", "val/loss")
+    assert after < before  # fine-tuning a model of Flair's, which Flair then loads
+    assert LanguageModel.load_language_model(tmp_path / "run/best-lm.pt").is_forward_lm == is_forward
     weights = load_language_model(tmp_path / "run/checkpoints/last.ckpt").model.state_dict()
     for name, expected in flair_model.state_dict().items():
         difference = (weights[name] - expected).abs().max() / expected.abs().max()
