@@ -51,7 +51,8 @@ def say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
         "Next:\n"
         "  curves and samples   tensorboard --logdir %s\n"
         "  more text            python scripts/generate.py %s\n"
-        "  embeddings           python scripts/embed.py %s SENTENCES.txt, or FlairEmbeddings('%s') in Flair\n"
+        "  embeddings           python scripts/embed.py %s SENTENCES.txt --output vectors.npz\n"
+        "                       or in Flair: FlairEmbeddings('%s')\n"
         "  your own text        python train.py data=folder data.path=CORPUS, see README.md",
         folder.path.parent,
         *[folder.best] * 3,
