@@ -112,7 +112,8 @@ def _nearest_cut(ends: np.ndarray, mark: int, max_size: int) -> int:
     document = int(np.searchsorted(ends, mark))
     before, after = int(ends[document - 1]) if document else 0, int(ends[document])
     parts = math.ceil((after - before) / max_size)
-    places = (before + (after - before) * part // parts for part in range(parts + 1))
+    part = (mark - before) * parts // (after - before)
+    places = (before + (after - before) * number // parts for number in (part, min(part + 1, parts)))
     return min(places, key=lambda place: abs(place - mark))
 
 

@@ -582,7 +582,7 @@ def test_help_has_an_example_and_imports_little(script: str) -> None:
 
 def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path) -> None:
     sources, _ = many_blocks
-    sources[0].write_text("".join(f"{line}\n" for line in lines(200_000)))
+    sources[0].write_text("".join(f"{line}\n" for line in lines(1_000_000)))
     command = [
         sys.executable,
         SCRIPTS / "prepare_corpus.py",
@@ -596,7 +596,7 @@ def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path) -> None:
     limit = time.monotonic() + 60
     while not list(tmp_path.glob(".corpus*")) and time.monotonic() < limit:
         time.sleep(0.02)
-    time.sleep(0.3)
+    time.sleep(0.1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
