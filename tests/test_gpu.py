@@ -1,0 +1,30 @@
+"""What can only be seen on a GPU; skipped, saying so, where there is none."""
+
+import pytest
+import torch
+from corpora import write_corpus
+from running import compose, read_metrics
+
+from lmtrain.training import train
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here"),
+]
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_gpu_trains_what_the_cpu_does(precision, tmp_path):
+    corpus = write_corpus(tmp_path / "corpus")
+    losses = {}
+    for accelerator in ("cpu", "gpu"):
+        train(
+            compose(
+                *("data=folder", f"data.path={corpus}", f"data.cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}"),
+                *(f"name={accelerator}", f"trainer.accelerator={accelerator}", f"trainer.precision={precision}"),
+                *("model=tiny", "model.dropout=0", "data.batch_size=8", "data.sequence_length=20", "optimizer.lr=2"),
+                "trainer.max_epochs=1",
+            )
+        )
+        losses[accelerator] = read_metrics(tmp_path / accelerator, "val/loss")
+    assert losses["gpu"] == pytest.approx(losses["cpu"], rel=1e-3 if precision == "32-true" else 0.05)
