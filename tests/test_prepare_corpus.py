@@ -592,7 +592,14 @@ def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path) -> None:
         "--output",
         tmp_path / "corpus",
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # where the tests run in the background of a shell, SIGINT is ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     limit = time.monotonic() + 60
     while not list(tmp_path.glob(".corpus*")) and time.monotonic() < limit:
         time.sleep(0.02)
