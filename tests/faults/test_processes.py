@@ -74,11 +74,14 @@ def test_sigusr1_saves_and_goes_on(corpus, tmp_path):
     process = start(command(corpus, tmp_path, SLOW, "checkpoint.every_steps=null", "data.validations_per_epoch=1"))
     wait_until(lambda: steps_done(tmp_path) >= 10, process)
     process.send_signal(signal.SIGUSR1)
-    wait_until((tmp_path / "run/checkpoints/last.ckpt").exists, process)
-    at = steps_done(tmp_path)
-    wait_until(lambda: steps_done(tmp_path) > at + 5, process)
+    last = tmp_path / "run/checkpoints/last.ckpt"
+    wait_until(last.exists, process)
+    saved_at = torch.load(last, weights_only=True)["global_step"]
+    assert saved_at < STEPS // 2  # the first validation, which saves too, is there
+    wait_until(lambda: steps_done(tmp_path) > saved_at + 5, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
+    assert process.returncode == 143
 
 
 def test_the_requeue_signal_queues_the_slurm_job_again(corpus, tmp_path):
