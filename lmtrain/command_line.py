@@ -65,9 +65,12 @@ def _run(values: dict[str, Any]) -> None:
         return
     # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
     HydraConfig.instance().cfg = None
-    from lmtrain.callbacks.signals import Interrupted  # slow to import, and not needed for --help
-    from lmtrain.interruption import stop
-    from lmtrain.training import train
+    from lmtrain.quick_start import without_unused_packages  # slow to import, all of these, and not needed for --help
+
+    with without_unused_packages():
+        from lmtrain.callbacks.signals import Interrupted
+        from lmtrain.interruption import stop
+        from lmtrain.training import train
 
     try:
         train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})

@@ -105,6 +105,8 @@ class ModelConfig(Section):
 
 
 class AnnealConfig(Section):
+    schedule: Literal["plateau", "cosine", "linear"]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
     factor: Annotated[float, Field(gt=0, lt=1)]
     patience: Annotated[int, Field(ge=0)]
     min_lr: Annotated[float, Field(ge=0)]
@@ -171,6 +173,14 @@ class Config(Section):
     divergence: DivergenceConfig
     logger: dict[str, Target]
     callbacks: dict[str, Target]
+
+    @field_validator("trainer")
+    @classmethod
+    def _ends(cls, value: TrainerConfig, info: ValidationInfo) -> TrainerConfig:
+        schedule = info.data["anneal"].schedule if "anneal" in info.data else "plateau"
+        if schedule != "plateau" and (value.max_epochs or -1) < 0 and value.max_steps < 0:
+            raise ValueError(f"anneal.schedule={schedule} needs the run's length: give max_epochs or max_steps")
+        return value
 
     @field_validator("name")
     @classmethod

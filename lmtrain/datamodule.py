@@ -73,6 +73,10 @@ class WindowDataModule(LightningDataModule):
             self.backward,
         )
 
+    def windows_in_epoch(self, epoch: int) -> int:
+        """How many training windows an epoch has, on every rank."""
+        return len(self.epoch_windows(epoch, 0, range(1)))
+
     def _loader(self, windows: WindowDataset) -> DataLoader:
         # no workers: they would interleave windows, and the dataset reads ahead by itself
         return DataLoader(windows, batch_size=None, num_workers=0, pin_memory=torch.cuda.is_available())

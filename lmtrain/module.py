@@ -55,7 +55,7 @@ class LanguageModelModule(LightningModule):
 
     Args:
         model: the network.
-        optimizer: makes the optimizer from the parameters.
+        optimizer: makes the optimizer from the named parameters.
         seed: dropout's random state is set from (seed, epoch, window, rank) before every step, so that a resumed
             run needs no saved random state.
         description: plain values that go into checkpoints as `lmtrain`, to use the model without the run.
@@ -64,7 +64,7 @@ class LanguageModelModule(LightningModule):
     def __init__(
         self,
         model: CharLM,
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        optimizer: Callable[[Iterable[tuple[str, Tensor]]], torch.optim.Optimizer],
         seed: int = 1,
         description: dict[str, Any] | None = None,
     ) -> None:
@@ -95,7 +95,7 @@ class LanguageModelModule(LightningModule):
         return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer(self.model.parameters())
+        return self.make_optimizer(self.model.named_parameters())
 
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
         if self.model.dropout > 0:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
@@ -19,6 +19,7 @@ from torch import Tensor
 from lmtrain.allocator import keep_freed_memory
 from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
 from lmtrain.callbacks.anneal import AnnealOnPlateau
+from lmtrain.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
 from lmtrain.callbacks.monitor import Monitor
@@ -26,7 +27,7 @@ from lmtrain.callbacks.progress import RunProgress
 from lmtrain.callbacks.signals import SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
-from lmtrain.config import Config, TrainerConfig, check_config
+from lmtrain.config import AnnealConfig, Config, TrainerConfig, check_config
 from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import UserError
 from lmtrain.fine_tuning import grown, inherit
@@ -165,10 +166,9 @@ class Run:
         self.monitor = Monitor(config.trainer.log_every_n_steps, text.unknown_rates())
         signals = SignalWatch(config.checkpoint.requeue_signal)
         self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
-        anneal = config.anneal
         callbacks = [
             ValidationSchedule(config.data.validations_per_epoch),
-            AnnealOnPlateau(anneal.factor, anneal.patience, anneal.min_lr, start_lr),
+            make_annealing(config.anneal, start_lr),
             self.best,
             self.monitor,
             RunProgress(self.monitor, self.best, console),
@@ -247,19 +247,25 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
     return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description)
 
 
-def make_optimizer(config: Config) -> Callable[[Iterable[Tensor]], torch.optim.Optimizer]:
-    """What makes the configured optimizer from parameters.
+def make_optimizer(config: Config) -> Callable[[Iterable[tuple[str, Tensor]]], torch.optim.Optimizer]:
+    """What makes the configured optimizer from named parameters.
 
     Raises:
         UserError: the optimizer refuses its arguments.
     """
     optimizer = instantiate(config.optimizer.model_dump(), _partial_=True)
     try:
-        optimizer([torch.nn.Parameter(torch.zeros(1))])
+        optimizer([("decoder.bias", torch.nn.Parameter(torch.zeros(1)))])
     except (ValueError, TypeError, RuntimeError) as error:
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
         raise UserError(f"The optimizer does not accept {arguments}: {error}.") from None
     return optimizer
+
+
+def make_annealing(config: AnnealConfig, start_lr: float | None) -> Callback:
+    if config.schedule == "plateau":
+        return AnnealOnPlateau(config.factor, config.patience, config.min_lr, start_lr)
+    return AnnealOverRun(config.schedule, config.warmup, start_lr)
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:

@@ -33,8 +33,10 @@ class AnnealOnPlateau(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.start_lr is not None:
-            for group in trainer.optimizers[0].param_groups:
-                group["lr"] = self.start_lr
+            groups = trainer.optimizers[0].param_groups
+            scale = self.start_lr / groups[0]["lr"]
+            for group in groups:
+                group["lr"] *= scale
         self._scheduler = ReduceLROnPlateau(trainer.optimizers[0], factor=self.factor, patience=self.patience)
         if self._restored is not None:
             # what was learned about the losses comes back; factor and patience are the configuration's

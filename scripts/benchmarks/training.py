@@ -1,10 +1,18 @@
-"""How fast a training step is: lmtrain with everything on, Flair's own trainer, and a bare loop."""
+"""How fast a training step is: lmtrain with everything on, Flair's own trainer, and a bare loop.
+
+Each runs in a process of its own, since what one sets (threads, the allocator) would help or hurt the others.
+"""
 
 import contextlib
+import json
 import logging
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +22,47 @@ from torch import nn
 
 from benchmarks.texts import write_corpus
 
+
+@dataclass(frozen=True)
+class Size:
+    """What a step works on: H, T and B; and how many steps are timed."""
+
+    hidden_size: int
+    length: int
+    lanes: int
+    steps: int
+
+    @property
+    def warm_up(self) -> int:
+        """Steps before the clock starts."""
+        return max(2, self.steps // 20)
+
+    @property
+    def all_steps(self) -> int:
+        return self.warm_up + self.steps + 1
+
+
 SIZES = {
-    "H1024·T250·B100": (1024, 250, 100, 3),
-    "H512·T100·B50": (512, 100, 50, 12),
-    "H128·T10·B10": (128, 10, 10, 400),
+    "H1024·T250·B100": Size(1024, 250, 100, 3),
+    "H512·T100·B50": Size(512, 100, 50, 20),
+    "H128·T10·B10": Size(128, 10, 10, 2000),
 }
-_WARM_UP = 2
 _CLOCK: list[float] = []
 
 
 class Clock(Callback):
-    """Notes when each step ends."""
+    """Notes when each step ends, and at the end what share of the time went into waiting for windows."""
+
+    waiting: float | None = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         _CLOCK.append(time.perf_counter())
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        durations = getattr(trainer.profiler, "recorded_durations", None)
+        if durations:
+            waited = durations["[_TrainingEpochLoop].train_dataloader_next"][1:]  # the first reads the whole split
+            Clock.waiting = sum(waited) / (_CLOCK[-1] - _CLOCK[0])
 
 
 class ClockLoss(nn.CrossEntropyLoss):
@@ -42,78 +77,60 @@ class Enough(Exception):
     pass
 
 
-def _seconds_a_step(steps: int) -> float:
-    """The mean over the steps after the warm-up."""
-    used = _CLOCK[_WARM_UP : _WARM_UP + steps + 1]
-    return (used[-1] - used[0]) / (len(used) - 1)
-
-
-def run_lmtrain(corpus: Path, size: tuple[int, int, int, int], precision: str = "auto") -> float:
+def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None) -> None:
     from lmtrain.command_line import compose_values
     from lmtrain.training import train
 
-    hidden, length, lanes, steps = size
     values = compose_values(
-        *(
-            "data=folder",
-            f"data.path={corpus}",
-            f"data.cache_dir={corpus}/cache",
-            "name=run",
-            f"runs_dir={corpus}/runs",
-        ),
-        *(
-            f"model.hidden_size={hidden}",
-            f"data.sequence_length={length}",
-            f"data.batch_size={lanes}",
-            "overwrite=true",
-        ),
-        *(f"trainer.max_steps={steps + _WARM_UP + 1}", f"trainer.precision={precision}", "test=false"),
+        *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache"),
+        *("name=run", f"runs_dir={corpus}/runs", "overwrite=true", "test=false"),
+        f"model.hidden_size={size.hidden_size}",
+        f"data.sequence_length={size.length}",
+        f"data.batch_size={size.lanes}",
+        *(f"trainer.max_steps={size.all_steps}", f"trainer.precision={precision}"),
+        *([f"+trainer.profiler={profiler}"] if profiler else []),
     )
     values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Clock"}}
-    _CLOCK.clear()
     train(values)
-    return _seconds_a_step(steps)
 
 
-def run_flair(corpus: Path, size: tuple[int, int, int, int]) -> float:
+def run_flair(corpus: Path, size: Size) -> None:
     from flair.data import Dictionary
     from flair.models import LanguageModel
     from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
 
     logging.getLogger("flair").setLevel(logging.ERROR)
-    hidden, length, lanes, steps = size
     dictionary = Dictionary()
     for character in sorted(set((corpus / "train/1.txt").read_text(encoding="utf-8"))):
         dictionary.add_item(character)
-    trainer = LanguageModelTrainer(
-        LanguageModel(dictionary, True, hidden_size=hidden, nlayers=1), TextCorpus(corpus, dictionary, True)
-    )
+    model = LanguageModel(dictionary, True, hidden_size=size.hidden_size, nlayers=1)
+    trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
     trainer.loss_function = ClockLoss()
-    _CLOCK.clear()
 
-    def stop(*_: Any) -> None:
-        if len(_CLOCK) > steps + _WARM_UP + 1:
+    def detach(hidden):
+        if len(_CLOCK) > size.all_steps:
             raise Enough
+        return tuple(part.detach() for part in hidden)
 
-    trainer._repackage_hidden = lambda hidden: (stop(), tuple(part.detach() for part in hidden))[1]
+    trainer._repackage_hidden = detach
     with contextlib.suppress(Enough):
-        trainer.train(corpus / "flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
-    return _seconds_a_step(steps)
+        trainer.train(
+            corpus / "flair", sequence_length=size.length, mini_batch_size=size.lanes, max_epochs=1, num_workers=0
+        )
 
 
-def run_bare(vocabulary: int, size: tuple[int, int, int, int], dtype: torch.dtype) -> float:
+def run_bare(precision: str, vocabulary: int, size: Size) -> None:
     """The same tensors through nothing but torch's modules in a loop."""
-    hidden_size, length, lanes, steps = size
+    hidden_size = size.hidden_size
     encoder, rnn, decoder = nn.Embedding(vocabulary, 100), nn.LSTM(100, hidden_size), nn.Linear(hidden_size, vocabulary)
     drop = nn.Dropout(0.1)
     parameters = [*encoder.parameters(), *rnn.parameters(), *decoder.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=20)
-    ids = torch.randint(vocabulary, (length + 1, lanes))
+    ids = torch.randint(vocabulary, (size.length + 1, size.lanes))
     hidden = None
-    _CLOCK.clear()
-    for _ in range(steps + _WARM_UP + 1):
+    for _ in range(size.all_steps):
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
             output, hidden = rnn(drop(encoder(ids[:-1])), hidden)
             logits = decoder(drop(output))
             loss = nn.functional.cross_entropy(logits.float().view(-1, vocabulary), ids[1:].reshape(-1))
@@ -122,25 +139,58 @@ def run_bare(vocabulary: int, size: tuple[int, int, int, int], dtype: torch.dtyp
         optimizer.step()
         hidden = tuple(part.detach() for part in hidden)
         _CLOCK.append(time.perf_counter())
-    return _seconds_a_step(steps)
 
 
-def recurrent_product_rate(size: tuple[int, int, int, int], dtype: torch.dtype) -> float:
+def main(who: str, precision: str, corpus: str, *numbers: str) -> None:
+    """One contestant's seconds a step, as JSON in the last line."""
+    size = Size(*map(int, numbers))
+    if who == "bare loop":
+        run_bare(precision, len(set(Path(corpus, "train/1.txt").read_text(encoding="utf-8"))) + 1, size)
+    elif who == "Flair":
+        run_flair(Path(corpus), size)
+    else:
+        run_lmtrain(precision, Path(corpus), size, "simple" if who == "lmtrain, profiled" else None)
+    used = _CLOCK[size.warm_up : size.warm_up + size.steps + 1]
+    print(json.dumps({"seconds": (used[-1] - used[0]) / (len(used) - 1), "waiting": Clock.waiting}))
+
+
+def measure(who: str, precision: str, corpus: Path, size: Size) -> dict[str, float]:
+    """What `main` prints, from a new process.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    command = [sys.executable, "-c", "import sys; from benchmarks.training import main; main(*sys.argv[1:])"]
+    root = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join([str(root / "scripts"), str(root), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*command, who, precision, str(corpus), *map(str, astuple(size))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{who}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def recurrent_product_rate(size: Size, dtype: torch.dtype) -> float:
     """Floating-point operations a second of torch.mm on `(B, H) x (H, 4H)`."""
-    hidden, _, lanes, _ = size
-    left, right = torch.randn(lanes, hidden, dtype=dtype), torch.randn(hidden, 4 * hidden, dtype=dtype)
+    left = torch.randn(size.lanes, size.hidden_size, dtype=dtype)
+    right = torch.randn(size.hidden_size, 4 * size.hidden_size, dtype=dtype)
     times = []
     for _ in range(60):
         began = time.perf_counter()
         torch.mm(left, right)
         times.append(time.perf_counter() - began)
-    return 2 * lanes * hidden * 4 * hidden / statistics.median(times)
+    return 2 * size.lanes * size.hidden_size * 4 * size.hidden_size / statistics.median(times)
 
 
-def operations_a_step(size: tuple[int, int, int, int], vocabulary: int) -> float:
+def operations_a_step(size: Size, vocabulary: int) -> float:
     """Of all matrix products of a step: forward, and twice as many backward."""
-    hidden, length, lanes, _ = size
-    return 3 * 2 * length * lanes * (4 * hidden * (hidden + 100) + hidden * vocabulary)
+    hidden = size.hidden_size
+    return 3 * 2 * size.length * size.lanes * (4 * hidden * (hidden + 100) + hidden * vocabulary)
 
 
 def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
@@ -148,39 +198,36 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     from lmtrain.training import choose_precision
 
     size = SIZES[name]
-    precision = choose_precision("auto", "cpu")
-    default = torch.bfloat16 if precision == "bf16-mixed" else torch.float32
+    default = choose_precision("auto", "cpu")
+    dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
+    precisions = dict.fromkeys([default, "32-true"])
+    seconds: dict[str, list[float]] = {}
+    rates, waiting = [], []
     with tempfile.TemporaryDirectory() as folder:
-        _, length, lanes, steps = size
-        corpus = write_corpus(
-            Path(folder) / "corpus", max(200_000, lanes * (length * (steps + _WARM_UP + 4))), 2_100 * 10
-        )
-        vocabulary = len(set((corpus / "train/1.txt").read_text())) + 1
-        contestants = {
-            "Flair": lambda: run_flair(corpus, size),
-            "bare loop, float32": lambda: run_bare(vocabulary, size, torch.float32),
-            f"bare loop, {precision}": lambda: run_bare(vocabulary, size, default),
-            "lmtrain, float32": lambda: run_lmtrain(corpus, size, "32-true"),
-            f"lmtrain, {precision} (default)": lambda: run_lmtrain(corpus, size),
-        }
-        seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-        rates = []
+        characters = max(200_000, size.lanes * size.length * (size.all_steps + 4))
+        corpus = write_corpus(Path(folder) / "corpus", characters, 2_100 * 10)
+        vocabulary = len(set((corpus / "train/1.txt").read_text(encoding="utf-8"))) + 1
         for _ in range(rounds):
-            rates.append(recurrent_product_rate(size, default))
-            for contestant, measure in contestants.items():
-                seconds[contestant].append(measure())
-    ours, bare = f"lmtrain, {precision} (default)", f"bare loop, {precision}"
-    share = [operations_a_step(size, vocabulary) / s / rate for s, rate in zip(seconds[ours], rates, strict=True)]
+            rates.append(recurrent_product_rate(size, dtype))
+            seconds.setdefault("Flair", []).append(measure("Flair", "", corpus, size)["seconds"])
+            for who in ("bare loop", "lmtrain"):
+                for precision in precisions:
+                    figures = measure(who, precision, corpus, size)
+                    seconds.setdefault(f"{who}, {precision}", []).append(figures["seconds"])
+            waiting.append(measure("lmtrain, profiled", default, corpus, size)["waiting"])
+    ours = seconds[f"lmtrain, {default}"]
+    share = [operations_a_step(size, vocabulary) / s / rate for s, rate in zip(ours, rates, strict=True)]
+    notes = {
+        f"overhead over the bare loop, {name}": _ratio(seconds[f"lmtrain, {name}"], seconds[f"bare loop, {name}"]) - 1
+        for name in precisions
+    }
+    notes["share of the recurrent product's rate, whole step"] = statistics.median(share)
+    notes["share of the time spent waiting for data"] = statistics.median(waiting)
     return {
-        "what": f"train {name}: characters a second",
-        "rates": {contestant: [length * lanes / s for s in values] for contestant, values in seconds.items()},
+        "what": f"train {name}: characters a second (lmtrain's default precision here: {default})",
+        "rates": {who: [size.length * size.lanes / s for s in values] for who, values in seconds.items()},
         "reference": "Flair",
-        "notes": {
-            "overhead over the bare loop, default precision": _ratio(seconds[ours], seconds[bare]) - 1,
-            "overhead over the bare loop, float32": _ratio(seconds["lmtrain, float32"], seconds["bare loop, float32"])
-            - 1,
-            "share of the recurrent product's rate, whole step": statistics.median(share),
-        },
+        "notes": notes,
     }
 
 

@@ -1,0 +1,31 @@
+"""Imports Lightning without what only its metrics would use."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+
+from lightning_utilities.core import imports
+
+_SLOW = {"transformers", "scipy", "matplotlib"}
+
+
+@contextmanager
+def without_unused_packages() -> Iterator[None]:
+    """While this lasts, torchmetrics (which Lightning imports) finds no transformers, scipy or matplotlib.
+
+    Where they are installed, Flair being one that brings them, importing them takes half of the start. lmtrain uses
+    none of the metrics that need them. Anything else may import them as ever.
+    """
+    version, package_available = imports._version, imports.package_available
+
+    def version_unless_slow(name: str) -> str:
+        if name in _SLOW:
+            raise PackageNotFoundError(name)
+        return version(name)
+
+    imports._version = version_unless_slow
+    imports.package_available = lambda name: name not in _SLOW and package_available(name)
+    try:
+        yield
+    finally:
+        imports._version, imports.package_available = version, package_available

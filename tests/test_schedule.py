@@ -1,0 +1,86 @@
+"""The learning rate over the length of a run."""
+
+import math
+
+import pytest
+from running import compose, read_metrics
+from stopping import Killed
+
+from lmtrain.errors import UserError
+from lmtrain.training import train
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    (folder / "train").mkdir()
+    for name, lines in (("train/a.txt", 20), ("train/b.txt", 30), ("valid.txt", 9), ("test.txt", 9)):
+        (folder / name).write_text("to be or not to be\n" * lines)
+    return folder
+
+
+def settings(corpus, folder, *more):
+    return compose(
+        *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache", "name=run", f"runs_dir={folder}"),
+        *("data.batch_size=5", "data.sequence_length=8", "model.hidden_size=6", "model.embedding_size=3"),
+        *("logger=csv", "test=false", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1", *more),
+    )
+
+
+def expected(steps, schedule, warmup, highest):
+    rates = []
+    for step in range(steps):
+        done = (step + 0.5) / steps
+        if done < warmup:
+            rates.append(highest * done / warmup)
+        elif schedule == "linear":
+            rates.append(highest * (1 - done) / (1 - warmup))
+        else:
+            rates.append(highest * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2)
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("schedule", "warmup", "more"),
+    [
+        ("linear", 0.25, ("trainer.max_epochs=2",)),
+        ("cosine", 0, ("trainer.max_epochs=3", "trainer.max_steps=17")),
+        ("cosine", 0.1, ("trainer.max_epochs=2", "optimizer=muon")),
+        ("linear", 0, ("trainer.max_epochs=2", "data.grow_to_sequence_length=12")),
+    ],
+)
+def test_the_rate_rises_and_falls_as_asked_for_over_the_steps_of_the_run(schedule, warmup, more, corpus, tmp_path):
+    asked = (f"anneal.schedule={schedule}", f"anneal.warmup={warmup}", "optimizer.lr=10")
+    results = train(settings(corpus, tmp_path, *more, *asked))
+    rates = read_metrics(tmp_path / "run", "lr")
+    assert rates == pytest.approx(expected(results["steps"], schedule, warmup, 10), rel=1e-5)
+
+
+def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_path):
+    more = ("optimizer=muon", "trainer.max_epochs=3", "checkpoint.every_steps=1", "trainer.precision=32-true")
+    train(settings(corpus, tmp_path / "whole", *more))
+    values = settings(corpus, tmp_path / "parts", *more)
+    values["callbacks"] = {"kill": {"_target_": "stopping.KillAt", "windows": 11}}
+    with pytest.raises(Killed):
+        train(values)
+    train(settings(corpus, tmp_path / "parts", *more))
+    for name in ("lr", "train/loss", "val/loss"):
+        whole, parts = (read_metrics(tmp_path / part / "run", name) for part in ("whole", "parts"))
+        assert whole == parts
+    best = [(tmp_path / part / "run/best-lm.pt").read_bytes() for part in ("whole", "parts")]
+    assert best[0] == best[1]
+
+
+def test_after_a_divergence_the_rate_is_lower_than_the_schedules(corpus, tmp_path):
+    values = settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=2", "checkpoint.every_steps=1")
+    values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": 6, "times": 1}}
+    results = train(values)
+    rates = read_metrics(tmp_path / "run", "lr")
+    plan = expected(results["steps"], "linear", 0, 20)
+    assert rates[0] == pytest.approx(plan[0], rel=1e-5)
+    assert rates[-1] == pytest.approx(plan[-1] / 4, rel=0.2)  # anneal.factor, once
+
+
+def test_a_schedule_needs_an_end(corpus, tmp_path):
+    with pytest.raises(UserError, match=r"trainer=.*anneal\.schedule=cosine needs the run's length"):
+        train(settings(corpus, tmp_path, "anneal.schedule=cosine", "trainer.max_epochs=-1"))
