@@ -1,4 +1,4 @@
-"""The command `train.py`: Hydra composes the configuration, mistakes become one message and exit status 2."""
+"""The command `train.py` or `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
 
 import os
 import subprocess
@@ -13,13 +13,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtrain.command import program
 from lmtrain.errors import UserError
 
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "conf"
+_HERE = Path(__file__).resolve().parent
+# within the package where it is installed, beside it in a checkout
+CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
 
 def main() -> None:
     """Runs the command line; exits with 0 only if the run did its work, with 2 for a user's mistake."""
+    OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
