@@ -1,4 +1,4 @@
-"""The command `train.py` or `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
+"""`train.py` and `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
 
 import os
 import subprocess
@@ -97,8 +97,8 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ or error
     key = getattr(cause, "full_key", None)
     if key and "not in struct" in str(cause):
-        option = most_like(key, ["experiment"])
-        return f"Error: there is no key {key}. " + (f"Did you mean {option[0]}?" if option else hint(key))
+        groups = most_like(key, ["experiment"])
+        return f"Error: there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key))
     message = " ".join((str(error) or str(cause)).split())
     where = f"{key}: " if key else ""
     return f"Error: {where}{message.partition(' full_key:')[0].partition(' Config search path:')[0]}"

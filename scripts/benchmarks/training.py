@@ -91,11 +91,12 @@ def run_flair(corpus: Path, size: tuple[int, int, int, int]) -> float:
     trainer.loss_function = ClockLoss()
     _CLOCK.clear()
 
-    def stop(*_: Any) -> None:
+    def detached(hidden: tuple[Any, ...]) -> tuple[Any, ...]:
         if len(_CLOCK) > steps + _WARM_UP + 1:
             raise Enough
+        return tuple(part.detach() for part in hidden)
 
-    trainer._repackage_hidden = lambda hidden: (stop(), tuple(part.detach() for part in hidden))[1]
+    trainer._repackage_hidden = detached
     with contextlib.suppress(Enough):
         trainer.train(corpus / "flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
     return _seconds_a_step(steps)
