@@ -31,9 +31,10 @@ test: .venv/installed-test ## the whole test suite (five minutes on two cores)
 test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
 	@.venv/bin/python -m pytest tests/faults
 
-check: .venv/installed-test ## lint
+check: .venv/installed-test ## lint, formatting and types (a minute and a half the first time, then seconds)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
+	@.venv/bin/python -m mypy
 
 clean: ## remove the environment and the demo's run
 	rm -rf .venv runs/small-demo-forward

@@ -9,6 +9,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from lmtrain.callbacks.text_samples import sample_text
+from lmtrain.command import program, script
 from lmtrain.config import Config
 from lmtrain.flair_format import load_language_model
 from lmtrain.model import LanguageModel
@@ -50,12 +51,17 @@ def say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
     log.info(
         "Next:\n"
         "  curves and samples   tensorboard --logdir %s\n"
-        "  more text            python scripts/generate.py %s\n"
-        "  embeddings           python scripts/embed.py %s SENTENCES.txt --output vectors.npz\n"
+        "  more text            %s %s\n"
+        "  embeddings           %s %s SENTENCES.txt --output vectors.npz\n"
         "                       or in Flair: FlairEmbeddings('%s')\n"
-        "  your own text        python train.py data=folder data.path=CORPUS, see README.md",
+        "  your own text        %s data=folder data.path=CORPUS, see README.md",
         folder.path.parent,
-        *[folder.best] * 3,
+        script("generate"),
+        folder.best,
+        script("embed"),
+        folder.best,
+        folder.best,
+        program(),
     )
 
 

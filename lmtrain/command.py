@@ -1,4 +1,4 @@
-"""What the scripts have in common: how they end, and that they overwrite nothing unasked."""
+"""What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
 
 import os
 import sys
@@ -31,6 +31,18 @@ def run(main: Callable[[], None]) -> int:
         print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
         return 2
     return 0
+
+
+def program() -> str:
+    """What the user typed to start this process: an installed command's name, or `python` and a script's path."""
+    path = Path(sys.argv[0])
+    return f"python {path}" if path.suffix == ".py" else path.name
+
+
+def script(name: str) -> str:
+    """What the user types for one of the scripts: an installed command if this process is one."""
+    is_installed = program().startswith("lmtrain-")
+    return f"lmtrain-{name.replace('_', '-')}" if is_installed else f"python scripts/{name}.py"
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""The command `train.py`: Hydra composes the configuration, mistakes become one message and exit status 2."""
+"""`train.py` and `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
 
 import os
 import subprocess
@@ -13,13 +13,17 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtrain.command import program
 from lmtrain.errors import UserError
 
-CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "conf"
+_HERE = Path(__file__).resolve().parent
+# within the package where it is installed, beside it in a checkout
+CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
 
 def main() -> None:
     """Runs the command line; exits with 0 only if the run did its work, with 2 for a user's mistake."""
+    OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
@@ -96,8 +100,8 @@ def _explain(error: Exception) -> str:
     cause = error.__cause__ or error
     key = getattr(cause, "full_key", None)
     if key and "not in struct" in str(cause):
-        option = most_like(key, ["experiment"])
-        return f"Error: there is no key {key}. " + (f"Did you mean {option[0]}?" if option else hint(key))
+        groups = most_like(key, ["experiment"])
+        return f"Error: there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key))
     message = " ".join((str(error) or str(cause)).split())
     where = f"{key}: " if key else ""
     return f"Error: {where}{message.partition(' full_key:')[0].partition(' Config search path:')[0]}"

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Annotated, Any, Literal
 
@@ -202,7 +203,7 @@ def check_config(values: dict[str, Any]) -> Config:
         raise UserError(*_sentences(error.errors())) from None
 
 
-def _sentences(problems: list[dict[str, Any]]) -> list[str]:
+def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
     sentences: dict[str, str] = {}
     for problem in problems:
         # a union's problems are located at its members; they name types, which are no part of the key
@@ -231,7 +232,7 @@ def hint(key: str) -> str:
     return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
 
 
-def most_like(name: str, names: list[str]) -> list[str]:
+def most_like(name: str, names: Iterable[str]) -> list[str]:
     """The names, three at most, that are or end like this one, best first."""
 
     def likeness(other: str) -> float:
@@ -246,6 +247,6 @@ def all_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
     keys = []
     for name, field in section.model_fields.items():
         keys.append(f"{prefix}{name}")
-        if hasattr(field.annotation, "model_fields"):
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             keys += all_keys(field.annotation, f"{prefix}{name}.")
     return keys

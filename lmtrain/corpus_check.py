@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import hydra
+import numpy as np
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -218,7 +219,7 @@ def _count_scripts(check: Check, scans: dict[str, PartScan]) -> None:
         from fontTools import unicodedata
     except ImportError:
         raise UserError("Checking a corpus needs fonttools. Install it: pip install 'lmtrain[prepare]'.") from None
-    codes = sum(scan.codes for scan in scans.values())
+    codes = np.sum([scan.codes for scan in scans.values()], axis=0)
     scripts: Counter[str] = Counter()
     blocks: Counter[str] = Counter()
     for code in codes.nonzero()[0].tolist():
@@ -231,7 +232,7 @@ def _check_dictionaries(check: Check, scans: dict[str, PartScan], config: Config
     """Notes how each choice fits; gives the configured one."""
     level, chosen = config.data.level, config.dictionary
     items = {part: scan.items(level) for part, scan in scans.items()}
-    cuts = {"min_count": chosen.min_count, "coverage": chosen.coverage, "max_size": chosen.max_size}
+    cuts: dict[str, Any] = {"min_count": chosen.min_count, "coverage": chosen.coverage, "max_size": chosen.max_size}
     choices: dict[str, Dictionary] = {"corpus": Dictionary.from_counts(items["train"], **cuts)}
     if level == "character":
         choices["chars"] = Dictionary.general()

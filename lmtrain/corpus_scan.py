@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -91,7 +91,7 @@ class PartScan:
 
 
 def scan_corpus(
-    files: dict[str, Sequence[TextFile]], reading: Reading, progress=lambda *_: None
+    files: Mapping[str, Sequence[TextFile]], reading: Reading, progress=lambda *_: None
 ) -> dict[str, PartScan]:
     """Scans the parts of a corpus; what cannot be decoded is noted, and read as U+FFFD.
 

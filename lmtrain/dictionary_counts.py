@@ -71,7 +71,11 @@ def _files(place: str) -> Iterable[TextFile]:
     others = [source.url for source in sources if source.format != "text"]
     if others:
         raise UserError(f"{others[0]} is not plain text. Make a corpus of it first: scripts/prepare_corpus.py.")
-    return [_text_file(*url_to_fs(source.url), source.url.rsplit("/", 1)[-1]) for source in sources]
+    files = []
+    for source in sources:
+        filesystem, path = url_to_fs(source.url)
+        files.append(_text_file(filesystem, path, source.url.rsplit("/", 1)[-1]))
+    return files
 
 
 def table(counts: Counter[str]) -> list[Row]:

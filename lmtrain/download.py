@@ -63,7 +63,7 @@ def download(
                 raise UserError(f"{url}: the server answers {error.code} {error.reason}.") from None
             complete, reason = False, f"{error.code} {error.reason}"
         except (OSError, HTTPException) as error:
-            if getattr(error, "errno", None) in _LOCAL:
+            if isinstance(error, OSError) and error.errno in _LOCAL:
                 raise UserError(f"{part} cannot be written: {error.strerror}.") from None
             complete, reason = False, str(getattr(error, "reason", error))
         if complete:

@@ -47,6 +47,7 @@ class Reading:
             items from the beginning of the block.
         """
         words = self.level == "word"
+        block: np.ndarray | list[str]
         for documents in document_blocks(read_text(file, self.errors), self.document_delimiter, keep_whole=words):
             if words:
                 split = [document.split() for document in documents]
@@ -205,7 +206,7 @@ def _write(folder: Path, file: TextFile, reading: Reading, dictionary: Dictionar
     unknown: Counter[str] = Counter()
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
         for block, ends in reading.items(file):
-            ids = dictionary.encode_words(block) if reading.level == "word" else dictionary.encode_code_points(block)
+            ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
             _count_unknown(unknown, block, ids == dictionary.missing)
             ids_file.write(ids.tobytes())
             ends_file.write((ends + items).tobytes())

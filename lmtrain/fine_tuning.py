@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Set
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from lmtrain.model import CharLM, LanguageModel
 _SIZES = ("hidden_size", "nlayers", "embedding_size", "nout", "recurrent_type")
 
 
-def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Collection[str]) -> dict[str, Any]:
+def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set[str]) -> dict[str, Any]:
     """The configuration with what the model brings along: direction, level, delimiter, sizes and dictionary.
 
     Dropout comes along too, but may be set.

@@ -58,7 +58,7 @@ def save_dictionary_for_flair(dictionary: Dictionary, path: str | Path) -> None:
         pickle.dump(content, file, protocol=4)
 
 
-def _to_flair(dictionary: Dictionary, flair_dictionary: type) -> Any:
+def _to_flair(dictionary: Dictionary, flair_dictionary: Any) -> Any:
     items = _to_bytes(dictionary.items)
     result = flair_dictionary.__new__(flair_dictionary)
     result.item2idx = {item: index for index, item in enumerate(items)}
@@ -89,9 +89,9 @@ def _flair_dictionary_class() -> Iterator[type]:
     """A class that pickles as `flair.data.Dictionary`; Flair's own modules, if loaded, are put back after."""
     cls = type("Dictionary", (), {"__module__": "flair.data"})
     with _flair_module_lock:
-        loaded = {name: sys.modules[name] for name in ("flair", "flair.data") if name in sys.modules}
+        loaded = {name: sys.modules[name] for name in list(sys.modules) if name in ("flair", "flair.data")}
         package, module = types.ModuleType("flair"), types.ModuleType("flair.data")
-        package.data, module.Dictionary = module, cls
+        vars(package)["data"], vars(module)["Dictionary"] = module, cls
         sys.modules.update({"flair": package, "flair.data": module})
         try:
             yield cls

@@ -4,6 +4,8 @@ PyTorch's exporters trace the module, and depend on how torch, onnxscript and on
 four kinds of layers, all of which ONNX has too.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
 import torch
@@ -35,7 +37,7 @@ def build(model: CharLM, settings: str) -> onnx.ModelProto:
     graph.add("Identity", [value], "output")
     if model.decoder is not None:
         _linear(graph, "decoder", model.decoder, value, "logits")
-    state_shape = [model.nlayers, "batch", model.hidden_size]
+    state_shape: list[str | int] = [model.nlayers, "batch", model.hidden_size]
     inputs = [_value("ids", ["time", "batch"], TensorProto.INT64), *(_value(state, state_shape) for state in states)]
     outputs = [_value("output", ["time", "batch", model.output_size])]
     if model.decoder is not None:
@@ -97,7 +99,9 @@ def _recurrent_layer(graph: _Graph, rnn: nn.RNNBase, number: int, value: str, la
         graph.constant(f"bias_{number}", biases),
     ]
     outputs = [f"all_{number}", *(f"{state}_{number}" for state in last)]
-    attributes = {"hidden_size": rnn.hidden_size, **({"linear_before_reset": 1} if kind == "GRU" else {})}
+    attributes: dict[str, Any] = {"hidden_size": rnn.hidden_size}
+    if kind == "GRU":
+        attributes["linear_before_reset"] = 1
     graph.nodes.append(helper.make_node(kind, [value, *weights, "", *states], outputs, **attributes))
     for state, output in zip(last, outputs[1:], strict=True):
         last[state].append(output)

@@ -2,9 +2,10 @@
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
@@ -19,6 +20,8 @@ from lmtrain.flair_format import load_dictionary
 from lmtrain.windows import Part, Split, cut_splits
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def _find(config: Config, cache_dir: Path) -> Corpus:
         raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
 
 
-def _each(files, work) -> dict[TextFile, object]:
+def _each(files: Iterable[TextFile], work: Callable[[TextFile], Result]) -> dict[TextFile, Result]:
     """The work's result for every file; all their problems together."""
     results, problems = {}, []
     for file in files:

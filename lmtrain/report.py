@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import yaml
 
+from lmtrain.command import program
 from lmtrain.files import replacing
 from lmtrain.run_folder import RunFolder
 
@@ -143,7 +144,7 @@ def _provenance(values: dict[str, Any]) -> str:
             f"- {packages} · Python {platform.python_version()} on {platform.system()}",
             f"- lmtrain's commit: {_commit()}",
             f"- {device}, {trainer['devices']} device(s) on {trainer['num_nodes']} host(s), seed {values['seed']}",
-            f"- `python {' '.join(sys.argv)}`",
+            f"- `{' '.join([program(), *sys.argv[1:]])}`",
         ]
     )
 
@@ -156,8 +157,10 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    checkout = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
     try:
+        (checkout / ".git").stat()  # where lmtrain is installed, git would describe whatever repository is around it
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown (not a checkout)"

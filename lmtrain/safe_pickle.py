@@ -174,7 +174,7 @@ _PLAIN_INSTRUCTIONS = """
 
 class _Instructions(dict):
     def __missing__(self, code: int) -> None:
-        known = pickletools.code2op.get(chr(code))
+        known = pickletools.code2op.get(chr(code))  # type: ignore[attr-defined]
         raise Refused(f"it uses the pickle instruction {known.name if known else code}, which is not allowed")
 
 
@@ -193,6 +193,11 @@ class Unpickler(pickle._Unpickler):
         {ord(getattr(pickle, name)): pickle._Unpickler.dispatch[ord(getattr(pickle, name))]
          for name in _PLAIN_INSTRUCTIONS.split()}
     )  # fmt: skip
+
+    # what Python's implementation has besides, and typeshed does not know
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, file: Any, storage: Callable[[str, torch.dtype, int], Tensor] | None = None) -> None:
         super().__init__(file, encoding="latin1")

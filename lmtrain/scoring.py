@@ -181,11 +181,11 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray]) -> list[float]:
         active = sum(len(text) - 1 > begin for text in texts)
         window = min(4096, max(1, _WINDOW_ELEMENTS // (active * model.hidden_size)), len(texts[0]) - 1 - begin)
         # One item more than the window: its inputs are all but the last, its targets all but the first.
-        ids = np.full((window + 1, active), -1, dtype=np.int64)
+        columns = np.full((window + 1, active), -1, dtype=np.int64)
         for column, text in enumerate(texts[:active]):
             piece = text[begin : begin + window + 1]
-            ids[: len(piece), column] = piece
-        ids = torch.from_numpy(ids).to(device)
+            columns[: len(piece), column] = piece
+        ids = torch.from_numpy(columns).to(device)
         output, hidden = model(ids[:-1].clamp_min(0), tuple(part[:, :active].contiguous() for part in hidden))
         targets = ids[1:]
         wanted = targets >= 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 
@@ -153,7 +153,7 @@ def _write_safetensors(
                 file.write(index[name].tobytes())
 
 
-def _write_blocks(file: BinaryIO, vectors: Iterable[np.ndarray]) -> None:
+def _write_blocks(file: IO[bytes], vectors: Iterable[np.ndarray]) -> None:
     for block in vectors:
         file.write(np.ascontiguousarray(block, "<f4").tobytes())
 

@@ -11,6 +11,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmtrain.command import check_outputs, run
@@ -123,5 +124,7 @@ def _shown(item: str) -> tuple[str, str]:
     return (escape(item) if visible else f"U+{ord(item):04X}"), unicodedata.name(item, "").lower()
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from lmtrain.command import run
@@ -143,5 +144,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.1f} seconds"
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

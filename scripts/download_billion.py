@@ -7,6 +7,7 @@ Run it again after an interruption: it goes on where it broke off. Size and SHA-
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from lmtrain.command import run
 
@@ -49,5 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Train:  python train.py data=billion data.path={folder}")
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -4,6 +4,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from lmtrain.command import check_outputs, run
 
@@ -90,5 +91,7 @@ def _blocks(embeddings, sentences: list) -> Iterator:
             progress.advance(task, len(block))
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -4,6 +4,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from lmtrain.command import check_outputs, run
@@ -51,5 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(" and ".join(map(str, written)))
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from lmtrain.command import run
 
@@ -209,5 +210,7 @@ def _report(manifest: dict, output: str) -> None:
     print(f"Train:     python train.py data=folder data.path={output}{more}")
 
 
+command = partial(run, main)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

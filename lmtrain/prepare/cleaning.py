@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import compress
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,7 @@ _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]")
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
 _LETTER, _SPACE = 1, 2
 
+NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Step = tuple[str, Callable[[list[str]], list[str]]]
 
 
@@ -41,7 +43,7 @@ class Cleaning:
     """
 
     remove_control: bool = True
-    normalize: str | None = "NFC"
+    normalize: NormalForm | None = "NFC"
     trim: bool = True
     min_length: int | None = None
     max_length: int | None = None
@@ -70,7 +72,7 @@ BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
 """The filters' recommended limits."""
 
 
-def _normalized(documents: list[str], form: str) -> list[str]:
+def _normalized(documents: list[str], form: NormalForm) -> list[str]:
     return [document if document.isascii() else unicodedata.normalize(form, document) for document in documents]
 
 

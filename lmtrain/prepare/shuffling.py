@@ -97,7 +97,7 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
     Returns:
         their index, the number of the run that each is in, where it begins there, and whether it is kept.
     """
-    indices, numbers, starts = [], [], []
+    pieces, runs_of_pieces, begins = [], [], []
     for number, run in enumerate(runs):
         index = np.load(run.with_suffix(".npy"), mmap_mode="r")
         order = index["order"]
@@ -105,10 +105,10 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
         last = int(np.searchsorted(order, np.uint64(high))) if high < _WHOLE else len(order)
         piece = np.array(index[first:last])
         begin = int(index["end"][first - 1]) if first else 0
-        indices.append(piece)
-        numbers.append(np.full(len(piece), number))
-        starts.append(np.concatenate([[begin], piece["end"][:-1]])[: len(piece)])
-    index, numbers, starts = np.concatenate(indices), np.concatenate(numbers), np.concatenate(starts)
+        pieces.append(piece)
+        runs_of_pieces.append(np.full(len(piece), number))
+        begins.append(np.concatenate([[begin], piece["end"][:-1]])[: len(piece)])
+    index, numbers, starts = np.concatenate(pieces), np.concatenate(runs_of_pieces), np.concatenate(begins)
     places = np.lexsort((starts, numbers, index["digest"], index["order"]))
     index, numbers, starts = index[places], numbers[places], starts[places]
     keep = _is_first(index["order"], index["digest"]) if deduplicate else np.ones(len(index), dtype=bool)

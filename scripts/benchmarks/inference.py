@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 
@@ -107,7 +107,9 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
     }
 
 
-def _rates(contestants: dict[str, Callable[[], None]], amounts: dict[str, int], rounds: int) -> dict[str, list[float]]:
+def _rates(
+    contestants: Mapping[str, Callable[[], object]], amounts: dict[str, int], rounds: int
+) -> dict[str, list[float]]:
     """Amount per second over rounds in which every contestant runs once, in changing order."""
     rates: dict[str, list[float]] = {name: [] for name in contestants}
     for contestant in contestants.values():

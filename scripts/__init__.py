@@ -1,0 +1,1 @@
+"""The commands: `python scripts/NAME.py` in a checkout, `lmtrain-NAME` where lmtrain is installed."""
