@@ -115,7 +115,7 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
         if filesystem.isdir(item):
             problems.append(f"{item} is a folder; only text files may stand there. Move it away, or its files up.")
             return None
-        text_file = _text_file(filesystem, item, name)
+        text_file = file_at(filesystem, item, name)
         if isinstance(filesystem, LocalFileSystem):
             if not os.path.isfile(item):
                 problems.append(f"{item} is neither a file nor a folder. Remove it.")
@@ -130,13 +130,13 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
         return None
 
 
-def _text_file(filesystem, item: str, name: str) -> TextFile:
+def file_at(filesystem, path: str, name: str) -> TextFile:
+    """A file as its fsspec file system knows it; a store that does not know the size gives -1."""
     if isinstance(filesystem, LocalFileSystem):
-        status = os.stat(item)
-        return TextFile(item, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
-    size = filesystem.info(item).get("size")
-    size = -1 if size is None else size  # not every store knows
-    return TextFile(filesystem.unstrip_protocol(item), name, size, str(filesystem.ukey(item)))
+        status = os.stat(path)
+        return TextFile(path, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    size = filesystem.info(path).get("size")
+    return TextFile(filesystem.unstrip_protocol(path), name, -1 if size is None else size, str(filesystem.ukey(path)))
 
 
 def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:

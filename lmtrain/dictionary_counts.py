@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
-from lmtrain.corpus import TextFile, _text_file, find_corpus
+from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items
 from lmtrain.errors import UserError, raise_if_any
@@ -71,7 +71,7 @@ def _files(place: str) -> Iterable[TextFile]:
     others = [source.url for source in sources if source.format != "text"]
     if others:
         raise UserError(f"{others[0]} is not plain text. Make a corpus of it first: scripts/prepare_corpus.py.")
-    return [_text_file(*url_to_fs(source.url), source.url.rsplit("/", 1)[-1]) for source in sources]
+    return [file_at(*url_to_fs(source.url), source.url.rsplit("/", 1)[-1]) for source in sources]
 
 
 def table(counts: Counter[str]) -> list[Row]:
