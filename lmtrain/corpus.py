@@ -71,7 +71,7 @@ def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str
     if what:
         raise UserError(
             f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and "
-            "test.txt."
+            "test.txt; scripts/prepare_corpus.py makes one from raw text."
         )
     problems: list[str] = []
     parts = {
@@ -99,7 +99,7 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
         if is_pattern:
             expected = f"files whose names match {name}"
         elif part == "train":
-            expected = f"{name}/ with text files"
+            expected = f"{name}/ with text files; scripts/prepare_corpus.py makes such a folder from raw text"
         else:
             expected = f"{name}.txt or a folder {name}/ with text files"
         problems.append(f"{path}: {state} for data.{part}={name}. It must have {expected}.")
@@ -115,7 +115,7 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
         if filesystem.isdir(item):
             problems.append(f"{item} is a folder; only text files may stand there. Move it away, or its files up.")
             return None
-        text_file = _text_file(filesystem, item, name)
+        text_file = file_at(filesystem, item, name)
         if isinstance(filesystem, LocalFileSystem):
             if not os.path.isfile(item):
                 problems.append(f"{item} is neither a file nor a folder. Remove it.")
@@ -130,13 +130,13 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
         return None
 
 
-def _text_file(filesystem, item: str, name: str) -> TextFile:
+def file_at(filesystem, path: str, name: str) -> TextFile:
+    """A file as its fsspec file system knows it; a store that does not know the size gives -1."""
     if isinstance(filesystem, LocalFileSystem):
-        status = os.stat(item)
-        return TextFile(item, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
-    size = filesystem.info(item).get("size")
-    size = -1 if size is None else size  # not every store knows
-    return TextFile(filesystem.unstrip_protocol(item), name, size, str(filesystem.ukey(item)))
+        status = os.stat(path)
+        return TextFile(path, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
+    size = filesystem.info(path).get("size")
+    return TextFile(filesystem.unstrip_protocol(path), name, -1 if size is None else size, str(filesystem.ukey(path)))
 
 
 def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
@@ -160,7 +160,8 @@ def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
         offset = fed - len(error.object) + error.start
         raise UserError(
             f"{file.url}: byte 0x{error.object[error.start]:02x} at offset {offset} is not UTF-8 ({error.reason}). "
-            "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace."
+            "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace, in scripts with "
+            "--errors replace."
         ) from None
     except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
         raise UserError(f"{file.url} cannot be read: {error}.") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
-from lmtrain.corpus import TextFile, _text_file, find_corpus
+from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items
 from lmtrain.errors import UserError, raise_if_any
@@ -74,7 +74,7 @@ def _files(place: str) -> Iterable[TextFile]:
     files = []
     for source in sources:
         filesystem, path = url_to_fs(source.url)
-        files.append(_text_file(filesystem, path, source.url.rsplit("/", 1)[-1]))
+        files.append(file_at(filesystem, path, source.url.rsplit("/", 1)[-1]))
     return files
 
 

@@ -12,18 +12,28 @@ from pathlib import Path
 
 from lmtrain.command import run
 
-EXAMPLE = "example:  python scripts/benchmark.py train data --rounds 5 --json figures.json"
+EXAMPLE = """example:  python scripts/benchmark.py train data --rounds 5 --json figures.json
+
+train: steps of training; data: from text to windows; memory: peak memory of training; embed: vectors of sentences;
+generate: text from a model; startup: from the command to the first step. Behind each figure stand its ratio to the
+reference and its range over the rounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        description=f"{__doc__} Needs Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by "
-        "round; medians, and ratios of medians, to the reference.",
+        description=f"{__doc__}\n\nNeeds Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by "
+        "round, and medians\nare shown.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=f"{', '.join(PARTS)}, or all")
-    parser.add_argument("--rounds", type=int, default=5, help="each runs once a round (default: %(default)s)")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=5,
+        metavar="N",
+        help="how often each is measured, memory at most 3 times (default: %(default)s)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args(arguments)
     print(machine())

@@ -7,6 +7,7 @@ dictionary that several models share: python train.py dictionary=file dictionary
 
 import argparse
 import logging
+import os
 import sys
 import unicodedata
 from collections import Counter
@@ -70,18 +71,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--flair", metavar="FILE", help="write it there too, as the pickle that Flair reads")
     parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
     parser.add_argument(
-        "--min-count", type=int, default=1, metavar="N", help="leave out rarer items (default: %(default)s)"
+        "--min-count",
+        type=int,
+        default=1,
+        metavar="N",
+        help="leave out items that occur fewer than N times (default: %(default)s)",
     )
     parser.add_argument(
-        "--coverage", type=float, default=1.0, metavar="SHARE", help="as many items as cover it (default: %(default)s)"
+        "--coverage",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="keep the most frequent items that make up this share of the text, 0 to 1 (default: %(default)s, all)",
     )
-    parser.add_argument("--max-size", type=int, metavar="N", help="at most this many items")
-    parser.add_argument("--level", choices=("character", "word"), default="character", help="default: %(default)s")
-    parser.add_argument("--errors", choices=("strict", "replace"), default="strict", help="on bytes that are not UTF-8")
     parser.add_argument(
-        "--rows", type=int, default=30, metavar="N", help="of the table; 0 for all (default: %(default)s)"
+        "--max-size", type=int, metavar="N", help="keep at most the N most frequent items (default: all)"
     )
-    parser.add_argument("--cache-dir", default="~/.cache/lmtrain", help="where counts are kept (default: %(default)s)")
+    parser.add_argument(
+        "--level", choices=("character", "word"), default="character", help="what an item is (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--errors",
+        choices=("strict", "replace"),
+        default="strict",
+        help="bytes that are not UTF-8: strict stops at them, replace counts them as U+FFFD (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rows", type=int, default=30, metavar="N", help="of the table that is shown; 0 for all (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--cache-dir",
+        default=os.environ.get("LMTRAIN_CACHE", "~/.cache/lmtrain"),
+        metavar="FOLDER",
+        help="where counts are kept for training (default: $LMTRAIN_CACHE, or ~/.cache/lmtrain)",
+    )
     return parser
 
 

@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("path", metavar="PATH", help="corpus folder, or an fsspec URL of one")
     parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="what train.py will be given: model=large data.batch_size=50"
+        "overrides",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="what you will give train.py besides data=folder data.path=PATH, for example model=large",
     )
     parser.add_argument("--json", action="store_true", help="print all that was found out as JSON")
     parser.add_argument("--no-cost", action="store_true", help="do not try how fast the model trains")

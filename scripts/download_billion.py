@@ -24,12 +24,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--output", default="billion", metavar="FOLDER", help="it must not exist (default: %(default)s)"
+        "--output",
+        default="billion",
+        metavar="FOLDER",
+        help="where to unpack it; must not exist (default: %(default)s)",
     )
     parser.add_argument("--keep-archive", action="store_true", help="do not remove FOLDER.tar.gz after unpacking")
     parser.add_argument("--url", default=BILLION_URL, help="a mirror (default: %(default)s)")
-    parser.add_argument("--size", type=int, help="bytes that the archive must have (default: the published file's)")
-    parser.add_argument("--sha256", help="that the archive must have (default: the published file's)")
+    parser.add_argument(
+        "--size",
+        type=int,
+        metavar="BYTES",
+        help="that the archive must have (default: the published file's; with --url, any)",
+    )
+    parser.add_argument("--sha256", metavar="HEX", help="likewise")
     options = parser.parse_args(arguments)
     own = options.url != BILLION_URL
     from rich.console import Console

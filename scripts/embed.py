@@ -46,9 +46,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="best-lm.pt; vectors of several are joined")
-    parser.add_argument("input", metavar="INPUT", help="the sentences, in UTF-8")
-    parser.add_argument("--output", required=True, metavar="FILE", help="ends in .safetensors or .npz")
+    parser.add_argument(
+        "models", metavar="MODEL", nargs="+", help="best-lm.pt; the vectors of several are joined, in this order"
+    )
+    parser.add_argument("input", metavar="INPUT", help="a file with the sentences, in UTF-8")
+    parser.add_argument(
+        "--output", required=True, metavar="FILE", help="where to write; the name ends in .safetensors or .npz"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.add_argument(
         "--format",
@@ -57,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         help="text: a sentence a line, tokens separated by spaces; conll: a token a line, then its columns, an empty "
         "line after each sentence (default: %(default)s)",
     )
-    parser.add_argument("--column", type=int, default=0, help="conll: which column is the token (default: %(default)s)")
+    parser.add_argument(
+        "--column", type=int, default=0, help="conll: which column is the token, counted from 0 (default: %(default)s)"
+    )
     parser.add_argument("--comment", metavar="PREFIX", help="conll: skip lines that begin with PREFIX, such as '# '")
     parser.add_argument(
         "--untokenized",
@@ -69,9 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--lower", action="store_true", help="the models were trained on text in lower case")
     parser.add_argument(
-        "--precision", choices=["32", "bf16"], default="32", help="bf16 where it is faster (default: %(default)s)"
+        "--precision",
+        choices=["32", "bf16"],
+        default="32",
+        help="bf16: compute in bfloat16 where the device is faster at it (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     return parser
 
 

@@ -23,19 +23,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--prefix",
         default=r"\n",
+        metavar="TEXT",
         help="what the text begins with (default: a line break); for a backward model, what it ends with",
     )
-    parser.add_argument("--length", type=int, default=1000, help="characters to generate (default: %(default)s)")
     parser.add_argument(
-        "--temperature", type=float, default=1.0, help="0: always the most probable character (default: %(default)s)"
+        "--length", type=int, default=1000, metavar="N", help="characters to generate (default: %(default)s)"
     )
-    parser.add_argument("--samples", type=int, default=1, help="how many texts (default: %(default)s)")
-    parser.add_argument("--stop", help="end a text as soon as this has been generated")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="below 1 less varied, above 1 wilder; 0: always the most probable character (default: %(default)s)",
+    )
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="how many texts (default: %(default)s)")
+    parser.add_argument(
+        "--stop", metavar="TEXT", help="end a text as soon as this has been generated (default: at its length)"
+    )
     parser.add_argument("--seed", type=int, help="the same seed gives the same texts (default: different ones)")
     parser.add_argument(
-        "--precision", choices=["32", "bf16"], default="32", help="bf16 where it is faster (default: %(default)s)"
+        "--precision",
+        choices=["32", "bf16"],
+        default="32",
+        help="bf16: compute in bfloat16 where the device is faster at it (default: %(default)s)",
     )
-    parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON: text and negative_log_probability")
     options = parser.parse_args(arguments)
 

@@ -67,87 +67,108 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="file, pattern, folder or fsspec URL; plain or compressed"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="file, pattern, folder (all files in it) or fsspec URL; plain, .gz, .bz2, .xz or .zst",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="the corpus folder; it must not exist")
     parser.add_argument("--overwrite", action="store_true", help="replace a corpus that was prepared before")
+    _add_reading(parser.add_argument_group("reading"))
+    _add_steps(parser.add_argument_group("steps, in this order"))
+    _add_writing(parser.add_argument_group("writing"))
+    _add_computing(parser.add_argument_group("computing (makes no difference to the output)"))
+    return parser
 
-    reading = parser.add_argument_group("reading")
-    reading.add_argument(
+
+def _add_reading(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--format",
         choices=("auto", "text", "jsonl", "parquet"),
         default="auto",
         help="auto: by the names' endings, .jsonl .ndjson .parquet .pq; all others are text (default: %(default)s)",
     )
-    reading.add_argument(
-        "--field", default="text", help="the document in a JSON or Parquet record (default: %(default)s)"
+    group.add_argument(
+        "--field", default="text", help="which field of a JSON or Parquet record is the document (default: %(default)s)"
     )
-    reading.add_argument(
+    group.add_argument(
         "--split-at",
         type=_unescaped,
         default="\n",
         metavar="TEXT",
         help=r"what separates the documents of a text; '\n\n' for paragraphs (default: the end of a line)",
     )
-    reading.add_argument(
+    group.add_argument(
         "--errors",
         choices=("strict", "replace"),
         default="strict",
-        help="on bytes that are not UTF-8 (default: %(default)s)",
+        help="bytes that are not UTF-8: strict stops at them, replace puts U+FFFD there (default: %(default)s)",
     )
 
-    steps = parser.add_argument_group("steps, in this order")
-    steps.add_argument(
+
+def _add_steps(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--keep-control", action="store_true", help="do not remove control characters and byte-order marks"
     )
-    steps.add_argument(
+    group.add_argument(
         "--normalize",
         choices=("NFC", "NFD", "NFKC", "NFKD", "none"),
         default="NFC",
         help="Unicode form (default: %(default)s)",
     )
-    steps.add_argument("--keep-whitespace", action="store_true", help="do not remove whitespace around documents")
-    steps.add_argument("--min-length", type=int, metavar="N", help="leave out documents with fewer characters")
-    steps.add_argument("--max-length", type=int, metavar="N", help="leave out documents with more characters")
-    steps.add_argument("--boilerplate", action="store_true", help="the next three, with 0.6, 0.2 and 0.2")
-    steps.add_argument(
-        "--min-letters", type=float, metavar="SHARE", help="leave out documents with a smaller share of letters"
+    group.add_argument("--keep-whitespace", action="store_true", help="do not remove whitespace around documents")
+    group.add_argument("--min-length", type=int, metavar="N", help="leave out documents with fewer characters")
+    group.add_argument("--max-length", type=int, metavar="N", help="leave out documents with more characters")
+    group.add_argument(
+        "--boilerplate", action="store_true", help="the next three, with 0.6, 0.2 and 0.2 where you give no other SHARE"
     )
-    steps.add_argument(
+    group.add_argument(
+        "--min-letters", type=float, metavar="SHARE", help="leave out documents with a smaller share of letters, 0 to 1"
+    )
+    group.add_argument(
         "--max-repeats", type=float, metavar="SHARE", help="... a larger share of repeated characters: -----"
     )
-    steps.add_argument(
+    group.add_argument(
         "--max-markup", type=float, metavar="SHARE", help="... a larger share of tags, entities and links"
     )
-    steps.add_argument("--keep-duplicates", action="store_true", help="keep all of several equal documents")
+    group.add_argument(
+        "--keep-duplicates", action="store_true", help="keep all of several equal documents, instead of one"
+    )
 
-    writing = parser.add_argument_group("writing")
-    writing.add_argument(
-        "--valid", type=float, default=0.01, metavar="SHARE", help="of the documents (default: %(default)s)"
+
+def _add_writing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--valid",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of the documents to validate on (default: %(default)s)",
     )
-    writing.add_argument(
-        "--test", type=float, default=0.01, metavar="SHARE", help="of the documents (default: %(default)s)"
+    group.add_argument(
+        "--test", type=float, default=0.01, metavar="SHARE", help="of the documents to test on (default: %(default)s)"
     )
-    writing.add_argument(
+    group.add_argument(
         "--split-size",
         type=_bytes,
         default="20MB",
         metavar="SIZE",
-        help="of a training split, about (default: %(default)s)",
+        help="about how large a file of train/ is; the model is validated after each (default: %(default)s)",
     )
-    writing.add_argument(
+    group.add_argument(
         "--document-delimiter",
         type=_unescaped,
         default="\n",
         metavar="TEXT",
         help="what ends a document; where it occurs inside one, a space or newline takes its place (default: newline)",
     )
-    writing.add_argument("--seed", type=int, default=1, help="of the order within the parts (default: %(default)s)")
+    group.add_argument("--seed", type=int, default=1, help="of the order within the parts (default: %(default)s)")
 
-    where = parser.add_argument_group("computing (makes no difference to the output)")
-    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one a core)")
-    where.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="of a Dask cluster that shares the file system")
-    return parser
+
+def _add_computing(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: one a core)")
+    group.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="use this Dask cluster, which must share the file system"
+    )
 
 
 def _unescaped(text: str) -> str:

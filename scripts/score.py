@@ -19,7 +19,8 @@ EXAMPLE = """examples:  python scripts/score.py best-lm.pt valid.txt test.txt
 
 Every file is one text (every line with --per-line). Its first character is not scored, since nothing stands before
 it; a backward model reads from the end. --per-line prints bits per character, the log-probability in nats and the
-line, separated by tabs, in the order of the input; nan where there is nothing to score."""
+line, separated by tabs, in the order of the input; nan where there is nothing to score. loss is in nats a character
+(or word), lower is better; ppl is exp(loss), bits are loss / ln 2. unknown: the share that the model does not know."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,10 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="best-lm.pt, or a .safetensors file that export.py wrote")
-    parser.add_argument("files", metavar="FILE", nargs="*", default=["-"], help="UTF-8 text; - or none: standard input")
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        nargs="*",
+        default=["-"],
+        help="text in UTF-8, not compressed; - or none: standard input",
+    )
     parser.add_argument("--per-line", action="store_true", help="score every line by itself")
-    parser.add_argument("--batch-size", type=int, default=64, help="texts read at once (default: %(default)s)")
-    parser.add_argument("--device", default="cpu", help="for example cuda (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=64,
+        metavar="N",
+        help="texts that are computed together; fewer take less memory (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each file instead of a table")
     options = parser.parse_args(arguments)
     if options.batch_size < 1:

@@ -217,7 +217,7 @@ def test_a_corpus_that_is_no_folder_is_told(path, what, tmp_path, monkeypatch):
 
 def test_all_that_is_missing_is_told_at_once(tmp_path):
     no_train, no_valid, no_test = problems_of(tmp_path)
-    assert f"{tmp_path}: there is no train for data.train=train. It must have train/ with text files." == no_train
+    assert f"{tmp_path}: there is no train for data.train=train. It must have train/ with text files" in no_train
     assert "no valid for data.valid=valid" in no_valid
     assert "It must have valid.txt or a folder valid/ with text files" in no_valid
     assert "no test for data.test=test" in no_test

@@ -1,0 +1,32 @@
+"""The TAB key after `python train.py`, in the bash function that Hydra installs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from processes import ROOT
+
+# bash sets these before it calls the function, which leaves its proposals in COMPREPLY
+PRESS_TAB = """
+eval "$(python train.py -sc install=bash)"
+for COMP_LINE in "$@"; do
+    COMP_WORDS=($COMP_LINE)
+    COMP_POINT=${#COMP_LINE} COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
+    hydra_bash_completion
+    echo "${COMPREPLY[@]}"
+done
+"""
+
+
+def test_bash_completes_groups_their_choices_and_keys() -> None:
+    lines = [f"python train.py {typed}" for typed in ("model=", "-m data=folder opt", "data=folder data.sequence")]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-c", PRESS_TAB, "bash", *lines], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.stderr == ""
+    models, groups, keys = map(str.split, done.stdout.splitlines())
+    assert models == sorted(f"model={path.stem}" for path in (ROOT / "conf/model").glob("*.yaml"))
+    assert groups == ["optimizer.", "optimizer="]
+    assert keys == ["data.sequence_length="]
