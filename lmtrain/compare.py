@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ class Run:
     @property
     def data(self) -> str:
         return Path(self.config["data.path"] or self.config["data.name"]).name
+
+    @cached_property
+    def kind(self) -> str:
+        """What a run has in common with its twin, the run of the other direction."""
+        differing = ("name", "direction", "init_from")
+        same = {key: value for key, value in self.config.items() if key not in differing and not may_change(key)}
+        return json.dumps(same, sort_keys=True)
 
     @property
     def model(self) -> str:
@@ -143,13 +151,6 @@ def _shown(run: Run, key: str) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _kind(run: Run) -> str:
-    """What a run has in common with its twin, the run of the other direction."""
-    differing = ("name", "direction", "init_from")
-    same = {key: value for key, value in run.config.items() if key not in differing and not may_change(key)}
-    return json.dumps(same, sort_keys=True)
-
-
 def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
     """The names of the runs whose best validation perplexity is over `TOLERANCE` times their twin's, and the twins.
 
@@ -159,9 +160,7 @@ def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
     found = {}
     for run in runs:
         twins = [
-            other
-            for other in runs
-            if other.config["direction"] != run.config["direction"] and _kind(other) == _kind(run)
+            other for other in runs if other.config["direction"] != run.config["direction"] and other.kind == run.kind
         ]
         perplexities = {twin.figures["val/ppl"]: twin for twin in twins if "val/ppl" in twin.figures}
         if perplexities and run.figures.get("val/ppl", 0) > TOLERANCE * min(perplexities):
@@ -288,7 +287,7 @@ def _colors(runs: Sequence[Run]) -> dict[str, Any]:
 
     seen, pairs = Counter(), {}
     for run in runs:
-        kind = _kind(run)
+        kind = run.kind
         pairs[run.name] = kind, seen[kind, run.config["direction"]]
         seen[kind, run.config["direction"]] += 1
     numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs.values()))}
