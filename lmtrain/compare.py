@@ -61,7 +61,7 @@ class Run:
     @cached_property
     def kind(self) -> str:
         """What a run has in common with its twin, the run of the other direction."""
-        differing = ("name", "direction", "init_from")
+        differing = ("name", "direction", "init_from", "seed")
         same = {key: value for key, value in self.config.items() if key not in differing and not may_change(key)}
         return json.dumps(same, sort_keys=True)
 
@@ -128,8 +128,8 @@ def _read_run(path: Path, name: str) -> Run:
     train_items = folder.train_items(config.get("data.train", "train"))
     if train_items and figures["chars"] is not None:
         figures["epochs"] = figures["chars"] / train_items
-    if is_finished and "test/loss" in results:
-        figures["test/ppl"] = math.exp(results["test/loss"])
+    if is_finished:
+        figures["test/ppl"] = results.get("test/ppl")
     return Run(
         name, path, config, rows, {key: value for key, value in figures.items() if value is not None}, is_finished
     )
@@ -154,8 +154,8 @@ def _shown(run: Run, key: str) -> str:
 def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
     """The names of the runs whose best validation perplexity is over `TOLERANCE` times their twin's, and the twins.
 
-    Twins have the same configuration but for the direction, the name and the model that they start from. If several
-    do, the best of the other direction is the twin.
+    Twins have the same configuration but for direction, name, seed, the model that they start from, and how long and
+    on what they train. If several do, the best of the other direction is the twin.
     """
     found = {}
     for run in runs:
@@ -169,7 +169,7 @@ def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
 
 
 def records(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """What is known of every run, for programs: plain values, None for what is not known."""
+    """What is known of every run, for programs: plain values, None for what is not known or infinite."""
     keys, unlike = differing_keys(runs), unlike_twins(runs)
     return [
         {
@@ -180,12 +180,16 @@ def records(runs: Sequence[Run]) -> list[dict[str, Any]]:
             "nlayers": run.config["model.nlayers"],
             "data": run.config["data.path"] or run.config["data.name"],
             **{key: run.config.get(key) for key in keys},
-            **{name: run.figures.get(name) for name in FIGURES},
+            **{name: _finite(run.figures.get(name)) for name in FIGURES},
             "finished": run.is_finished,
             "unlike_twin": unlike[run.name].name if run.name in unlike else None,
         }
         for run in runs
     ]
+
+
+def _finite(number: float | None) -> float | None:
+    return None if number is None or math.isinf(number) else number  # JSON has no infinity
 
 
 def tables(runs: Sequence[Run]) -> list[Table]:
@@ -238,6 +242,10 @@ def _short(number: float) -> str:
     return f"{number:.0f}"
 
 
+def _perplexity(value: float) -> str:
+    return f"{value:.3f}" if value < 1000 else f"{value:.3g}"
+
+
 _FORMATS = {
     "epochs": "{:.1f}".format,
     "steps": "{:,.0f}".format,
@@ -245,9 +253,9 @@ _FORMATS = {
     "hours": lambda hours: f"{hours:.3f}" if hours < 10 else f"{hours:.1f}",
     "chars_per_second": _short,
     "val/loss": "{:.4f}".format,
-    "val/ppl": "{:.3f}".format,
+    "val/ppl": _perplexity,
     "val/bpc": "{:.3f}".format,
-    "test/ppl": "{:.3f}".format,
+    "test/ppl": _perplexity,
 }
 
 

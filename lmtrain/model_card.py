@@ -17,6 +17,7 @@ import yaml
 from lmtrain.curves import Row, column
 from lmtrain.dictionary import Dictionary
 from lmtrain.model import CharLM
+from lmtrain.module import perplexity
 from lmtrain.run_folder import RunFolder, flat
 
 
@@ -94,7 +95,7 @@ def _results_table(results: dict[str, Any], level: str) -> str:
     for stage, name in (("val", "validation"), ("test", "test")):
         if f"{stage}/loss" in results:
             loss = results[f"{stage}/loss"]
-            lines.append(f"| {name} | {loss:.4f} | {math.exp(loss):.3f} | {loss / math.log(2):.3f} |")
+            lines.append(f"| {name} | {loss:.4f} | {perplexity(loss):.3f} | {loss / math.log(2):.3f} |")
     return "\n".join(lines)
 
 

@@ -120,11 +120,20 @@ def test_a_direction_far_above_its_twin_is_marked(pair_of_runs, tmp_path, ratio,
     assert {record["run"]: record["unlike_twin"] for record in records(runs) if record["unlike_twin"]} == expected
 
 
+def test_a_perplexity_beyond_floats_is_marked_and_is_no_number_in_json(pair_of_runs, tmp_path):
+    copied(pair_of_runs / "forward", tmp_path / "forward")
+    bad = copied(pair_of_runs / "backward", tmp_path / "backward")
+    (bad / "metrics.csv").write_text("step,chars,val/loss,val/ppl,val/bpc\n9,99,9005.0,inf,12991.5\n")
+    runs = read_runs(sorted(tmp_path.iterdir()))
+    assert set(unlike_twins(runs)) == {"backward"}
+    assert json.loads(json.dumps(records(runs), allow_nan=False))[1]["val/ppl"] is None
+
+
 def test_runs_of_other_configurations_are_no_twins(pair_of_runs, tmp_path):
     copied(pair_of_runs / "backward", tmp_path / "b", losses=lambda loss: loss + 1, model__dropout=0.5)
     assert unlike_twins(read_runs([pair_of_runs / "forward", tmp_path / "b"])) == {}
-    # where and how long it ran, and the model that each direction starts from, may differ
-    changes = {"trainer__devices": 2, "trainer__max_epochs": 9, "init_from": "backward.pt"}
+    # where and how long it ran, the seed, and the model that each direction starts from may differ
+    changes = {"seed": 7, "trainer__devices": 2, "trainer__max_epochs": 9, "init_from": "backward.pt"}
     copied(pair_of_runs / "backward", tmp_path / "c", losses=lambda loss: loss + 1, **changes)
     runs = read_runs([pair_of_runs / "forward", tmp_path / "c"], sort="val/loss")
     assert {name: twin.name for name, twin in unlike_twins(runs).items()} == {runs[1].name: runs[0].name}

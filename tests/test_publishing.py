@@ -6,10 +6,13 @@ import shutil
 
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from script_calls import call
 
 from lmtrain.export import load_model
+from lmtrain.model_card import model_card
+from lmtrain.run_folder import RunFolder
 from lmtrain.scoring import score
 
 FILES = {"README.md", "report.png", "best-lm.pt", "model.safetensors", "model.json"}
@@ -31,7 +34,8 @@ def test_the_card_says_what_the_run_was(pair_of_runs):
     for stage, loss in (("validation", results["val/loss"]), ("test", results["test/loss"])):
         assert f"| {stage} | {loss:.4f} | {math.exp(loss):.3f} | {loss / math.log(2):.3f} |" in text
     assert f"The best of 3 validations was at step {results['best_step']} of {results['steps']}" in text
-    assert "1.00 epochs" in text
+    assert results["best_step"] == results["steps"]  # so it was after the one epoch
+    assert ", after 1.00 epochs. Training saw" in text
     assert "SGD, lr=20" in text
     assert "hidden_size: 16" in text
 
@@ -45,6 +49,13 @@ def test_the_card_tells_in_short_where_the_corpus_comes_from(pair_of_runs):
     assert f"Of 300 documents ({manifest['steps'][0]['in']['characters']:,} characters) {kept} " in text
     assert "`valid=0.1`" in text
     assert "min_letters" not in text  # is off
+
+
+def test_a_run_that_failed_has_a_card_too(run):
+    folder = RunFolder(run)
+    values = yaml.safe_load(folder.config.read_text())
+    results = folder.read_results() | {"val/loss": 9005.0}
+    assert "| validation | 9005.0000 | inf | 12991.469 |" in model_card(folder, values, results, rows=[])
 
 
 def test_the_hub_reads_the_cards_metadata(run):
