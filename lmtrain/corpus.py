@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
 import fsspec
@@ -107,6 +108,13 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
         names = ", ".join(PurePosixPath(item).name for item in found)
         problems.append(f"{path}: several files could be data.{part}={name}: {names}. Name one of them in full.")
     return tuple(filter(None, (_check_file(filesystem, root, item, problems) for item in found)))
+
+
+def in_part(name: str, part: str) -> bool:
+    """Whether `find_corpus(train=part)` finds the file of that name, if it does not pass it over."""
+    if glob.has_magic(part):
+        return fnmatchcase(name, part)
+    return name == part or str(PurePosixPath(name).parent) == part or fnmatchcase(name, f"{glob.escape(part)}.txt*")
 
 
 def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFile | None:

@@ -28,12 +28,13 @@ def settings_path(path: str | Path) -> Path:
 
 def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
     """Writes `path`, the weights, and beside it `settings_path(path)`, everything else."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     settings = {"format": FORMAT, "version": 1, **_settings(language_model)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in language_model.model.state_dict().items()}
     with replacing(path) as unfinished:
-        save_file(weights, unfinished, {"format": "pt", "dictionary": language_model.dictionary.fingerprint})
+        # safetensors' own save_file makes files that nobody else may read
+        unfinished.write_bytes(save(weights, {"format": "pt", "dictionary": language_model.dictionary.fingerprint}))
     with replacing(settings_path(path)) as unfinished:
         text = json.dumps(settings, ensure_ascii=False, indent=0)
         unfinished.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")

@@ -1,16 +1,14 @@
 """The forward and the backward model of one corpus, used together."""
 
-import csv
-import math
 import warnings
 from pathlib import Path
 
+from lmtrain.compare import TOLERANCE
+from lmtrain.curves import extreme, read_metrics
 from lmtrain.errors import raise_if_any
 from lmtrain.flair_format import load_language_model
 from lmtrain.model import LanguageModel
 from lmtrain.scoring import score
-
-_TOLERANCE = 1.1  # directions of one corpus differ by a few percent
 
 
 def load_pair(
@@ -62,7 +60,7 @@ def _compare(paths: list[Path], models: list[LanguageModel], text: str | None) -
         where = "the text's"
     if None in perplexities or not min(perplexities) > 0:
         return
-    if not max(perplexities) <= _TOLERANCE * min(perplexities):
+    if not max(perplexities) <= TOLERANCE * min(perplexities):
         warnings.warn(
             f"The {where} perplexities of the pair differ by more than 10 %: {perplexities[0]:.3f} of {paths[0]}, "
             f"{perplexities[1]:.3f} of {paths[1]}. One of the runs may have failed or may not have finished.",
@@ -72,17 +70,4 @@ def _compare(paths: list[Path], models: list[LanguageModel], text: str | None) -
 
 def best_perplexity(metrics: Path) -> float | None:
     """The lowest `val/ppl` in a run's `metrics.csv`; None if there is no such file or no figure in it."""
-    try:
-        with metrics.open(newline="", encoding="utf-8") as file:
-            values = [_number(row.get("val/ppl")) for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return None
-    return min((value for value in values if value is not None), default=None)
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return None if math.isnan(value) else value
+    return extreme(read_metrics(metrics), "val/ppl")

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from lmtrain.corpus import in_part
 from lmtrain.errors import UserError
 from lmtrain.files import replacing
 
@@ -110,14 +111,14 @@ class RunFolder:
 
     def _check_same_run(self, values: dict[str, Any]) -> None:
         try:
-            before = _flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+            before = flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
-        now = _flat(values)
+        now = flat(values)
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
-            if before.get(key) != now.get(key) and not _may_change(key)
+            if before.get(key) != now.get(key) and not may_change(key)
         ]
         if different:
             raise UserError(
@@ -158,6 +159,14 @@ class RunFolder:
             )
         return None
 
+    def train_items(self, part: str) -> int | None:
+        """How many items the files of `data.train=part` have; None if that is not known."""
+        try:
+            texts = json.loads(self.corpus.read_text(encoding="utf-8"))
+            return sum(items for name, (items, _) in texts.items() if in_part(name, part)) or None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
     def read_results(self) -> dict[str, Any] | None:
         """How the run ended, if it has."""
         try:
@@ -179,17 +188,19 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The configuration with names such as "model.hidden_size"."""
     result = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
-            result |= _flat(value, f"{prefix}{key}.")
+            result |= flat(value, f"{prefix}{key}.")
         else:
             result[prefix + key] = value
     return result
 
 
-def _may_change(key: str) -> bool:
+def may_change(key: str) -> bool:
+    """Whether a run may go on with another value."""
     return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
 
 

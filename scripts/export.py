@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes a trained model in another form: Flair's, safetensors with JSON, or ONNX."""
+"""Writes a trained model in another form: Flair's, safetensors with JSON, ONNX, or a folder to publish."""
 
 import argparse
 import sys
@@ -14,9 +14,11 @@ EXAMPLE = """example:  python scripts/export.py runs/small-demo-forward/best-lm.
               --output my-model.safetensors
 
 flair         the file that Flair's LanguageModel.load_language_model and FlairEmbeddings read
-safetensors   the form to publish: weights in FILE, everything else in the .json file beside it;
-              lmtrain.export.load_safetensors(FILE) and the other scripts read it
-onnx          ids and hidden states in, embeddings, logits and hidden states out; needs pip install 'lmtrain[onnx]'"""
+safetensors   weights in FILE, everything else in the .json file beside it; lmtrain.export.load_safetensors(FILE) and
+              the other scripts read it
+onnx          ids and hidden states in, embeddings, logits and hidden states out; needs pip install 'lmtrain[onnx]'
+hub           a folder for the Hugging Face Hub: the model in Flair's form and as safetensors, the model card and the
+              curves of its run (docs/publishing.md)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,10 +26,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", metavar="MODEL", help="best-lm.pt, or a .safetensors file that this script wrote")
-    parser.add_argument("--format", choices=["flair", "safetensors", "onnx"], required=True, help="see below")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write")
-    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+    parser.add_argument("--format", choices=["flair", "safetensors", "onnx", "hub"], required=True, help="see below")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write; hub: a folder")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE, or the folder, if it exists")
     options = parser.parse_args(arguments)
+    if options.format == "hub":
+        from lmtrain.publishing import write_hub_folder
+
+        write_hub_folder(Path(options.model), options.output, options.overwrite)
+        print(options.output)
+        return
     written = [options.output]
     if options.format == "safetensors":
         if options.output.suffix != ".safetensors":

@@ -7,8 +7,10 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tensors, and tests that share two cores with others
 
 import pytest
-from corpora import write_corpus
+from corpora import sentences, write_corpus
 from hypothesis import HealthCheck, settings
+
+from lmtrain.command_line import compose_values
 
 # a busy machine must not fail a test: nothing is timed
 settings.register_profile("lmtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,3 +25,29 @@ def corpus_folder(tmp_path: Path) -> Callable[..., Path]:
         return write_corpus(tmp_path / "corpus", **parts)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def pair_of_runs(tmp_path_factory) -> Path:
+    """A folder with the finished runs `forward` and `backward`, of one epoch over a corpus that was prepared from two
+    files. Copy a run before you change it."""
+    from lmtrain.prepare.folder import prepare_corpus
+    from lmtrain.prepare.options import PrepareOptions
+    from lmtrain.prepare.shuffling import Dealing
+    from lmtrain.training import train
+
+    folder = tmp_path_factory.mktemp("pair")
+    for name, seed in (("one.txt", 1), ("two.txt", 2)):
+        (folder / name).write_text(sentences(150, seed), encoding="utf-8")
+    options = PrepareOptions(dealing=Dealing(valid=0.1, test=0.1))
+    prepare_corpus([folder / "one.txt", folder / "two.txt"], folder / "corpus", options, workers=1)
+    for direction in ("forward", "backward"):
+        train(
+            compose_values(
+                *("data=folder", f"data.path={folder}/corpus", f"data.cache_dir={folder}/cache", "data.batch_size=4"),
+                *("data.sequence_length=20", "data.validations_per_epoch=3", "model=tiny", "model.hidden_size=16"),
+                *(f"runs_dir={folder}/runs", f"name={direction}", f"direction={direction}", "trainer.max_epochs=1"),
+                *("trainer.log_every_n_steps=10", "trainer.accelerator=cpu", "logger=csv"),
+            )
+        )
+    return folder / "runs"

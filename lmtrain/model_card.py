@@ -1,0 +1,235 @@
+"""The model card of a run: what the model is, how to use it, what it was trained on, how, and where."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lmtrain.command import program
+from lmtrain.curves import Row, column
+from lmtrain.dictionary import Dictionary
+from lmtrain.model import CharLM
+from lmtrain.module import perplexity
+from lmtrain.run_folder import RunFolder, flat
+
+
+def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+    """The text of the run's README.md, with the metadata that the Hugging Face Hub reads at its head.
+
+    Args:
+        folder: the run's, with its dictionary.json and corpus.json.
+        values: the configuration.
+        results: what `results.json` holds.
+        rows: those of metrics.csv.
+    """
+    level = values["data"]["level"]
+    sections = [
+        _metadata(values),
+        f"# {values['name']}",
+        _what_it_is(folder, values),
+        "## Results",
+        _results_table(results, level),
+        _best(folder, values, results, rows),
+        "![Curves](report.png)" if rows else "",
+        "## Use",
+        _use(level),
+        "## Data",
+        f"`{values['data']['path'] or values['data']['name']}`",
+        _data_table(folder, level),
+        _manifest(values["data"]["path"]),
+        "## Recipe",
+        _recipe(values, rows),
+        "## Provenance",
+        _provenance(values, results),
+        "The whole configuration:",
+        f"```yaml\n{yaml.safe_dump(values, allow_unicode=True, sort_keys=False)}```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(values: dict[str, Any]) -> str:
+    """What is known; a language and a license are not."""
+    level = values["data"]["level"]
+    tags = [
+        "flair",
+        "lmtrain",
+        f"{level}-language-model",
+        values["model"]["recurrent_type"].lower(),
+        values["direction"],
+    ]
+    if level == "character":
+        tags.append("contextual-string-embeddings")
+    metadata = {"library_name": "flair", "tags": tags, "metrics": ["perplexity"]}
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---"
+
+
+def _what_it_is(folder: RunFolder, values: dict[str, Any]) -> str:
+    model, level = values["model"], values["data"]["level"]
+    dictionary = Dictionary.load(folder.dictionary)
+    with torch.device("meta"):  # only to count
+        network = CharLM(len(dictionary), **{name: value for name, value in model.items() if name != "name"})
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    start = values["init_from"]
+    return (
+        f"A {values['direction']} {level}-level {model['recurrent_type']} language model"
+        + (" for contextual string embeddings (Akbik et al., 2018)" if level == "character" else "")
+        + ", trained with lmtrain"
+        + (f" from the weights of `{start}`" if start else "")
+        + f": {model['nlayers']} × {model['hidden_size']} hidden units"
+        + (f", projected to {model['nout']}" if model["nout"] else "")
+        + f", embedding size {model['embedding_size']}, {len(dictionary):,} {level}s in its dictionary, "
+        f"{parameters:,} parameters."
+    )
+
+
+def _results_table(results: dict[str, Any], level: str) -> str:
+    lines = [f"| | loss (nats) | perplexity | bits per {level} |", "|---|---|---|---|"]
+    for stage, name in (("val", "validation"), ("test", "test")):
+        if f"{stage}/loss" in results:
+            loss = results[f"{stage}/loss"]
+            lines.append(f"| {name} | {loss:.4f} | {perplexity(loss):.3f} | {loss / math.log(2):.3f} |")
+    return "\n".join(lines)
+
+
+def _best(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+    validations = len(column(rows, "val/loss")[0])
+    chars = [row["chars"] for row in rows if "val/loss" in row and row.get("step") == results["best_step"]]
+    items = folder.train_items(values["data"]["train"])
+    after = f", after {chars[0] / items:.2f} epochs" if items and chars else ""
+    epochs = f"{results['chars'] / items:.2f} epochs" if items else f"{results['epochs']:,} epochs"
+    return (
+        (f"The best of {validations} validations" if validations else "The best validation")
+        + f" was at step {results['best_step']:,} of {results['steps']:,}{after}. Training saw "
+        f"{results['chars']:,} {values['data']['level']}s, {epochs} (passes over the training text), and took "
+        f"{_duration(results['seconds'])}, validations included."
+    )
+
+
+def _use(level: str) -> str:
+    flair = '```python\nfrom flair.embeddings import FlairEmbeddings\n\nembeddings = FlairEmbeddings("best-lm.pt")\n```'
+    lmtrain = (
+        "```python\nfrom lmtrain.export import load_model\n\n"
+        'language_model = load_model("best-lm.pt")  # or model.safetensors, where that stands beside it\n```'
+    )
+    return "\n\n".join([*(["In Flair:", flair] if level == "character" else []), "In lmtrain:", lmtrain])
+
+
+def _data_table(folder: RunFolder, level: str) -> str:
+    texts = json.loads(folder.corpus.read_text(encoding="utf-8"))
+    lines = [f"| file | {level}s |", "|---|---|"]
+    shown = list(texts.items()) if len(texts) <= 20 else [*list(texts.items())[:10], *list(texts.items())[-5:]]
+    lines += [f"| {name} | {items:,} |" for name, (items, _) in shown]
+    if len(shown) < len(texts):
+        lines.append(f"| {len(texts) - len(shown)} more | {sum(items for items, _ in texts.values()):,} in all |")
+    return "\n".join(lines)
+
+
+def _manifest(path: str | None) -> str:
+    """In short what scripts/prepare_corpus.py noted about the corpus, if it made it."""
+    try:
+        manifest = json.loads((Path(path or "") / "manifest.json").read_text(encoding="utf-8", errors="replace"))
+        if not path or manifest["format"] != "lmtrain corpus":
+            return ""
+        sources, steps = manifest["sources"], manifest["steps"]
+        size = sum(source["size"] or 0 for source in sources)
+        lines = [f"Prepared by {manifest['made_by']} from {len(sources):,} source(s), {size:,} bytes:", ""]
+        lines += [f"- `{source['url']}`, {source['format']}, sha256 `{source['sha256']}`" for source in sources[:10]]
+        lines += [f"- and {len(sources) - 10:,} more"] if len(sources) > 10 else []
+        read, kept = steps[0]["in"], steps[-1]["out"]
+        lines += ["", f"Of {read['documents']:,} documents ({read['characters']:,} characters) {kept['documents']:,} "]
+        lines[-1] += f"({kept['characters']:,}) were kept. Options: {_options(manifest['options'])}."
+        return "\n".join(lines)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return ""  # whatever it is, it is not worth failing at the end of a run
+
+
+def _options(options: dict[str, Any]) -> str:
+    """Those that are on, without those that only say how the work is cut up."""
+    chosen = {
+        key.rpartition(".")[2]: value
+        for key, value in flat(options).items()
+        if value not in (None, False) and key not in ("split_size", "block_size")
+    }
+    return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
+
+
+def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
+    data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
+    arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
+    unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
+    level, dictionary = data["level"], values["dictionary"]
+    table = {
+        "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
+        "annealing": f"rate × {anneal['factor']} when more than {anneal['patience']} validations in a row bring no "
+        f"improvement; the end below {anneal['min_lr']}",
+        "window": f"{data['sequence_length']} {level}s × {data['batch_size']} lanes, over all devices",
+        "gradient clipping": str(trainer["gradient_clip_val"]),
+        "dropout": str(values["model"]["dropout"]),
+        "limits": f"{trainer['max_epochs']} epochs, {trainer['max_steps']} steps (-1: none)",
+        "precision": str(trainer["precision"]),
+        "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
+        + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
+        "dictionary": ("of the model that training began with" if values["init_from"] else dictionary["source"])
+        + (f", unknown in validation: {unknown:.4%}" if unknown is not None else ""),
+        "weights": f"`{values['init_from']}` at the beginning" if values["init_from"] else "random at the beginning",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
+
+
+def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
+    trainer = values["trainer"]
+    packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
+    return "\n".join(
+        [
+            f"- {packages} · Python {platform.python_version()} on {platform.system()}",
+            f"- lmtrain's commit: {_commit()}",
+            f"- {_hardware(trainer)}, trainer.devices={trainer['devices']} on {trainer['num_nodes']} host(s)",
+            f"- seed {values['seed']}",
+            f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}",
+            f"- `{' '.join([program(), *sys.argv[1:]])}`",
+        ]
+    )
+
+
+def _hardware(trainer: dict[str, Any]) -> str:
+    """The accelerator's name, or that of the CPU."""
+    if trainer["accelerator"] != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name} ({os.cpu_count()} cores)"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    checkout = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    try:
+        (checkout / ".git").stat()  # where lmtrain is installed, git would describe whatever repository is around it
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown (not a checkout)"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
