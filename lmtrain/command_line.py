@@ -16,15 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.run_folder import RunFolder
 from lmtrain.sweep import add_swept_values
+from lmtrain.workers import are_stopped, are_used, run_in_worker
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "conf"
+
+_EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_slurm": "slurm"}
 
 
 def main() -> None:
     """Runs the command line; exits with 0 only if the run did its work, with 2 for a user's mistake."""
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_start)()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
     except ValueError as error:
@@ -37,6 +40,10 @@ def main() -> None:
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+    except RuntimeError:  # Ctrl-C met a worker process before its job had begun, or came twice
+        if not are_stopped():
+            raise
+        sys.exit(130)
 
 
 def compose_values(*overrides: str) -> dict[str, Any]:
@@ -48,6 +55,12 @@ def compose_values(*overrides: str) -> dict[str, Any]:
 def _say(message: str) -> int:
     print(message, file=sys.stderr)
     return 2
+
+
+def _start(config: DictConfig) -> float:
+    if are_used(HydraConfig.get()):
+        return run_in_worker(lambda: _job(config))
+    return _job(config)
 
 
 def _job(config: DictConfig) -> float:
@@ -91,7 +104,11 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     """A job of a sweep in a process of its own: its ranks share what a process can have only once."""
     overrides = [override for override in choice.overrides.task if not override.startswith("name=")]
     command = [sys.executable, sys.argv[0], *overrides, f"name='{values['name']}'", "hydra.mode=RUN"]
-    status = subprocess.run(command, check=False).returncode
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:  # the terminal has told the process, too, and it saves
+        status = process.wait()
     if status >= 128:
         sys.exit(status)
     results = RunFolder(Path(values["runs_dir"]) / values["name"]).read_results()
@@ -110,6 +127,10 @@ def _explain(error: Exception) -> str:
             f"Error: {error.override!r} on the command line is not KEY=VALUE ({' '.join(reason.split())}). "
             "A value with special characters needs quotes that the shell leaves: 'KEY=\"VALUE\"'."
         )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file in _EXTRAS:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        extra = _EXTRAS[error.missing_cfg_file]
+        return f"Error: {group}={option} needs packages that are not installed: pip install 'lmtrain[{extra}]'."
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         nearest = most_like(option, error.options)
