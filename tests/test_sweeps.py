@@ -60,6 +60,7 @@ def losses() -> dict[str, float]:
     ("arguments", "names"),
     [
         (("direction=forward,backward",), {"tiny-folder-forward", "tiny-folder-backward"}),
+        (("model=tiny,small",), {"tiny-folder-forward", "small-folder-forward"}),
         (("name=mine", "direction=forward,backward"), {"mine-direction-forward", "mine-direction-backward"}),
         (("name=mine-${seed}", "seed=1,2"), {"mine-1", "mine-2"}),
         (
