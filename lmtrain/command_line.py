@@ -14,11 +14,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.command import program
-from lmtrain.errors import UserError
+from lmtrain.errors import RunFailed, UserError
+from lmtrain.run_folder import RunFolder
+from lmtrain.sweep import add_swept_values
+from lmtrain.workers import are_stopped, are_used, run_in_worker
 
 _HERE = Path(__file__).resolve().parent
 # within the package where it is installed, beside it in a checkout
 CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+_EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_slurm": "slurm"}
 
 
 def main() -> None:
@@ -26,14 +31,22 @@ def main() -> None:
     OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_job)()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_start)()
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
     except ValueError as error:
+        if "No trials are completed" in str(error):
+            sys.exit(_say("Error: no trial of the search succeeded, see above."))
         if "Config group override" not in str(error):
             raise
         sys.exit(_say(f"Error: a group such as model=OPTION takes the name of an option. {error}."))
+    except RunFailed:  # its message is on the screen
+        sys.exit(2)
     except KeyboardInterrupt:
+        sys.exit(130)
+    except RuntimeError:  # Ctrl-C met a worker process before its job had begun, or came twice
+        if not are_stopped():
+            raise
         sys.exit(130)
 
 
@@ -48,25 +61,37 @@ def _say(message: str) -> int:
     return 2
 
 
-def _job(config: DictConfig) -> None:
-    """One run; in a sweep, one of several. Mistakes end it here, for Hydra would print more than their message."""
+def _start(config: DictConfig) -> float:
+    if are_used(HydraConfig.get()):
+        return run_in_worker(lambda: _job(config))
+    return _job(config)
+
+
+def _job(config: DictConfig) -> float:
+    """One run; in a sweep, one of several. Mistakes end it here, for Hydra would print more than their message.
+
+    Returns:
+        the best validation loss, which a search minimises.
+
+    Raises:
+        RunFailed: a run of a sweep failed; the others go on.
+    """
+    choice = HydraConfig.get()
     try:
-        _run(OmegaConf.to_container(config, resolve=True))
+        add_swept_values(config)
+        return _run(OmegaConf.to_container(config, resolve=True), choice)
     except UserError as error:
-        sys.exit(_say(error.report()))
+        status = _say(error.report())
+        if isinstance(error, RunFailed) and choice.mode == RunMode.MULTIRUN:
+            raise RunFailed(f"{config.name} failed, see above") from None
+        sys.exit(status)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
 
 
-def _run(values: dict[str, Any]) -> None:
-    choice = HydraConfig.get()
+def _run(values: dict[str, Any], choice: DictConfig) -> float:
     if choice.mode == RunMode.MULTIRUN and values["trainer"]["devices"] != 1:
-        # the processes of one job share what a process can have only once
-        command = [sys.executable, sys.argv[0], *choice.overrides.task]
-        status = subprocess.run(command, check=False).returncode
-        if status:
-            sys.exit(status)
-        return
+        return _run_apart(values, choice)
     # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
     HydraConfig.instance().cfg = None
     from lmtrain.quick_start import without_unused_packages  # slow to import, all of these, and not needed for --help
@@ -77,9 +102,26 @@ def _run(values: dict[str, Any]) -> None:
         from lmtrain.training import train
 
     try:
-        train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})
+        return train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})["val/loss"]
     except Interrupted as interruption:
         sys.exit(stop(interruption, values))
+
+
+def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
+    """A job of a sweep in a process of its own: its ranks share what a process can have only once."""
+    overrides = [override for override in choice.overrides.task if not override.startswith("name=")]
+    command = [sys.executable, sys.argv[0], *overrides, f"name='{values['name']}'", "hydra.mode=RUN"]
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:  # the terminal has told the process, too, and it saves
+        status = process.wait()
+    if status >= 128:
+        sys.exit(status)
+    results = RunFolder(Path(values["runs_dir"]) / values["name"]).read_results()
+    if status or results is None:
+        raise RunFailed(f"The run {values['name']} ended with status {status}.")
+    return results["val/loss"]
 
 
 def _explain(error: Exception) -> str:
@@ -92,6 +134,10 @@ def _explain(error: Exception) -> str:
             f"Error: {error.override!r} on the command line is not KEY=VALUE ({' '.join(reason.split())}). "
             "A value with special characters needs quotes that the shell leaves: 'KEY=\"VALUE\"'."
         )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file in _EXTRAS:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        extra = _EXTRAS[error.missing_cfg_file]
+        return f"Error: {group}={option} needs packages that are not installed: pip install 'lmtrain[{extra}]'."
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         nearest = most_like(option, error.options)

@@ -25,6 +25,10 @@ class UserError(Exception):
         return "\n".join([f"{len(self.problems)} errors:", *lines, *([f"  and {more:,} more"] if more else [])])
 
 
+class RunFailed(UserError):
+    """A run that failed by itself, with a configuration that could be trained; the others of its sweep go on."""
+
+
 def raise_if_any(problems: list[str]) -> None:
     """Raises `UserError` with the distinct problems, if there are any."""
     if problems:

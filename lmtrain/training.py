@@ -29,7 +29,7 @@ from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import AnnealConfig, Config, TrainerConfig, check_config
 from lmtrain.datamodule import WindowDataModule
-from lmtrain.errors import UserError
+from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.log import log_to_console, log_to_file
@@ -55,6 +55,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
 
     Raises:
         UserError: all that is wrong with the configuration or the corpus, before anything is written.
+        RunFailed: training diverged too often.
         Interrupted: a signal ended the run.
     """
     config = check_config(values)
@@ -130,7 +131,7 @@ def _train(
                 checkpoint or "the beginning",
                 start_lr,
             )
-    raise UserError(
+    raise RunFailed(
         f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {step}. Lower "
         f"optimizer.lr={config.optimizer.lr:g} or trainer.gradient_clip_val={config.trainer.gradient_clip_val}, or use "
         f"trainer.precision=32-true; {folder.best} holds the best model so far."

@@ -1,5 +1,6 @@
 """Callbacks that make a run in a test end or fail where a test wants it."""
 
+import signal
 import time
 
 import torch
@@ -52,3 +53,16 @@ class Slow(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         time.sleep(self.seconds)
+
+
+class InterruptSecondRun(Callback):
+    """Presses Ctrl-C after the first step of the second run in the process."""
+
+    runs = 0
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        InterruptSecondRun.runs += 1
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if InterruptSecondRun.runs == 2:
+            signal.raise_signal(signal.SIGINT)
