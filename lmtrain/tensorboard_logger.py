@@ -27,10 +27,8 @@ class TensorBoard(TensorBoardLogger):
         resume_step, resume_chars: what was written after these is from a part of the run that was lost, and is dropped.
     """
 
-    def __init__(
-        self, save_dir: str | Path, resume_step: int | None = None, resume_chars: int | None = None, **more: Any
-    ) -> None:
-        place = {"name": "", "version": "tensorboard", **more}
+    def __init__(self, save_dir: str | Path, resume_step: int | None = None, resume_chars: int | None = None) -> None:
+        place = {"name": "", "version": "tensorboard"}
         super().__init__(save_dir, default_hp_metric=False, **place, **_purge(resume_step))
         self._by_chars = ScalarLogger(save_dir, sub_dir="by_chars", **place, **_purge(resume_chars))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
@@ -299,7 +300,10 @@ def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) ->
     loggers = []
     for settings in config.logger.values():
         takes = inspect.signature(get_object(settings["_target_"])).parameters
-        loggers.append(instantiate({name: value for name, value in known.items() if name in takes} | settings))
+        try:
+            loggers.append(instantiate({name: value for name, value in known.items() if name in takes} | settings))
+        except InstantiationException as error:
+            raise (error.__cause__ if isinstance(error.__cause__, UserError) else error) from None
     return loggers
 
 

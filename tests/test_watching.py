@@ -157,6 +157,12 @@ def test_wandb_goes_on_with_its_run_and_needs_no_network(corpus, tmp_path, monke
     assert b"sample" in written
 
 
+def test_a_service_that_does_not_take_the_run_is_told_before_training(corpus, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(UserError, match=r"logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9 does not take the run"):
+        train(settings(corpus, tmp_path, "logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"))
+
+
 @pytest.mark.parametrize(("logger", "package"), [("wandb", "wandb"), ("mlflow", "alembic")])
 def test_a_missing_package_is_said_before_anything_is_written(logger, package, corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
