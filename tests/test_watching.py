@@ -145,9 +145,12 @@ def test_mlflow_has_one_run_with_the_figures_of_all_its_parts_below_a_bar_of_80_
 
 @pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")  # wandb's own temporary folder
 def test_wandb_goes_on_with_its_run_and_needs_no_network(corpus, tmp_path, monkeypatch):
+    import wandb
+
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for steps in (5, 9):
         train(settings(corpus, tmp_path, "logger=[csv,wandb]", f"trainer.max_steps={steps}"))
+    wandb.teardown()  # as at the process's end: what wandb's own process still holds is written
     parts = sorted((tmp_path / "run/wandb").glob("offline-run-*/*.wandb"))
     assert len(parts) == 2
     assert len({path.name for path in parts}) == 1  # the run's id
