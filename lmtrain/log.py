@@ -53,5 +53,6 @@ def _leave_out_known_warnings() -> None:
         ".*`IterableDataset` has `__len__` defined.*",  # there are no workers
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # the figures are reduced already
         ".*isinstance.treespec, LeafSpec.*",
+        ".*``noload`` loader strategy is deprecated.*",  # MLflow's use of SQLAlchemy
     ):
         warnings.filterwarnings("ignore", message)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import secrets
 import shutil
 import zipfile
 from pathlib import Path
@@ -38,6 +39,13 @@ _MAY_CHANGE = (
 )
 
 
+_HYPERPARAMETERS = (
+    *("direction", "seed", "init_from", "data.name", "data.path", "data.batch_size", "data.sequence_length"),
+    *("data.level", "dictionary.source", "model", "optimizer", "anneal.factor", "anneal.patience"),
+    *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+)
+
+
 class RunFolder:
     """The places of a run's files, and the lock that keeps a second run out.
 
@@ -55,6 +63,7 @@ class RunFolder:
         self.results = path / "results.json"
         self.log = path / "train.log"
         self._lock = FileLock(path / ".lock")
+        self._key = path / ".key"
 
     def occupy(self, values: dict[str, Any], overwrite: bool, fingerprint: dict[str, list[int]]) -> None:
         """Takes the folder for this run and writes its configuration.
@@ -86,6 +95,13 @@ class RunFolder:
         self._check_same_text(fingerprint)
         with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
+
+    def key(self) -> str:
+        """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""
+        if not self._key.exists():
+            with replacing(self._key) as unfinished:
+                unfinished.write_text(secrets.token_hex(8), encoding="utf-8")
+        return self._key.read_text(encoding="utf-8")
 
     def _make(self) -> None:
         try:
@@ -188,6 +204,11 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
+def hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that runs are compared by, such as "model.hidden_size": none of them changes when a run goes on."""
+    return {key: value for key, value in flat(values).items() if _is_below(key, _HYPERPARAMETERS)}
+
+
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """The configuration with names such as "model.hidden_size"."""
     result = {}
@@ -201,7 +222,11 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def may_change(key: str) -> bool:
     """Whether a run may go on with another value."""
-    return any(key == allowed or key.startswith(f"{allowed}.") for allowed in _MAY_CHANGE)
+    return _is_below(key, _MAY_CHANGE)
+
+
+def _is_below(key: str, names: tuple[str, ...]) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in names)
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

@@ -1,5 +1,6 @@
 """The whole run: configuration → objects → fit → test → results."""
 
+import importlib.util
 import inspect
 import logging
 import os
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
@@ -29,7 +32,7 @@ from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import AnnealConfig, Config, TrainerConfig, check_config
 from lmtrain.datamodule import WindowDataModule
-from lmtrain.errors import RunFailed, UserError
+from lmtrain.errors import RunFailed, UserError, raise_if_any
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.log import log_to_console, log_to_file
@@ -37,7 +40,7 @@ from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.report import write_report
-from lmtrain.run_folder import RunFolder
+from lmtrain.run_folder import RunFolder, hyperparameters
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
     make_optimizer(config)  # now, while a mistake in its arguments costs nothing
+    check_logger_packages(config)
     world_size = make_trainer(config.trainer, logger=False).world_size
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
@@ -131,6 +135,8 @@ def _train(
                 checkpoint or "the beginning",
                 start_lr,
             )
+        finally:
+            run.close()
     raise RunFailed(
         f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {step}. Lower "
         f"optimizer.lr={config.optimizer.lr:g} or trainer.gradient_clip_val={config.trainer.gradient_clip_val}, or use "
@@ -164,7 +170,9 @@ class Run:
         self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
         self.best = BestModel(folder.best, lambda path: save_language_model(self.language_model, path))
-        self.monitor = Monitor(config.trainer.log_every_n_steps, text.unknown_rates())
+        self.monitor = Monitor(
+            config.trainer.log_every_n_steps, self.best, text.unknown_rates(), hyperparameters(config.model_dump())
+        )
         signals = SignalWatch(config.checkpoint.requeue_signal)
         self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
         callbacks = [
@@ -187,6 +195,12 @@ class Run:
         self.module.train()
         keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+
+    def close(self) -> None:
+        """Ends what the loggers leave open, for the next run in this process."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
+                logger.experiment.finish()
 
     def finish(self) -> dict[str, Any]:
         """Tests the best model and writes the results.
@@ -285,19 +299,35 @@ def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:
 
 
 def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list:
-    """The configured loggers; those of later steps than the checkpoint's drop what they hold of them."""
-    step = None
+    """The configured loggers, each with what it takes as an argument of the folder, the run and its checkpoint."""
+    known: dict[str, Any] = {"save_dir": str(folder.path), "run_key": folder.key() if is_first_process() else None}
     if resume_from is not None:
-        step = torch.load(resume_from, map_location="cpu", weights_only=True, mmap=True)["global_step"]
+        checkpoint = torch.load(resume_from, map_location="cpu", weights_only=True, mmap=True)
+        known |= {"resume_step": checkpoint["global_step"], "resume_chars": checkpoint["lmtrain"]["items_seen"]}
     loggers = []
     for settings in config.logger.values():
-        more: dict[str, Any] = {"save_dir": str(folder.path)}
-        if settings["_target_"].endswith("MetricsCSV"):
-            more["resume_step"] = step
-        elif settings["_target_"].endswith("TensorBoardLogger") and step is not None:
-            more["purge_step"] = step + 1
-        loggers.append(instantiate(settings, **more))
+        takes = inspect.signature(get_object(settings["_target_"])).parameters
+        try:
+            loggers.append(instantiate({name: value for name, value in known.items() if name in takes} | settings))
+        except InstantiationException as error:
+            raise (error.__cause__ if isinstance(error.__cause__, UserError) else error) from None
     return loggers
+
+
+def check_logger_packages(config: Config) -> None:
+    """Raises `UserError` if a logger needs packages that are not installed."""
+    needed = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
+    missing = {
+        extra: [name for name in needed.get(extra, ()) if importlib.util.find_spec(name) is None]
+        for extra in config.logger
+    }
+    raise_if_any(
+        [
+            f"logger={extra} needs {' and '.join(names)}: pip install 'lmtrain[{extra}]', or choose another logger."
+            for extra, names in missing.items()
+            if names
+        ]
+    )
 
 
 def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:

@@ -98,7 +98,7 @@ def test_tensorboard_has_the_same_names_samples_and_the_configuration(run_folder
     events.Reload()
     tags = events.Tags()
     assert set(COLUMNS) - {"step"} <= set(tags["scalars"])
-    assert {"sample/text_summary", "config/text_summary"} <= set(tags["tensors"])
+    assert {"sample/text_summary", "settings/text_summary"} <= set(tags["tensors"])
     losses = [event.value for event in events.Scalars("val/loss")]
     assert losses == pytest.approx(read_metrics(run_folder, "val/loss"), rel=1e-6)
 

@@ -3,9 +3,11 @@
 import logging
 import math
 import time
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lmtrain.callbacks.best_model import BestModel
 from lmtrain.module import LanguageModelModule, RunningMean, raise_if_diverged
 from lmtrain.windows import Window
 
@@ -20,12 +22,18 @@ class Monitor(Callback):
 
     Args:
         every_n_steps: see above.
+        best: knows the lowest validation loss.
         constants: figures that are written once, at the run's beginning.
+        hyperparameters: what the loggers compare runs by.
     """
 
-    def __init__(self, every_n_steps: int = 50, constants: dict[str, float] | None = None) -> None:
+    def __init__(
+        self, every_n_steps: int, best: BestModel, constants: dict[str, float], hyperparameters: dict[str, Any]
+    ) -> None:
         self.every_n_steps = every_n_steps
-        self.constants = constants or {}
+        self.best = best
+        self.constants = constants
+        self.hyperparameters = hyperparameters
         self.latest: dict[str, float] = {}
         self._reported_step = 0
         self._items_before = 0
@@ -34,6 +42,8 @@ class Monitor(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
         self._reported_step = trainer.global_step
+        for logger in trainer.loggers:
+            logger.log_hyperparams(self.hyperparameters)
         if trainer.global_step == 0 and self.constants:
             self.write(trainer, pl_module, self.constants)
         self._items_before = pl_module.items_seen
@@ -81,17 +91,19 @@ class Monitor(Callback):
         names = [f"{stage}/{figure}" for figure in ("loss", "ppl", "bpc")]
         figures = {name: trainer.callback_metrics[name].item() for name in names}
         self.latest |= figures
+        if stage == "val":
+            figures["val/loss_best"] = self.best.loss
         self.write(trainer, module, figures)
 
     def write(self, trainer: Trainer, module: LanguageModelModule, figures: dict[str, float]) -> None:
         """Sends figures to all loggers, with the present step and the number of items seen.
 
-        A full disk is no reason to stop.
+        A full disk is no reason to stop, nor is a server that does not answer.
         """
         for logger in trainer.loggers:
             try:
                 logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)
-            except OSError as error:
+            except Exception as error:  # each service has its own
                 log.warning("Figures of step %d could not be written: %s", trainer.global_step, error)
 
     def note(self, trainer: Trainer, figures: dict[str, float], step: int) -> None:

@@ -3,10 +3,13 @@
 import logging
 import math
 import time
+from collections.abc import Iterable
+from datetime import timedelta
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.monitor import Monitor
@@ -15,6 +18,8 @@ from lmtrain.windows import Window
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 0.5
+_LINE_SECONDS = 30  # until the first line where there is no bar; the next take twice as long, up to
+_MAX_LINE_SECONDS = 600
 
 
 class RunProgress(Callback):
@@ -24,7 +29,7 @@ class RunProgress(Callback):
 
     Args:
         monitor, best: where the figures come from.
-        console: where the bar goes; without a terminal there is none.
+        console: where the bar goes; without a terminal there is none, but now and then a line.
     """
 
     def __init__(self, monitor: Monitor, best: BestModel, console: Console) -> None:
@@ -33,28 +38,58 @@ class RunProgress(Callback):
         self.console = console
         self._bar: Progress | None = None
         self._drawn = 0.0
+        self._pause = _LINE_SECONDS
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = self._drawn = time.monotonic()
+        self._began_step = trainer.global_step
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
-        self._bar = Progress(
+        self._bar = _Bar(
             TextColumn("{task.description}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
+            TextColumn("steps ·"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("left"),
             console=self.console,
             auto_refresh=False,
             transient=True,
+            speed_estimate_period=600,  # seconds; of 30 a validation may take all
         )
-        self._task = self._bar.add_task("", total=planned_steps(trainer), figures="")
+        self._task = self._bar.add_task(position(trainer), total=planned_steps(trainer), completed=trainer.global_step)
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module, outputs, batch: Window, batch_idx: int) -> None:
-        if self._bar is not None and time.monotonic() - self._drawn > _REFRESH_SECONDS:
+        seconds = time.monotonic() - self._drawn
+        if self._bar is not None and seconds > _REFRESH_SECONDS:
             self._draw(trainer)
+        elif self._bar is None and seconds > self._pause and "train/loss" in self.monitor.latest:
+            log.info(
+                "%s · step %s%s · %s",
+                position(trainer),
+                f"{trainer.global_step:,}",
+                self._left(trainer),
+                self._figures(),
+            )
+            self._drawn = time.monotonic()
+            self._pause = min(2 * self._pause, _MAX_LINE_SECONDS)
 
-    def _draw(self, trainer: Trainer) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar is not None:
+            self._draw(trainer, " · validating")
+
+    def _draw(self, trainer: Trainer, activity: str = "") -> None:
+        self._bar.update(
+            self._task,
+            completed=trainer.global_step,
+            description=position(trainer) + activity,
+        )
+        self._bar.figures = self._figures()
+        self._bar.refresh()
+        self._drawn = time.monotonic()
+
+    def _figures(self) -> str:
         figures = self.monitor.latest
         shown = [
             f"{label} {figures[name]:{style}}"
@@ -68,14 +103,16 @@ class RunProgress(Callback):
         ]
         if math.isfinite(self.best.loss):
             shown.append(f"best {self.best.loss:.3f}")
-        self._bar.update(
-            self._task,
-            completed=trainer.global_step,
-            description=position(trainer),
-            figures=" · ".join(shown),
-            refresh=True,
-        )
-        self._drawn = time.monotonic()
+        return " · ".join(shown)
+
+    def _left(self, trainer: Trainer) -> str:
+        """For example " of 20,000 · 1:02:03 left", at the pace of this part of the run, validations included."""
+        planned = planned_steps(trainer)
+        if planned is None:
+            return ""
+        pace = (time.monotonic() - self._began) / (trainer.global_step - self._began_step)
+        left = timedelta(seconds=round(pace * (planned - trainer.global_step)))
+        return f" of {planned:,} · {left} left"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -104,6 +141,16 @@ class RunProgress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+class _Bar(Progress):
+    """A bar with a line of figures below it: both fit into 80 columns."""
+
+    figures = ""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield Text(self.figures, no_wrap=True, overflow="ellipsis")
 
 
 def position(trainer: Trainer) -> str:

@@ -1,20 +1,24 @@
-"""Texts for TensorBoard: a sample of what the model writes after each validation, and the configuration."""
+"""Texts for TensorBoard and wandb: a sample of what the model writes after each validation, and the configuration."""
 
 import logging
+from textwrap import wrap
 from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import WandbLogger
 
 from lmtrain.generation import generate
 from lmtrain.model import LanguageModel
+from lmtrain.tensorboard_logger import tensorboards
 
 log = logging.getLogger(__name__)
 
+_WIDTH = 100
+
 
 class TextSamples(Callback):
-    """Writes samples and the configuration as texts to TensorBoard, if that is among the loggers.
+    """Writes samples to TensorBoard and wandb, and the configuration to TensorBoard, if they are among the loggers.
 
     Args:
         language_model: the model in training; a backward model's text reads forwards, too.
@@ -29,21 +33,26 @@ class TextSamples(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         text = yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False)
-        self._write(trainer, "config", text)
+        self._write(trainer, "settings", text)  # TensorBoard sorts by name: below the samples
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.is_global_zero and self._tensorboards(trainer):
-            self._write(trainer, "sample", sample_text(self.language_model, self.length))
+        wandbs = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+        if trainer.is_global_zero and (wandbs or tensorboards(trainer)):
+            text = sample_text(self.language_model, self.length)
+            self._write(trainer, "sample", text)
+            for logger in wandbs:
+                logger.log_text("sample", ["text"], [[text]], step=trainer.global_step)
 
     def _write(self, trainer: Trainer, name: str, text: str) -> None:
         if trainer.is_global_zero:
-            for logger in self._tensorboards(trainer):
-                indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown: as it is
-                logger.experiment.add_text(name, indented, trainer.global_step)
+            for logger in tensorboards(trainer):
+                logger.experiment.add_text(name, as_markdown(text), trainer.global_step)
 
-    @staticmethod
-    def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
-        return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+def as_markdown(text: str) -> str:
+    """A code block, which TensorBoard shows letter by letter; it shows no more of a line than fits."""
+    lines = [part for line in text.splitlines() for part in wrap(line, _WIDTH, drop_whitespace=False) or [""]]
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def sample_text(language_model: LanguageModel, length: int) -> str:

@@ -1,0 +1,69 @@
+"""The figures in TensorBoard: by step, by characters seen, and as a row of the table of all runs."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.loggers import TensorBoardLogger as ScalarLogger
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+# HPARAMS shows the latest values of these scalars
+_TABLE_FIGURES = ("val/loss_best", "test/loss", "test/ppl", "test/bpc")
+# The columns are those of whichever run TensorBoard reads first, so all runs must name all of them.
+_COLUMNS_OF_SOME_RUNS = {"init_from": "", "model.nout": 0, "optimizer.momentum": 0, "optimizer.weight_decay": 0}
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger in the folder `tensorboard`, with the scalars a second time by characters seen.
+
+    Those are called `by_chars/...` and stand in `tensorboard/by_chars`: what TensorBoard drops where a run was resumed
+    is all of a folder from one step on, and characters are no steps.
+
+    Args:
+        save_dir: the run folder.
+        resume_step, resume_chars: what was written after these is from a part of the run that was lost, and is dropped.
+    """
+
+    def __init__(self, save_dir: str | Path, resume_step: int | None = None, resume_chars: int | None = None) -> None:
+        place = {"name": "", "version": "tensorboard"}
+        super().__init__(save_dir, default_hp_metric=False, **place, **_purge(resume_step))
+        self._by_chars = ScalarLogger(save_dir, sub_dir="by_chars", **place, **_purge(resume_chars))
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        super().log_metrics(metrics, step)
+        if "chars" in metrics:
+            by_chars = {f"by_chars/{name}": value for name, value in metrics.items() if name != "chars"}
+            self._by_chars.log_metrics(by_chars, metrics["chars"])
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+        """Makes the run a row of the HPARAMS table, from its beginning on."""
+        known = {name: value for name, value in params.items() if value is not None}
+        figures = dict.fromkeys(_TABLE_FIGURES, 0.0)
+        columns, _, _ = hparams(_COLUMNS_OF_SOME_RUNS | known, figures)
+        _, row, _ = hparams(known, figures)
+        for summary in (columns, row):
+            self.experiment._get_file_writer().add_summary(summary)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes what is in memory; Lightning's would add a hparams.yaml, but config.yaml says more."""
+        self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        self._by_chars.finalize(status)
+
+
+def tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+    """Those among the loggers that write to TensorBoard."""
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def _purge(resumed_after: int | None) -> dict[str, int]:
+    return {} if resumed_after is None else {"purge_step": resumed_after + 1}
