@@ -300,5 +300,5 @@ def _colors(runs: Sequence[Run]) -> dict[str, Any]:
         seen[kind, run.config["direction"]] += 1
     numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs.values()))}
     name = "tab10" if len(numbers) <= 10 else "tab20" if len(numbers) <= 20 else "turbo"
-    colors = colormaps[name].resampled(len(numbers)).colors if name == "turbo" else colormaps[name].colors
-    return {run: colors[numbers[pair]] for run, pair in pairs.items()}
+    colors = colormaps[name].resampled(len(numbers)) if name == "turbo" else colormaps[name]
+    return {run: colors(numbers[pair]) for run, pair in pairs.items()}

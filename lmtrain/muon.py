@@ -38,12 +38,12 @@ class Muon(torch.optim.Optimizer):
         matrices = {name: p for name, p in named.items() if "weight_ih_l" in name or "weight_hh_l" in name}
         others = [(name, p) for name, p in named.items() if name not in matrices]
         hidden_size = max((p.shape[1] for name, p in matrices.items() if "weight_hh_l" in name), default=0)
-        self._adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=tuple(betas), weight_decay=weight_decay)
+        self._adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
         recurrent = {"params": list(matrices.items()), "lr": lr, "momentum": momentum, "hidden_size": hidden_size}
         rest = {**self._adamw.param_groups[0], "params": others}
         super().__init__([recurrent, rest], {})
 
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` computes the loss and the gradients, as everywhere in torch."""
         loss = None
         if closure is not None:

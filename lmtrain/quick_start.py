@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
+from unittest.mock import patch
 
 from lightning_utilities.core import imports
 
@@ -23,9 +24,8 @@ def without_unused_packages() -> Iterator[None]:
             raise PackageNotFoundError(name)
         return version(name)
 
-    imports._version = version_unless_slow
-    imports.package_available = lambda name: name not in _SLOW and package_available(name)
-    try:
+    def available_unless_slow(name: str) -> bool:
+        return name not in _SLOW and package_available(name)
+
+    with patch.multiple(imports, _version=version_unless_slow, package_available=available_unless_slow):
         yield
-    finally:
-        imports._version, imports.package_available = version, package_available

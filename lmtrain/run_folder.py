@@ -41,7 +41,8 @@ _MAY_CHANGE = (
 
 _HYPERPARAMETERS = (
     *("direction", "seed", "init_from", "data.name", "data.path", "data.batch_size", "data.sequence_length"),
-    *("data.level", "dictionary.source", "model", "optimizer", "anneal.factor", "anneal.patience"),
+    *("data.level", "dictionary.source", "model", "optimizer"),
+    *("anneal.schedule", "anneal.warmup", "anneal.factor", "anneal.patience"),
     *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
 )
 

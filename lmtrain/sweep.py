@@ -33,7 +33,7 @@ class TellJobsApart(Callback):
 class SayBest(Callback):
     """Says at the end of a search what it found; of what Optuna says, lets only warnings through."""
 
-    def on_multirun_start(self, **_: Any) -> None:
+    def on_multirun_start(self, config: Any, **_: Any) -> None:  # noqa: ARG002 - Hydra's hook
         import optuna  # slow, and not needed by other commands
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -4,6 +4,7 @@ import math
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lmtrain.callbacks.run_length import planned_steps
 from lmtrain.windows import Window
 
 
@@ -26,7 +27,7 @@ class AnnealOverRun(Callback):
         self._steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._steps = steps_of_run(trainer)
+        self._steps = planned_steps(trainer)
         groups = trainer.optimizers[0].param_groups
         for group in groups:
             group.setdefault("initial_lr", group["lr"])  # torch's own name; it is saved with the optimizer
@@ -41,14 +42,6 @@ class AnnealOverRun(Callback):
         share = schedule_share(self.schedule, self.warmup, (trainer.global_step + 0.5) / self._steps)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * share
-
-
-def steps_of_run(trainer: Trainer) -> int:
-    """Optimizer steps from the run's first to its last."""
-    windows = (trainer.datamodule.windows_in_epoch(epoch) for epoch in range(max(trainer.max_epochs or 0, 0)))
-    steps = sum(math.ceil(count / trainer.accumulate_grad_batches) for count in windows)
-    limits = [limit for limit in (steps, trainer.max_steps) if limit > 0]
-    return min(limits)
 
 
 def schedule_share(schedule: str, warmup: float, progress: float) -> float:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.monitor import Monitor
+from lmtrain.callbacks.run_length import planned_steps
 from lmtrain.windows import Window
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class RunProgress(Callback):
         self.monitor = monitor
         self.best = best
         self.console = console
-        self._bar: Progress | None = None
+        self._bar: _Bar | None = None
         self._drawn = 0.0
         self._pause = _LINE_SECONDS
 
@@ -160,15 +161,3 @@ def position(trainer: Trainer) -> str:
     split = min(len(ends), 1 + sum(end < done for end in ends))
     epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
     return f"epoch {trainer.current_epoch + 1}{epochs} split {split}/{len(ends)}"
-
-
-def planned_steps(trainer: Trainer) -> int | None:
-    """How many optimizer steps the run will have made at its end, if that is known."""
-    limits = []
-    if trainer.max_steps > 0:
-        limits.append(trainer.max_steps)
-    if (trainer.max_epochs or -1) > 0:
-        limits.append(
-            math.ceil(len(trainer.datamodule.train_windows) / trainer.accumulate_grad_batches) * trainer.max_epochs
-        )
-    return min(limits, default=None)

@@ -198,7 +198,7 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     from lmtrain.training import choose_precision
 
     size = SIZES[name]
-    default = choose_precision("auto", "cpu")
+    default = str(choose_precision("auto", "cpu"))
     dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
     precisions = dict.fromkeys([default, "32-true"])
     seconds: dict[str, list[float]] = {}

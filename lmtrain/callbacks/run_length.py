@@ -1,0 +1,17 @@
+"""How long a run will be."""
+
+import math
+
+from lightning.pytorch import Trainer
+
+
+def planned_steps(trainer: Trainer) -> int | None:
+    """How many optimizer steps the run will have made at its end; None without `max_epochs` and `max_steps`."""
+    limits = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if (trainer.max_epochs or -1) > 0:
+        data = trainer.datamodule
+        windows = [data.windows_in_epoch(0)] * trainer.max_epochs
+        if data.grow_to_sequence_length > data.sequence_length:
+            windows = [data.windows_in_epoch(epoch) for epoch in range(trainer.max_epochs)]
+        limits.append(sum(math.ceil(count / trainer.accumulate_grad_batches) for count in windows))
+    return min(limits, default=None)
