@@ -159,6 +159,7 @@ class Config(Section):
     name: str
     direction: Literal["forward", "backward"]
     seed: Annotated[int, Field(ge=0)]
+    compile: bool
     init_from: str | None
     resume: Literal["auto", "never"]
     test: bool

@@ -1,8 +1,9 @@
 """The LightningModule: truncated backpropagation through time over windows."""
 
+import inspect
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,17 +60,20 @@ class LanguageModelModule(LightningModule):
         seed: dropout's random state is set from (seed, epoch, window, rank) before every step, so that a resumed
             run needs no saved random state.
         description: plain values that go into checkpoints as `lmtrain`, to use the model without the run.
+        is_compiled: let `torch.compile` fuse what surrounds the recurrence in training.
     """
 
     def __init__(
         self,
         model: CharLM,
-        optimizer: Callable[[Iterable[tuple[str, Tensor]]], torch.optim.Optimizer],
+        optimizer: Callable[..., torch.optim.Optimizer],
         seed: int = 1,
         description: dict[str, Any] | None = None,
+        is_compiled: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
+        self.training_loss = torch.compile(model.loss) if is_compiled else model.loss
         self.make_optimizer = optimizer
         self.seed = seed
         self.description = description or {}
@@ -95,7 +99,12 @@ class LanguageModelModule(LightningModule):
         return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimizer(self.model.named_parameters())
+        """The configured optimizer, on GPUs in its fused form if it has one and no gradients are scaled."""
+        more = {}
+        kind = inspect.signature(getattr(self.make_optimizer, "func", self.make_optimizer)).parameters
+        if self.device.type == "cuda" and "fused" in kind and self.trainer.precision != "16-mixed":
+            more["fused"] = True
+        return self.make_optimizer(self.model.named_parameters(), **more)
 
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
         if self.model.dropout > 0:
@@ -104,7 +113,7 @@ class LanguageModelModule(LightningModule):
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         hidden = None if batch.starts_split else self.hidden
-        loss, hidden = self.model.loss(batch.inputs, batch.targets, hidden)
+        loss, hidden = self.training_loss(batch.inputs, batch.targets, hidden)
         self.hidden = detach(hidden)
         self.train_mean.add(loss, batch.inputs.numel())
         self.items_seen += batch.inputs.numel() * self.trainer.world_size

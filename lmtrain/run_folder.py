@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     "trainer.strategy",
     "trainer.log_every_n_steps",
     "anneal.min_lr",
+    "compile",
     "divergence",
 )
 

@@ -4,7 +4,7 @@ import importlib.util
 import inspect
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
-from torch import Tensor
 
 from lmtrain.allocator import keep_freed_memory
 from lmtrain.announcements import loss_figures, say_how_it_ended, say_what_is_trained
@@ -97,7 +96,10 @@ def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     if results is None or any(results["limits"][name] != limit for name, limit in _limits(config).items()):
         return None
     log.info("The run in %s is finished: %s", folder.path, loss_figures(results["val/loss"]))
-    log.info("To go on, raise trainer.max_epochs; to start anew, overwrite=true; for another run, name=NAME.")
+    log.info(
+        "To go on, raise trainer.max_epochs or trainer.max_steps; to start anew, overwrite=true; for another run, "
+        "name=NAME."
+    )
     return results
 
 
@@ -193,6 +195,8 @@ class Run:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
+        if self.trainer.strategy.root_device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
         keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
 
@@ -259,10 +263,10 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
         "level": language_model.level,
         "model": config.model.model_dump(exclude={"name"}),
     }
-    return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description)
+    return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description, config.compile)
 
 
-def make_optimizer(config: Config) -> Callable[[Iterable[tuple[str, Tensor]]], torch.optim.Optimizer]:
+def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
     """What makes the configured optimizer from named parameters.
 
     Raises:

@@ -83,6 +83,12 @@ def _startup(rounds: int) -> Iterator[dict]:
     yield benchmark_startup(rounds)
 
 
+def _quality(rounds: int) -> Iterator[dict]:
+    from benchmarks.quality import CORPORA, benchmark_quality
+
+    return (benchmark_quality(name, rounds) for name in CORPORA)
+
+
 PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "train": _train,
     "data": _data,
@@ -90,6 +96,7 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "embed": _embed,
     "generate": _generate,
     "startup": _startup,
+    "quality": _quality,
 }
 
 

@@ -13,8 +13,17 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_gpu_trains_what_the_cpu_does(precision, tmp_path):
+@pytest.mark.parametrize(
+    ("precision", "more"),
+    [
+        ("32-true", ("optimizer.lr=2",)),
+        ("bf16-mixed", ("optimizer.lr=2",)),
+        ("bf16-mixed", ("optimizer.lr=2", "compile=true")),
+        ("32-true", ("optimizer=adamw",)),
+        ("32-true", ("optimizer=muon", "optimizer.lr=0.02")),
+    ],
+)
+def test_a_gpu_trains_what_the_cpu_does(precision, more, tmp_path):
     corpus = write_corpus(tmp_path / "corpus")
     losses = {}
     for accelerator in ("cpu", "gpu"):
@@ -22,8 +31,8 @@ def test_a_gpu_trains_what_the_cpu_does(precision, tmp_path):
             compose(
                 *("data=folder", f"data.path={corpus}", f"data.cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}"),
                 *(f"name={accelerator}", f"trainer.accelerator={accelerator}", f"trainer.precision={precision}"),
-                *("model=tiny", "model.dropout=0", "data.batch_size=8", "data.sequence_length=20", "optimizer.lr=2"),
-                "trainer.max_epochs=1",
+                *("model=tiny", "model.dropout=0", "data.batch_size=8", "data.sequence_length=20"),
+                *("trainer.max_epochs=1", *more),
             )
         )
         losses[accelerator] = read_metrics(tmp_path / accelerator, "val/loss")

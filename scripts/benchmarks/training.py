@@ -4,12 +4,8 @@ Each runs in a process of its own, since what one sets (threads, the allocator) 
 """
 
 import contextlib
-import json
 import logging
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import astuple, dataclass
@@ -20,6 +16,7 @@ import torch
 from lightning.pytorch import Callback
 from torch import nn
 
+from benchmarks.children import call
 from benchmarks.texts import write_corpus
 
 
@@ -141,8 +138,8 @@ def run_bare(precision: str, vocabulary: int, size: Size) -> None:
         _CLOCK.append(time.perf_counter())
 
 
-def main(who: str, precision: str, corpus: str, *numbers: str) -> None:
-    """One contestant's seconds a step, as JSON in the last line."""
+def run(who: str, precision: str, corpus: str, *numbers: str) -> dict[str, float | None]:
+    """One contestant, in a process of its own: its seconds a step, and the share of them that waited for data."""
     size = Size(*map(int, numbers))
     if who == "bare loop":
         run_bare(precision, len(set(Path(corpus, "train/1.txt").read_text(encoding="utf-8"))) + 1, size)
@@ -151,28 +148,12 @@ def main(who: str, precision: str, corpus: str, *numbers: str) -> None:
     else:
         run_lmtrain(precision, Path(corpus), size, "simple" if who == "lmtrain, profiled" else None)
     used = _CLOCK[size.warm_up : size.warm_up + size.steps + 1]
-    print(json.dumps({"seconds": (used[-1] - used[0]) / (len(used) - 1), "waiting": Clock.waiting}))
+    return {"seconds": (used[-1] - used[0]) / (len(used) - 1), "waiting": Clock.waiting}
 
 
 def measure(who: str, precision: str, corpus: Path, size: Size) -> dict[str, float]:
-    """What `main` prints, from a new process.
-
-    Raises:
-        RuntimeError: it failed.
-    """
-    command = [sys.executable, "-c", "import sys; from benchmarks.training import main; main(*sys.argv[1:])"]
-    root = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join([str(root / "scripts"), str(root), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [*command, who, precision, str(corpus), *map(str, astuple(size))],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{who}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    """What `run` gives, from a new process."""
+    return call("benchmarks.training:run", who, precision, corpus, *astuple(size))
 
 
 def recurrent_product_rate(size: Size, dtype: torch.dtype) -> float:

@@ -1,0 +1,115 @@
+"""How long it takes to reach a validation loss: Flair's trainer with its defaults against lmtrain's recipes."""
+
+import logging
+import random
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.children import call
+
+HIDDEN, LENGTH, LANES = 512, 100, 50
+RECIPES = {
+    "Flair, 6 epochs": ("flair", 6),
+    "lmtrain experiment=flair, 6 epochs": ("experiment=flair", 6),
+    "lmtrain experiment=fast, 1 epoch": ("experiment=fast", 1),
+    "lmtrain experiment=fast, 2 epochs": ("experiment=fast", 2),
+    "lmtrain experiment=fast, 6 epochs": ("experiment=fast", 6),
+}
+_PIECES = 40
+
+
+def king_james(folder: Path) -> None:
+    """The corpus folder of the King James Bible with its verses shuffled, from Debian's package bible-kjv."""
+    command = ["bible", "-f", "gen1:1-rev22:21"]
+    verses = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    verses = [verse for verse in verses if verse.strip()]
+    random.Random(1).shuffle(verses)
+    twentieth = len(verses) // 20
+    parts = {"valid.txt": verses[:twentieth], "test.txt": verses[twentieth : 2 * twentieth]}
+    parts |= {f"train/{number + 1}.txt": verses[2 * twentieth + number :: 4] for number in range(4)}
+    (folder / "train").mkdir(parents=True)
+    for name, lines in parts.items():
+        (folder / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def python_documentation(folder: Path) -> None:
+    """The corpus folder of data=demo."""
+    from lmtrain.demo_corpus import make_demo_corpus
+
+    shutil.copytree(make_demo_corpus(folder.parent / "demo"), folder)
+
+
+CORPORA = {"King James Bible": king_james, "Python documentation": python_documentation}
+
+
+def train(recipe: str, corpus: str, out: str, epochs: str, seed: str) -> float:
+    """Trains in a process of its own; the seconds from the call of the trainer to its end, reading of text and all."""
+    return (_train_flair if recipe == "flair" else _train_lmtrain)(recipe, Path(corpus), Path(out), epochs, seed)
+
+
+def _train_flair(_: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
+    import torch
+    from flair.data import Dictionary
+    from flair.models import LanguageModel
+    from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
+
+    logging.getLogger("flair").setLevel(logging.ERROR)
+    torch.manual_seed(int(seed))
+    random.seed(int(seed))
+    began = time.perf_counter()
+    dictionary = Dictionary()
+    for character in sorted(set("".join(path.read_text("utf-8") for path in (corpus / "train").iterdir()))):
+        dictionary.add_item(character)
+    model = LanguageModel(dictionary, True, hidden_size=HIDDEN, nlayers=1)
+    trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
+    trainer.train(out, sequence_length=LENGTH, mini_batch_size=LANES, max_epochs=int(epochs))
+    return time.perf_counter() - began
+
+
+def _train_lmtrain(recipe: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
+    from lmtrain.command_line import compose_values
+    from lmtrain.training import train
+
+    values = compose_values(
+        *("data=folder", f"data.path={corpus}", f"data.cache_dir={out}/cache", f"runs_dir={out.parent}"),
+        *(recipe, f"name={out.name}", f"trainer.max_epochs={epochs}", f"seed={seed}"),
+        *(f"model.hidden_size={HIDDEN}", f"data.sequence_length={LENGTH}", f"data.batch_size={LANES}"),
+    )
+    began = time.perf_counter()
+    train(values)
+    return time.perf_counter() - began
+
+
+def validation_loss(corpus: Path, model: Path) -> float:
+    """Nats per character of valid.txt, the same measure for all: in pieces, each from a zero state."""
+    from lmtrain.flair_format import load_language_model
+    from lmtrain.scoring import Score, score
+
+    text = (corpus / "valid.txt").read_text(encoding="utf-8")
+    length = -(-len(text) // _PIECES)
+    pieces = [text[start : start + length] for start in range(0, len(text), length)]
+    return sum(score(load_language_model(model), pieces), Score()).loss
+
+
+def benchmark_quality(name: str, rounds: int) -> dict[str, Any]:
+    """Every recipe once for each seed; what is written is the time and the loss of the best model."""
+    seconds: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
+    notes: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = Path(folder) / "corpus"
+        CORPORA[name](corpus)
+        for seed in range(1, rounds + 1):
+            for number, (shown, (recipe, epochs)) in enumerate(RECIPES.items()):
+                out = Path(folder) / f"run-{seed}-{number}"
+                seconds[shown].append(call("benchmarks.quality:train", recipe, corpus, out, epochs, seed))
+                notes[f"{shown}, seed {seed}: validation loss"] = validation_loss(corpus, out / "best-lm.pt")
+    return {
+        "what": f"quality, {name}, H{HIDDEN}·T{LENGTH}·B{LANES}: seconds",
+        "values": seconds,
+        "reference": "Flair, 6 epochs",
+        "notes": notes,
+    }
