@@ -80,7 +80,7 @@ def orthogonalized(matrices: Tensor) -> Tensor:
         the same shape and dtype; singular values between about 0.7 and 1.2.
     """
     a, b, c = _COEFFICIENTS
-    x = matrices / (torch.linalg.matrix_norm(matrices, keepdim=True) + 1e-7)
+    x = matrices / torch.linalg.matrix_norm(matrices, keepdim=True).clamp_min(1e-19)
     if is_tall := x.shape[-2] > x.shape[-1]:
         x = x.mT
     for _ in range(_ITERATIONS):

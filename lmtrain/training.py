@@ -274,7 +274,7 @@ def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
     """
     optimizer = instantiate(config.optimizer.model_dump(), _partial_=True)
     try:
-        optimizer([("decoder.bias", torch.nn.Parameter(torch.zeros(1)))])
+        optimizer(CharLM(vocabulary_size=2, hidden_size=1).named_parameters())
     except (ValueError, TypeError, RuntimeError) as error:
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
         raise UserError(f"The optimizer does not accept {arguments}: {error}.") from None

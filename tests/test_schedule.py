@@ -4,7 +4,7 @@ import math
 
 import pytest
 from running import compose, read_metrics
-from stopping import Killed
+from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
 from lmtrain.training import train
@@ -72,8 +72,11 @@ def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_pat
 
 
 def test_after_a_divergence_the_rate_is_lower_than_the_schedules(corpus, tmp_path):
-    values = settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=2", "checkpoint.every_steps=1")
-    values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": 6, "times": 1}}
+    values = settings(
+        corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=2", "data.validations_per_epoch=4"
+    )
+    PoisonAt.left.clear()
+    values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": 14, "times": 1}}
     results = train(values)
     rates = read_metrics(tmp_path / "run", "lr")
     plan = expected(results["steps"], "linear", 0, 20)
