@@ -42,7 +42,7 @@ def say_what_is_trained(
         log.info("Going on from %s", checkpoint)
 
 
-def say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
+def say_how_it_ended(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
     log.info("Best validation: %s, at step %s", loss_figures(results["val/loss"]), f"{results['best_step']:,}")
     if "test/loss" in results:
         log.info("Test of the best model: %s", loss_figures(results["test/loss"]))
@@ -53,16 +53,16 @@ def say_how_it_ended(results: dict[str, Any], folder: RunFolder) -> None:
         "  curves and samples   tensorboard --logdir %s\n"
         "  more text            %s %s\n"
         "  embeddings           %s %s SENTENCES.txt --output vectors.npz\n"
-        "                       or in Flair: FlairEmbeddings('%s')\n"
-        "  your own text        %s data=folder data.path=CORPUS, see README.md",
+        "                       or in Flair: FlairEmbeddings('%s')",
         folder.path.parent,
         script("generate"),
         folder.best,
         script("embed"),
         folder.best,
         folder.best,
-        program(),
     )
+    if config.data.name == "demo":
+        log.info("  your own text        %s data=folder data.path=CORPUS, see README.md", program())
 
 
 def loss_figures(loss: float) -> str:

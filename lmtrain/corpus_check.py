@@ -308,6 +308,14 @@ def _check_validation(check: Check, scans: dict[str, PartScan], config: Config) 
         f"Validations will take about {share:.0%} of the time: valid has {valid:,} items, read after every "
         f"{interval:,.0f} of training. Use a smaller valid, or data.validations_per_epoch={max(1, count // 4)}.",
     )
+    epochs = config.trainer.max_epochs or -1
+    check.note(
+        "warning",
+        config.anneal.schedule == "plateau" and 0 < epochs * count <= config.anneal.patience,
+        f"The learning rate will never be lowered: {epochs} epochs have {epochs * count} validations, and "
+        f"anneal.patience={config.anneal.patience} waits for more. Give more data.validations_per_epoch, a smaller "
+        "anneal.patience, or experiment=fast, which lowers it over the length of the run.",
+    )
     if data.validations_per_epoch is None and len(sizes) > 1:
         check.note(
             "warning",

@@ -28,8 +28,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[tuple[str, Tensor]],
-        lr: float = 0.02,
-        adamw_lr: float = 0.003,
+        lr: float = 0.04,
+        adamw_lr: float = 0.02,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
         weight_decay: float = 0.0,

@@ -56,7 +56,9 @@ def naming(path: str | Path, what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"The {what} {path} cannot be read: {error.strerror or error}.") from None
+        inside = Path(path) / "best-lm.pt"
+        remedy = f" Did you mean {inside}?" if inside.is_file() else ""
+        raise UserError(f"The {what} {path} cannot be read: {error.strerror or error}.{remedy}") from None
     except Refused as error:
         raise UserError(f"{path} is not a {what} that can be read: {error}.") from None
     except Exception as error:  # a damaged file can make any instruction fail in any way

@@ -235,7 +235,7 @@ class Run:
         if self.trainer.is_global_zero:
             self.folder.write_results(results)
             write_report(self.folder, self.config.model_dump(), results)
-            say_how_it_ended(results, self.folder)
+            say_how_it_ended(self.config, results, self.folder)
         return results
 
 

@@ -123,10 +123,11 @@ def _show_characters(check: "Check", console) -> None:
 def _show_training(check: "Check", console) -> None:
     sizes, validation, cost = list(check.splits.values()), check.validation, check.cost
     if sizes:
-        console.print(f"{len(sizes)} training splits of {min(sizes):,} to {max(sizes):,} items")
+        span = f"{len(sizes)} training splits of {min(sizes):,} to {max(sizes):,} items"
+        console.print(span if len(sizes) > 1 else f"1 training split of {sizes[0]:,} items")
     if validation:
         console.print(
-            f"{validation['per_epoch']} validations an epoch, one after every {validation['every']:,} items; "
+            f"{validation['per_epoch']} × validation an epoch, after every {validation['every']:,} items; "
             f"they take about {validation['share_of_time']:.1%} of the time",
             soft_wrap=True,
         )

@@ -129,7 +129,7 @@ def test_dropout_must_be_below_one_and_not_negative(dropout, refused):
         ("model=larg", "model=larg is no option. Did you mean large? The options are base, large, small, tiny."),
         (
             "experiment=flar",
-            "experiment=flar is no option. Did you mean flair? The options are demo, fine_tune, flair.",
+            "experiment=flar is no option. Did you mean flair? The options are demo, fast, fine_tune, flair.",
         ),
         ("optimizer=adam", "optimizer=adam is no option. Did you mean adamw? The options are adamw, muon, sgd."),
         ("data=abcdefg", "data=abcdefg is no option. The options are billion, demo, folder."),

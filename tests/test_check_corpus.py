@@ -44,7 +44,7 @@ def messages(folder: Path, *overrides: str, level: str = "error") -> str:
 
 def test_a_good_corpus(good) -> None:
     folder = good()
-    check = check_corpus(str(folder), [*SMALL, "data.validations_per_epoch=1"], with_cost=False)
+    check = check_corpus(str(folder), [*SMALL, "data.validations_per_epoch=1", "anneal.patience=5"], with_cost=False)
     assert check.findings == []
     text = (folder / "train" / "1.txt").read_text() + (folder / "train" / "2.txt").read_text()
     train = check.parts["train"]
@@ -220,7 +220,7 @@ def test_what_training_costs() -> None:
 
 def test_script(good, capsys: pytest.CaptureFixture[str]) -> None:
     folder = good()
-    assert call("check_corpus", folder, "model=tiny", *SMALL, "data.validations_per_epoch=1") == 0
+    assert call("check_corpus", folder, "model=tiny", *SMALL, "data.validations_per_epoch=1", "anneal.patience=5") == 0
     printed = capsys.readouterr().out
     assert "Nothing is wrong." in printed
     assert "Basic Latin" in printed
