@@ -106,7 +106,7 @@ class ModelConfig(Section):
 
 
 class AnnealConfig(Section):
-    schedule: Literal["plateau", "cosine", "linear"]
+    schedule: Literal["plateau", "linear"]
     warmup: Annotated[float, Field(ge=0, lt=1)]
     factor: Annotated[float, Field(gt=0, lt=1)]
     patience: Annotated[int, Field(ge=0)]

@@ -1,21 +1,14 @@
 """The whole run: configuration → objects → fit → test → results."""
 
-import importlib.util
-import inspect
 import logging
-import os
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
-from lightning.pytorch import Callback, Trainer
+from hydra.utils import instantiate
+from lightning.pytorch import Callback
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.profilers import PassThroughProfiler
-from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 
 from lmtrain.allocator import keep_freed_memory
@@ -29,17 +22,19 @@ from lmtrain.callbacks.progress import RunProgress
 from lmtrain.callbacks.signals import SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
-from lmtrain.config import AnnealConfig, Config, TrainerConfig, check_config
+from lmtrain.config import AnnealConfig, Config, check_config
 from lmtrain.datamodule import WindowDataModule
-from lmtrain.errors import RunFailed, UserError, raise_if_any
+from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.log import log_to_console, log_to_file
+from lmtrain.loggers import check_logger_packages, make_loggers
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
+from lmtrain.trainer import is_first_process, make_trainer
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
@@ -116,31 +111,31 @@ def _train(
 ) -> dict[str, Any]:
     """Fits, again from the last checkpoint after a divergence, then tests."""
     checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
-    start_lr = step = None
+    diverged = None
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
-        run = Run(config, text, initial, folder, console, checkpoint, start_lr)
+        run = Run(config, text, initial, folder, console, checkpoint, diverged)
         if rollbacks == 0:
             say_what_is_trained(config, run.language_model, text, run.trainer, checkpoint)
         else:
-            run.monitor.note(run.trainer, {"rollbacks": rollbacks}, step)
+            run.monitor.note(run.trainer, {"rollbacks": rollbacks}, diverged.step)
         try:
             run.fit()
             return run.finish()
         except Diverged as error:
             checkpoint = folder.last_checkpoint()
-            start_lr, step = error.lr * config.anneal.factor, error.step
+            diverged = error
             log.warning(
                 "The loss or gradient was not finite at step %d, learning rate %g: back to %s with learning rate %g",
-                step,
+                error.step,
                 error.lr,
                 checkpoint or "the beginning",
-                start_lr,
+                error.lr * config.anneal.factor,
             )
         finally:
             run.close()
     raise RunFailed(
-        f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {step}. Lower "
+        f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {diverged.step}. Lower "
         f"optimizer.lr={config.optimizer.lr:g} or trainer.gradient_clip_val={config.trainer.gradient_clip_val}, or use "
         f"trainer.precision=32-true; {folder.best} holds the best model so far."
     )
@@ -151,7 +146,7 @@ class Run:
 
     Args:
         checkpoint: what to go on from, if anything.
-        start_lr: the learning rate to go on with; None for the optimizer's or the checkpoint's.
+        diverged: what happened before, if anything; the learning rate is then lower.
     """
 
     def __init__(
@@ -162,7 +157,7 @@ class Run:
         folder: RunFolder,
         console: Console,
         checkpoint: Path | None,
-        start_lr: float | None,
+        diverged: Diverged | None,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -179,7 +174,7 @@ class Run:
         self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
         callbacks = [
             ValidationSchedule(config.data.validations_per_epoch),
-            make_annealing(config.anneal, start_lr),
+            make_annealing(config.anneal, diverged),
             self.best,
             self.monitor,
             RunProgress(self.monitor, self.best, console),
@@ -281,10 +276,12 @@ def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
     return optimizer
 
 
-def make_annealing(config: AnnealConfig, start_lr: float | None) -> Callback:
+def make_annealing(config: AnnealConfig, diverged: Diverged | None) -> Callback:
+    """The configured annealing, from a lower rate after a divergence."""
+    start_lr = None if diverged is None else diverged.lr * config.factor
     if config.schedule == "plateau":
         return AnnealOnPlateau(config.factor, config.patience, config.min_lr, start_lr)
-    return AnnealOverRun(config.schedule, config.warmup, start_lr)
+    return AnnealOverRun(config.warmup, start_lr, 1 if diverged is None else max(1, diverged.step))
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:
@@ -300,101 +297,3 @@ def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:
         augmentation=Augmentation(config.seed, data.shuffle, case_tables),
         backward=config.direction == "backward",
     )
-
-
-def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list:
-    """The configured loggers, each with what it takes as an argument of the folder, the run and its checkpoint."""
-    known: dict[str, Any] = {"save_dir": str(folder.path), "run_key": folder.key() if is_first_process() else None}
-    if resume_from is not None:
-        checkpoint = torch.load(resume_from, map_location="cpu", weights_only=True, mmap=True)
-        known |= {"resume_step": checkpoint["global_step"], "resume_chars": checkpoint["lmtrain"]["items_seen"]}
-    loggers = []
-    for settings in config.logger.values():
-        takes = inspect.signature(get_object(settings["_target_"])).parameters
-        try:
-            loggers.append(instantiate({name: value for name, value in known.items() if name in takes} | settings))
-        except InstantiationException as error:
-            raise (error.__cause__ if isinstance(error.__cause__, UserError) else error) from None
-    return loggers
-
-
-def check_logger_packages(config: Config) -> None:
-    """Raises `UserError` if a logger needs packages that are not installed."""
-    needed = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
-    missing = {
-        extra: [name for name in needed.get(extra, ()) if importlib.util.find_spec(name) is None]
-        for extra in config.logger
-    }
-    raise_if_any(
-        [
-            f"logger={extra} needs {' and '.join(names)}: pip install 'lmtrain[{extra}]', or choose another logger."
-            for extra, names in missing.items()
-            if names
-        ]
-    )
-
-
-def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
-    """Lightning's Trainer from its own arguments.
-
-    Raises:
-        UserError: it does not take them, or the hardware they ask for is not there.
-    """
-    arguments = config.model_dump()
-    arguments["precision"] = choose_precision(config.precision, config.accelerator)
-    unknown = set(arguments) - set(inspect.signature(Trainer.__init__).parameters)
-    if unknown:
-        raise UserError(*(f"trainer.{name} is no argument of Lightning's Trainer." for name in sorted(unknown)))
-    try:
-        return Trainer(
-            **arguments,
-            **more,
-            **({} if "profiler" in arguments else {"profiler": NoProfiler()}),
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=True,
-            num_sanity_val_steps=0,
-            reload_dataloaders_every_n_epochs=1,
-        )
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
-        asked = ", ".join(
-            f"trainer.{name}={arguments[name]}" for name in ("accelerator", "devices", "strategy", "precision")
-        )
-        raise UserError(
-            f"Lightning's Trainer does not accept {asked}: {' '.join(str(error).split())} "
-            "trainer.accelerator=auto takes the hardware that is there, trainer.accelerator=cpu needs none."
-        ) from None
-
-
-class NoProfiler(PassThroughProfiler):
-    """Lightning's own way not to profile makes a generator for each of some 60 hooks a step."""
-
-    _nothing = nullcontext()
-
-    def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002
-        return self._nothing
-
-
-def choose_precision(precision: str | int, accelerator: str) -> str | int:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true: on GPUs and CPUs with bf16 matrix units.
-
-    CPUs with AVX512-BF16 but without AMX compute bf16 natively, too, but an LSTM slower than in float32
-    (docs/architecture.md has figures).
-    """
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        native = torch.cpu._is_amx_tile_supported()
-    else:
-        native = False
-    return "bf16-mixed" if native else "32-true"
-
-
-def is_first_process() -> bool:
-    """True in the process with global rank 0, also before the ranks have met."""
-    for name in ("RANK", "SLURM_PROCID"):  # set by torchrun, by srun
-        if name in os.environ:
-            return os.environ[name] == "0"
-    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,7 +1,5 @@
 """The learning rate over the length of a run."""
 
-import math
-
 import pytest
 from running import compose, read_metrics
 from stopping import Killed, PoisonAt
@@ -27,33 +25,31 @@ def settings(corpus, folder, *more):
     )
 
 
-def expected(steps, schedule, warmup, highest):
+def expected(steps, warmup, highest):
     rates = []
     for step in range(steps):
         done = (step + 0.5) / steps
         if done < warmup:
             rates.append(highest * done / warmup)
-        elif schedule == "linear":
-            rates.append(highest * (1 - done) / (1 - warmup))
         else:
-            rates.append(highest * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup))) / 2)
+            rates.append(highest * (1 - done) / (1 - warmup))
     return rates
 
 
 @pytest.mark.parametrize(
-    ("schedule", "warmup", "more"),
+    ("warmup", "more"),
     [
-        ("linear", 0.25, ("trainer.max_epochs=2",)),
-        ("cosine", 0, ("trainer.max_epochs=3", "trainer.max_steps=17")),
-        ("cosine", 0.1, ("trainer.max_epochs=2", "optimizer=muon")),
-        ("linear", 0, ("trainer.max_epochs=2", "data.grow_to_sequence_length=12")),
+        (0.25, ("trainer.max_epochs=2",)),
+        (0, ("trainer.max_epochs=3", "trainer.max_steps=17")),
+        (0.1, ("trainer.max_epochs=2", "optimizer=muon")),
+        (0, ("trainer.max_epochs=2", "data.grow_to_sequence_length=12")),
     ],
 )
-def test_the_rate_rises_and_falls_as_asked_for_over_the_steps_of_the_run(schedule, warmup, more, corpus, tmp_path):
-    asked = (f"anneal.schedule={schedule}", f"anneal.warmup={warmup}", "optimizer.lr=10")
+def test_the_rate_rises_and_falls_as_asked_for_over_the_steps_of_the_run(warmup, more, corpus, tmp_path):
+    asked = ("anneal.schedule=linear", f"anneal.warmup={warmup}", "optimizer.lr=10")
     results = train(settings(corpus, tmp_path, *more, *asked))
     rates = read_metrics(tmp_path / "run", "lr")
-    assert rates == pytest.approx(expected(results["steps"], schedule, warmup, 10), rel=1e-5)
+    assert rates == pytest.approx(expected(results["steps"], warmup, 10), rel=1e-5)
 
 
 def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_path):
@@ -71,19 +67,18 @@ def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_pat
     assert best[0] == best[1]
 
 
-def test_after_a_divergence_the_rate_is_lower_than_the_schedules(corpus, tmp_path):
-    values = settings(
-        corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=2", "data.validations_per_epoch=4"
-    )
+@pytest.mark.parametrize(("poisoned", "kept"), [(3, 0), (14, 12)])  # back to the beginning, to a checkpoint
+def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(poisoned, kept, corpus, tmp_path):
+    more = ("anneal.schedule=linear", "anneal.warmup=0.2", "trainer.max_epochs=2", "data.validations_per_epoch=4")
+    values = settings(corpus, tmp_path, *more)
     PoisonAt.left.clear()
-    values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": 14, "times": 1}}
+    values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": poisoned, "times": 1}}
     results = train(values)
-    rates = read_metrics(tmp_path / "run", "lr")
-    plan = expected(results["steps"], "linear", 0, 20)
-    assert rates[0] == pytest.approx(plan[0], rel=1e-5)
-    assert rates[-1] == pytest.approx(plan[-1] / 4, rel=0.2)  # anneal.factor, once
+    plan = expected(results["steps"], 0.2, 20)
+    plan[kept:] = [rate / 4 for rate in plan[kept:]]  # anneal.factor
+    assert read_metrics(tmp_path / "run", "lr") == pytest.approx(plan, rel=1e-5)
 
 
 def test_a_schedule_needs_an_end(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"trainer=.*anneal\.schedule=cosine needs the run's length"):
-        train(settings(corpus, tmp_path, "anneal.schedule=cosine", "trainer.max_epochs=-1"))
+    with pytest.raises(UserError, match=r"trainer=.*anneal\.schedule=linear needs the run's length"):
+        train(settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=-1"))

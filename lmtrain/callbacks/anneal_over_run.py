@@ -1,6 +1,4 @@
-"""Lowers the learning rate over the length of the run: a warm-up, then a decay to zero."""
-
-import math
+"""Lowers the learning rate over the length of the run: a warm-up, then a straight line to zero."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -15,15 +13,15 @@ class AnnealOverRun(Callback):
     another length goes on with that length's rate.
 
     Args:
-        schedule: "cosine" or "linear", how the rate falls.
         warmup: the share of the run in which the rate rises in a straight line.
-        start_lr: the rate to go on with, after a divergence; None for the schedule's.
+        start_lr: after a divergence, the rate that its step shall have this time; None for the schedule's.
+        diverged_step: which step that was, counted from 1.
     """
 
-    def __init__(self, schedule: str, warmup: float, start_lr: float | None = None) -> None:
-        self.schedule = schedule
+    def __init__(self, warmup: float, start_lr: float | None = None, diverged_step: int = 1) -> None:
         self.warmup = warmup
         self.start_lr = start_lr
+        self.diverged_step = diverged_step
         self._steps = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -32,21 +30,16 @@ class AnnealOverRun(Callback):
         for group in groups:
             group.setdefault("initial_lr", group["lr"])  # torch's own name; it is saved with the optimizer
         if self.start_lr is not None:
-            share = schedule_share(self.schedule, self.warmup, trainer.global_step / self._steps)
-            scale = self.start_lr / (groups[0]["initial_lr"] * max(share, 1e-9))
+            scale = self.start_lr / (groups[0]["initial_lr"] * self._share(self.diverged_step))
             for group in groups:
                 group["initial_lr"] *= scale
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
-        # the middle of the step, so that neither the first nor the last step has the rate 0
-        share = schedule_share(self.schedule, self.warmup, (trainer.global_step + 0.5) / self._steps)
+        share = self._share(trainer.global_step + 1)
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = group["initial_lr"] * share
 
-
-def schedule_share(schedule: str, warmup: float, progress: float) -> float:
-    """What the highest rate is multiplied with when `progress` of the run, from 0 to 1, is done."""
-    if progress < warmup:
-        return progress / warmup
-    left = max(0.0, (1 - progress) / (1 - warmup))
-    return left if schedule == "linear" else (1 - math.cos(math.pi * left)) / 2
+    def _share(self, step: int) -> float:
+        """What a step, counted from 1, has of the highest rate; taken in its middle, so that none has the rate 0."""
+        progress = (step - 0.5) / self._steps
+        return progress / self.warmup if progress < self.warmup else (1 - progress) / (1 - self.warmup)

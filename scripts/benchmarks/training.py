@@ -176,7 +176,7 @@ def operations_a_step(size: Size, vocabulary: int) -> float:
 
 def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     """Seconds a step of each contestant, one after the other in every round."""
-    from lmtrain.training import choose_precision
+    from lmtrain.trainer import choose_precision
 
     size = SIZES[name]
     default = str(choose_precision("auto", "cpu"))

@@ -1,0 +1,80 @@
+"""Lightning's Trainer from the configuration."""
+
+import inspect
+import os
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from lmtrain.config import TrainerConfig
+from lmtrain.errors import UserError
+
+
+def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
+    """Lightning's Trainer from its own arguments.
+
+    Raises:
+        UserError: it does not take them, or the hardware they ask for is not there.
+    """
+    arguments = config.model_dump()
+    arguments["precision"] = choose_precision(config.precision, config.accelerator)
+    unknown = set(arguments) - set(inspect.signature(Trainer.__init__).parameters)
+    if unknown:
+        raise UserError(*(f"trainer.{name} is no argument of Lightning's Trainer." for name in sorted(unknown)))
+    try:
+        return Trainer(
+            **arguments,
+            **more,
+            **({} if "profiler" in arguments else {"profiler": NoProfiler()}),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=True,
+            num_sanity_val_steps=0,
+            reload_dataloaders_every_n_epochs=1,
+        )
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError) as error:
+        asked = ", ".join(
+            f"trainer.{name}={arguments[name]}" for name in ("accelerator", "devices", "strategy", "precision")
+        )
+        raise UserError(
+            f"Lightning's Trainer does not accept {asked}: {' '.join(str(error).split())} "
+            "trainer.accelerator=auto takes the hardware that is there, trainer.accelerator=cpu needs none."
+        ) from None
+
+
+class NoProfiler(PassThroughProfiler):
+    """Lightning's own way not to profile makes a generator for each of some 60 hooks a step."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002
+        return self._nothing
+
+
+def choose_precision(precision: str | int, accelerator: str) -> str | int:
+    """`auto` becomes bf16-mixed where that is faster, else 32-true: on GPUs and CPUs with bf16 matrix units.
+
+    CPUs with AVX512-BF16 but without AMX compute bf16 natively, too, but an LSTM slower than in float32
+    (docs/architecture.md has figures).
+    """
+    if precision != "auto":
+        return precision
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
+        native = torch.cpu._is_amx_tile_supported()
+    else:
+        native = False
+    return "bf16-mixed" if native else "32-true"
+
+
+def is_first_process() -> bool:
+    """True in the process with global rank 0, also before the ranks have met."""
+    for name in ("RANK", "SLURM_PROCID"):  # set by torchrun, by srun
+        if name in os.environ:
+            return os.environ[name] == "0"
+    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"
