@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_pat
     assert best[0] == best[1]
 
 
-@pytest.mark.parametrize(("poisoned", "kept"), [(3, 0), (14, 12)])  # back to the beginning, to a checkpoint
+@pytest.mark.parametrize(("poisoned", "kept"), [(3, 0), (14, 13)])  # back to the beginning, to a checkpoint
 def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(poisoned, kept, corpus, tmp_path):
     more = ("anneal.schedule=linear", "anneal.warmup=0.2", "trainer.max_epochs=2", "data.validations_per_epoch=4")
     values = settings(corpus, tmp_path, *more)
