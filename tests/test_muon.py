@@ -9,10 +9,10 @@ from lmtrain.model import CharLM
 from lmtrain.muon import Muon, orthogonalized
 
 
-@pytest.fixture
-def model():
+@pytest.fixture(params=["LSTM", "GRU"])
+def model(request):
     torch.manual_seed(2)
-    return CharLM(11, 6, nlayers=2, embedding_size=4, nout=5, dropout=0.0)
+    return CharLM(11, 6, nlayers=2, embedding_size=4, nout=5, dropout=0.0, recurrent_type=request.param)
 
 
 def a_step(model, optimizer, seed):
