@@ -111,7 +111,7 @@ def _train(
 ) -> dict[str, Any]:
     """Fits, again from the last checkpoint after a divergence, then tests."""
     checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
-    diverged = None
+    diverged: Diverged | None = None
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
         run = Run(config, text, initial, folder, console, checkpoint, diverged)
