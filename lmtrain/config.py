@@ -181,7 +181,8 @@ class Config(Section):
     def _ends(cls, value: TrainerConfig, info: ValidationInfo) -> TrainerConfig:
         schedule = info.data["anneal"].schedule if "anneal" in info.data else "plateau"
         if schedule != "plateau" and (value.max_epochs or -1) < 0 and value.max_steps < 0:
-            raise ValueError(f"anneal.schedule={schedule} needs the run's length: give max_epochs or max_steps")
+            remedy = "Give trainer.max_epochs or trainer.max_steps"
+            raise ValueError(f"anneal.schedule={schedule} needs the run's length. {remedy}")
         return value
 
     @field_validator("name")
@@ -218,7 +219,8 @@ def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
         elif key in sentences:
             sentences[key] = f"{sentences[key].removesuffix('.')}; or {message}."
         else:
-            sentences[key] = f"{key}={problem['input']}: {message}."
+            value = "" if isinstance(problem["input"], dict) else f"={problem['input']}"
+            sentences[key] = f"{key}{value}: {message}."
     return list(sentences.values())
 
 

@@ -80,5 +80,5 @@ def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(poisoned, kep
 
 
 def test_a_schedule_needs_an_end(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"trainer=.*anneal\.schedule=linear needs the run's length"):
+    with pytest.raises(UserError, match=r"trainer: anneal\.schedule=linear needs the run's length"):
         train(settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=-1"))
