@@ -40,8 +40,9 @@ class StringEmbeddings:
             text, and shift after a character such as `İ` that is longer in lower case.)
         chars_per_chunk: Flair's limit on memory, accepted so that calls need not change. It changes no vector,
             and no memory here: only the outputs at tokens are kept.
-        precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32: on GPUs
-            and on processors with AMX. Elsewhere "bf16" computes in float32; `dtype` says which it is.
+        precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32: on GPUs,
+            Intel's processors with AMX and AMD's with AVX512-BF16. Elsewhere "bf16" computes in float32; `dtype`
+            says which it is.
 
     Raises:
         UserError: no model, a model of words, or an option that does not exist.

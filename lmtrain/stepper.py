@@ -5,16 +5,16 @@ character they spend most of their time on it. A `Stepper` prepares the weights 
 input needs no matrix product at all: a dictionary has few items, so that of every item is looked up.
 """
 
-import time
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
 
 from lmtrain.errors import UserError
 from lmtrain.model import CharLM
+from lmtrain.processor import gains_by_bfloat16, is_amd
 
+_FEW_SEQUENCES = 4  # reading the weight takes longer than computing with it
 _MAX_TABLE_ELEMENTS = 1 << 26  # 256 MiB of float32; larger vocabularies (of words) are projected at every step
 
 
@@ -192,7 +192,7 @@ def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[T
 
     The next call may overwrite what it returned.
     """
-    if weight.device.type == "cpu" and (dtype == torch.bfloat16 or batch_size > 4):
+    if weight.device.type == "cpu" and (dtype == torch.bfloat16 or is_amd() or batch_size > _FEW_SEQUENCES):
         try:
             return _packed_product(weight, batch_size, dtype)
         except (AttributeError, RuntimeError):
@@ -208,9 +208,10 @@ def _packed_product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Call
     """The same by operators that take a weight that was rearranged once, for CPUs.
 
     PyTorch's usual matrix product rearranges the weight at every call. These, to which torch.compile turns linear
-    layers, are 1.2 to 2 times as fast in float32 for 8 to 128 rows. They are not part of its documented interface.
+    layers, are faster: MKL's in float32 by 1.2 to 2 times for 8 to 128 rows on Intel's processors, oneDNN's by 1.5 to
+    4 times for 1 to 128 rows on AMD's, where MKL is slow. They are not part of PyTorch's documented interface.
     """
-    if dtype == torch.float32:
+    if dtype == torch.float32 and not is_amd():
         packed = torch.ops.mkl._mkl_reorder_linear_weight(weight, batch_size)
         return lambda x: torch.ops.mkl._mkl_linear(x, packed, weight, None, batch_size)
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype), batch_size)
@@ -220,8 +221,8 @@ def _packed_product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Call
 def product_dtype(precision: str, model: CharLM, batch_size: int) -> torch.dtype:
     """The dtype to give a `Stepper`: float32 for "32"; for "bf16" bfloat16, if that is faster for this batch size.
 
-    On GPUs it is taken to be. A processor with AMX multiplies bfloat16 many times faster; another one gains with a
-    single sequence, where reading the weights takes all the time, but loses with many.
+    On GPUs it is taken to be, and on processors that `gains_by_bfloat16` knows. Another one gains with few sequences,
+    where reading the weights takes all the time, but loses with many.
 
     Raises:
         UserError: precision is something else.
@@ -229,19 +230,5 @@ def product_dtype(precision: str, model: CharLM, batch_size: int) -> torch.dtype
     if str(precision) not in ("32", "bf16"):
         raise UserError(f'precision is {precision!r}; it must be "32" or "bf16".')
     on_cpu = model.encoder.weight.device.type == "cpu"
-    if str(precision) == "32" or (on_cpu and not _bf16_is_faster(model.hidden_size, batch_size)):
-        return torch.float32
-    return torch.bfloat16
-
-
-@lru_cache
-def _bf16_is_faster(hidden_size: int, batch_size: int) -> bool:
-    """Measured once: takes some hundredths of a second."""
-    weight, x = torch.zeros(4 * hidden_size, hidden_size), torch.zeros(batch_size, hidden_size)
-    products = {dtype: _product(weight, batch_size, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    times = {dtype: [] for dtype in products}
-    for dtype in [*products] * 5:
-        started = time.perf_counter()
-        products[dtype](x)
-        times[dtype].append(time.perf_counter() - started)
-    return min(times[torch.bfloat16]) < 0.9 * min(times[torch.float32])
+    is_faster = not on_cpu or gains_by_bfloat16() or batch_size <= _FEW_SEQUENCES
+    return torch.bfloat16 if str(precision) == "bf16" and is_faster else torch.float32

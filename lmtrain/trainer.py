@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lmtrain.config import TrainerConfig
 from lmtrain.errors import UserError
+from lmtrain.processor import gains_by_bfloat16
 
 
 def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
@@ -56,20 +57,16 @@ class NoProfiler(PassThroughProfiler):
 
 
 def choose_precision(precision: str | int, accelerator: str) -> str | int:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true: on GPUs and CPUs with bf16 matrix units.
-
-    CPUs with AVX512-BF16 but without AMX compute bf16 natively, too, but an LSTM slower than in float32
-    (docs/architecture.md has figures).
-    """
+    """`auto` becomes bf16-mixed where that is faster, else 32-true."""
     if precision != "auto":
         return precision
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        faster = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        native = torch.cpu._is_amx_tile_supported()
+        faster = gains_by_bfloat16()
     else:
-        native = False
-    return "bf16-mixed" if native else "32-true"
+        faster = False
+    return "bf16-mixed" if faster else "32-true"
 
 
 def is_first_process() -> bool:
