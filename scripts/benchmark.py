@@ -101,13 +101,15 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
 
 
 def machine() -> str:
-    """The processor, its threads and its load."""
+    """The GPU if there is one, the processor, its threads and its load."""
     import torch
 
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    if torch.cuda.is_available():
+        name = f"{torch.cuda.get_device_name()}, {name}"
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}{load}"
 

@@ -39,34 +39,55 @@ class Size:
         return self.warm_up + self.steps + 1
 
 
+HAS_GPU = torch.cuda.is_available()
+DEVICE = "cuda" if HAS_GPU else "cpu"
 SIZES = {
-    "H1024·T250·B100": Size(1024, 250, 100, 3),
-    "H512·T100·B50": Size(512, 100, 50, 20),
+    "H1024·T250·B100": Size(1024, 250, 100, 100 if HAS_GPU else 3),
+    "H512·T100·B50": Size(512, 100, 50, 400 if HAS_GPU else 20),
     "H128·T10·B10": Size(128, 10, 10, 2000),
 }
-_CLOCK: list[float] = []
 
 
-class Clock(Callback):
+class Clock:
+    """When each step was done. A GPU, which works behind the program, is waited for at both ends only."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.ends = (0, 0)  # from the end of which step to the end of which is timed
+
+    def tick(self) -> None:
+        if HAS_GPU and len(self.times) in self.ends:
+            torch.cuda.synchronize()
+        self.times.append(time.perf_counter())
+
+    def seconds_a_step(self) -> float:
+        first, last = self.ends
+        return (self.times[last] - self.times[first]) / (last - first)
+
+
+_CLOCK = Clock()
+
+
+class Ticks(Callback):
     """Notes when each step ends, and at the end what share of the time went into waiting for windows."""
 
     waiting: float | None = None
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        _CLOCK.append(time.perf_counter())
+        _CLOCK.tick()
 
     def on_train_end(self, trainer, pl_module) -> None:
         durations = getattr(trainer.profiler, "recorded_durations", None)
         if durations:
             waited = durations["[_TrainingEpochLoop].train_dataloader_next"][1:]  # the first reads the whole split
-            Clock.waiting = sum(waited) / (_CLOCK[-1] - _CLOCK[0])
+            Ticks.waiting = sum(waited) / (_CLOCK.times[-1] - _CLOCK.times[0])
 
 
-class ClockLoss(nn.CrossEntropyLoss):
+class TickingLoss(nn.CrossEntropyLoss):
     """Notes when each step computes its loss."""
 
     def forward(self, logits, targets):
-        _CLOCK.append(time.perf_counter())
+        _CLOCK.tick()
         return super().forward(logits, targets)
 
 
@@ -87,7 +108,7 @@ def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None =
         *(f"trainer.max_steps={size.all_steps}", f"trainer.precision={precision}"),
         *([f"+trainer.profiler={profiler}"] if profiler else []),
     )
-    values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Clock"}}
+    values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Ticks"}}
     train(values)
 
 
@@ -102,10 +123,10 @@ def run_flair(corpus: Path, size: Size) -> None:
         dictionary.add_item(character)
     model = LanguageModel(dictionary, True, hidden_size=size.hidden_size, nlayers=1)
     trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
-    trainer.loss_function = ClockLoss()
+    trainer.loss_function = TickingLoss()
 
     def detach(hidden):
-        if len(_CLOCK) > size.all_steps:
+        if len(_CLOCK.times) > size.all_steps:
             raise Enough
         return tuple(part.detach() for part in hidden)
 
@@ -119,15 +140,16 @@ def run_flair(corpus: Path, size: Size) -> None:
 def run_bare(precision: str, vocabulary: int, size: Size) -> None:
     """The same tensors through nothing but torch's modules in a loop."""
     hidden_size = size.hidden_size
-    encoder, rnn, decoder = nn.Embedding(vocabulary, 100), nn.LSTM(100, hidden_size), nn.Linear(hidden_size, vocabulary)
-    drop = nn.Dropout(0.1)
+    with torch.device(DEVICE):
+        encoder, rnn = nn.Embedding(vocabulary, 100), nn.LSTM(100, hidden_size)
+        decoder, drop = nn.Linear(hidden_size, vocabulary), nn.Dropout(0.1)
+        ids = torch.randint(vocabulary, (size.length + 1, size.lanes))
     parameters = [*encoder.parameters(), *rnn.parameters(), *decoder.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=20)
-    ids = torch.randint(vocabulary, (size.length + 1, size.lanes))
     hidden = None
     for _ in range(size.all_steps):
         optimizer.zero_grad()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
+        with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
             output, hidden = rnn(drop(encoder(ids[:-1])), hidden)
             logits = decoder(drop(output))
             loss = nn.functional.cross_entropy(logits.float().view(-1, vocabulary), ids[1:].reshape(-1))
@@ -135,20 +157,20 @@ def run_bare(precision: str, vocabulary: int, size: Size) -> None:
         nn.utils.clip_grad_norm_(parameters, 0.25)
         optimizer.step()
         hidden = tuple(part.detach() for part in hidden)
-        _CLOCK.append(time.perf_counter())
+        _CLOCK.tick()
 
 
 def run(who: str, precision: str, corpus: str, *numbers: str) -> dict[str, float | None]:
     """One contestant, in a process of its own: its seconds a step, and the share of them that waited for data."""
     size = Size(*map(int, numbers))
+    _CLOCK.ends = size.warm_up, size.warm_up + size.steps
     if who == "bare loop":
         run_bare(precision, len(set(Path(corpus, "train/1.txt").read_text(encoding="utf-8"))) + 1, size)
     elif who == "Flair":
         run_flair(Path(corpus), size)
     else:
         run_lmtrain(precision, Path(corpus), size, "simple" if who == "lmtrain, profiled" else None)
-    used = _CLOCK[size.warm_up : size.warm_up + size.steps + 1]
-    return {"seconds": (used[-1] - used[0]) / (len(used) - 1), "waiting": Clock.waiting}
+    return {"seconds": _CLOCK.seconds_a_step(), "waiting": Ticks.waiting}
 
 
 def measure(who: str, precision: str, corpus: Path, size: Size) -> dict[str, float]:
@@ -158,12 +180,14 @@ def measure(who: str, precision: str, corpus: Path, size: Size) -> dict[str, flo
 
 def recurrent_product_rate(size: Size, dtype: torch.dtype) -> float:
     """Floating-point operations a second of torch.mm on `(B, H) x (H, 4H)`."""
-    left = torch.randn(size.lanes, size.hidden_size, dtype=dtype)
-    right = torch.randn(size.hidden_size, 4 * size.hidden_size, dtype=dtype)
+    left = torch.randn(size.lanes, size.hidden_size, dtype=dtype, device=DEVICE)
+    right = torch.randn(size.hidden_size, 4 * size.hidden_size, dtype=dtype, device=DEVICE)
     times = []
     for _ in range(60):
         began = time.perf_counter()
         torch.mm(left, right)
+        if HAS_GPU:
+            torch.cuda.synchronize()
         times.append(time.perf_counter() - began)
     return 2 * size.lanes * size.hidden_size * 4 * size.hidden_size / statistics.median(times)
 
@@ -179,7 +203,7 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     from lmtrain.trainer import choose_precision
 
     size = SIZES[name]
-    default = str(choose_precision("auto", "cpu"))
+    default = str(choose_precision("auto", "auto"))
     dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
     precisions = dict.fromkeys([default, "32-true"])
     seconds: dict[str, list[float]] = {}
