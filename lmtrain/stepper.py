@@ -221,14 +221,14 @@ def _packed_product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Call
 def product_dtype(precision: str, model: CharLM, batch_size: int) -> torch.dtype:
     """The dtype to give a `Stepper`: float32 for "32"; for "bf16" bfloat16, if that is faster for this batch size.
 
-    On GPUs it is taken to be, and on processors that `gains_by_bfloat16` knows. Another one gains with few sequences,
-    where reading the weights takes all the time, but loses with many.
+    That is on the GPUs and processors that `gains_by_bfloat16` knows. Another processor gains with few sequences, where
+    reading the weights takes all the time, but loses with many.
 
     Raises:
         UserError: precision is something else.
     """
     if str(precision) not in ("32", "bf16"):
         raise UserError(f'precision is {precision!r}; it must be "32" or "bf16".')
-    on_cpu = model.encoder.weight.device.type == "cpu"
-    is_faster = not on_cpu or gains_by_bfloat16() or batch_size <= _FEW_SEQUENCES
+    device_type = model.encoder.weight.device.type
+    is_faster = gains_by_bfloat16(device_type) or (device_type == "cpu" and batch_size <= _FEW_SEQUENCES)
     return torch.bfloat16 if str(precision) == "bf16" and is_faster else torch.float32

@@ -61,12 +61,12 @@ def choose_precision(precision: str | int, accelerator: str) -> str | int:
     if precision != "auto":
         return precision
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        faster = torch.cuda.is_bf16_supported(including_emulation=False)
+        device_type = "cuda"
     elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        faster = gains_by_bfloat16()
+        device_type = "cpu"
     else:
-        faster = False
-    return "bf16-mixed" if faster else "32-true"
+        return "32-true"
+    return "bf16-mixed" if gains_by_bfloat16(device_type) else "32-true"
 
 
 def is_first_process() -> bool:

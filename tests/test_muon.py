@@ -24,16 +24,17 @@ def a_step(model, optimizer, seed):
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (40, 12), (12, 40)])
-def test_orthogonalized_keeps_the_directions_and_makes_the_singular_values_nearly_one(shape):
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float64, 1e-10), (torch.float32, 0.05)])
+def test_orthogonalized_keeps_the_directions_and_makes_the_singular_values_nearly_one(shape, dtype, error):
     torch.manual_seed(1)
-    matrices = torch.randn(3, *shape) * torch.tensor([1e-4, 1.0, 1e4]).view(3, 1, 1)
+    matrices = torch.randn(3, *shape, dtype=dtype) * torch.tensor([1e-4, 1.0, 1e4]).view(3, 1, 1)
     result = orthogonalized(matrices)
     for matrix, made in zip(matrices.double(), result.double(), strict=True):
         left, _, right = torch.linalg.svd(matrix, full_matrices=False)
         inner = left.T @ made @ right.T  # diagonal if the singular vectors are the same
         assert inner.diagonal().min() > 0.5
         assert inner.diagonal().max() < 1.3
-        assert (inner - inner.diagonal().diag()).abs().max() < 0.01
+        assert (inner - inner.diagonal().diag()).abs().max() < error
 
 
 def test_every_gate_moves_by_its_own_orthogonal_matrix_and_the_rest_as_with_adamw(model):
