@@ -2,6 +2,7 @@
 
 import signal
 import time
+from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback
@@ -46,13 +47,20 @@ class PoisonAt(Callback):
 
 
 class Slow(Callback):
-    """Makes every step take a while."""
+    """Makes every step take a while, and every window of a validation, which is told by a file."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, validation_seconds: float = 0, validating: str | None = None) -> None:
         self.seconds = seconds
+        self.validation_seconds = validation_seconds
+        self.validating = validating
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         time.sleep(self.seconds)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        if self.validating is not None:
+            Path(self.validating).touch()
+        time.sleep(self.validation_seconds)
 
 
 class InterruptSecondRun(Callback):

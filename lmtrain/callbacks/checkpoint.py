@@ -43,17 +43,18 @@ class RunCheckpoint(Checkpoint):
         self._validation_is_due = False
         self._saved_at = time.monotonic()
         self._saved_step = 0
+        self._looks = 0  # windows of training and validation before which this rank could talk to the others
         self._next_talk = 0
         self._talked_at = time.monotonic()
-        self._talked_step = 0
+        self._talked_look = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()
         # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
-        # synchronisation with the host; `_wish` does that about once a second, for all signals
+        # synchronisation with the host; `_agreed` does that about once a second, for all signals
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
         self._saved_at = self._talked_at = time.monotonic()
-        self._saved_step = self._talked_step = self._next_talk = trainer.global_step
+        self._saved_step = trainer.global_step
         if self._validation_is_due:
             self._validation_is_due = False
             trainer.validating = True
@@ -71,10 +72,12 @@ class RunCheckpoint(Checkpoint):
             self._follow(self._wish(trainer), trainer)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
-        # one rank only: several agree between training steps
-        if trainer.state.fn == "fit" and trainer.world_size == 1 and self.signals.wish > STOP:
+        if trainer.state.fn != "fit":
+            return
+        wish = self._agreed(trainer, self.signals.wish if self.signals.wish > STOP else 0)  # the rest can wait
+        if wish:
             self._validation_is_due = True
-            self._follow(self.signals.wish, trainer)
+            self._follow(wish, trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
@@ -95,23 +98,24 @@ class RunCheckpoint(Checkpoint):
         wish = self.signals.wish
         if self.every is not None and time.monotonic() - self._saved_at > self.every * 60:
             wish = max(wish, SAVE)
-        if trainer.world_size > 1:
-            wish = self._talk(trainer, wish)
+        wish = self._agreed(trainer, wish)
         if self.every_steps is not None and step % self.every_steps == 0 and step != self._saved_step:
             wish = max(wish, SAVE)
         return wish
 
-    def _talk(self, trainer: Trainer, wish: int) -> int:
-        """The ranks' greatest wish, asked for about once a second: all ranks know after how many steps."""
-        step = trainer.global_step
-        if step < self._next_talk:
+    def _agreed(self, trainer: Trainer, wish: int) -> int:
+        """The ranks' greatest wish, asked for about once a second: all ranks know before how many windows."""
+        if trainer.world_size == 1:
+            return wish
+        look, self._looks = self._looks, self._looks + 1
+        if look < self._next_talk:
             return 0
         seconds = max(time.monotonic() - self._talked_at, 1e-6)
-        pace = max(1, math.floor((step - self._talked_step) / seconds)) if trainer.is_global_zero else 0
+        pace = max(1, math.floor((look - self._talked_look) / seconds)) if trainer.is_global_zero else 0
         said = torch.tensor([wish, min(pace, 1000)], device=trainer.strategy.root_device)
         torch.distributed.all_reduce(said, op=torch.distributed.ReduceOp.MAX)
         wish, pace = said.tolist()
-        self._talked_at, self._talked_step, self._next_talk = time.monotonic(), step, step + pace
+        self._talked_at, self._talked_look, self._next_talk = time.monotonic(), look, look + pace
         return wish
 
     def save(self, trainer: Trainer) -> None:

@@ -1,5 +1,6 @@
 """Several ranks over gloo train as one process does, and a run may change their number."""
 
+import csv
 import os
 import random
 import shutil
@@ -7,6 +8,7 @@ import signal
 import time
 
 import pytest
+import torch
 from processes import SLOW, command, run, start, steps_done, wait_until
 from running import read_metrics
 
@@ -97,3 +99,21 @@ def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_proc
     status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
     assert status == 0, errors
     assert_same_figures(tmp_path / "run", one_process)
+
+
+def test_sigterm_within_a_validation_is_followed_within_it(corpus, tmp_path):
+    validating = tmp_path / "validating"
+    slow = f"{{_target_: stopping.Slow, seconds: 0.2, validation_seconds: 0.4, validating: {validating}}}"
+    arguments = [*command(corpus, tmp_path, "data.validations_per_epoch=40", "test=false"), *ranks(2)]
+    process = start([*arguments, "checkpoint.every_steps=null", f"+callbacks.slow={slow}"])
+    wait_until(validating.exists, process)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert read_metrics(tmp_path / "run", "val/loss") == []
+    checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
+    status, errors = run([*arguments, f"trainer.max_steps={checkpoint['global_step'] + 1}"])
+    assert status == 0, errors
+    with (tmp_path / "run/metrics.csv").open(newline="") as file:
+        validated = [int(row["step"]) for row in csv.DictReader(file) if row["val/loss"]]
+    assert validated[0] == checkpoint["global_step"]
