@@ -155,6 +155,13 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
     return open_encoded(folder, file.name)
 
 
+def remove_unfinished(cache_dir: Path) -> None:
+    """Removes what killed processes of this machine left of entries; none may be at work on the cache meanwhile."""
+    for folder in cache_dir.glob(f".*.{socket.gethostname()}.*.tmp"):
+        log.info("Removing %s, which a killed process left unfinished", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def open_encoded(folder: Path, name: str) -> EncodedText | None:
     """The cache entry in a folder if it is there and its files have the right sizes."""
     try:

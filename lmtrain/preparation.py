@@ -13,7 +13,7 @@ from lmtrain.config import Config, DictionaryConfig
 from lmtrain.corpus import Corpus, TextFile, find_corpus
 from lmtrain.demo_corpus import make_demo_corpus
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import EncodedText, Reading, count_items, encode_file
+from lmtrain.encoding import EncodedText, Reading, count_items, encode_file, remove_unfinished
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.fine_tuning import expanded
 from lmtrain.flair_format import load_dictionary
@@ -67,6 +67,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with FileLock(cache_dir / ".lock"):
+            remove_unfinished(cache_dir)
             corpus = _find(config, cache_dir)
             reading = Reading(data.level, data.document_delimiter, data.errors)
             dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)

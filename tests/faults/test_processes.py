@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 
@@ -53,6 +54,21 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(seed, corpus
     assert status == 0, errors
     assert "Going on from" in errors
     assert_same_outcome(outcome(tmp_path), uninterrupted)
+
+
+def test_the_next_run_removes_what_a_run_killed_while_encoding_left(corpus, tmp_path):
+    arguments = command(corpus, tmp_path, "trainer.max_steps=1", f"data.cache_dir={tmp_path}/cache")
+    huge = tmp_path / "huge"
+    shutil.copytree(corpus, huge)
+    (huge / "train" / "c.txt").write_text("abcdefgh ABCDEFGH\n" * 5_000_000)
+    process = start([*arguments, f"data.path={huge}"])
+    wait_until(lambda: list(tmp_path.rglob(".*.tmp/ids.bin")), process)
+    process.kill()
+    process.communicate()
+    assert list(tmp_path.rglob(".*.tmp"))
+    status, errors = run(arguments)
+    assert status == 0, errors
+    assert not list(tmp_path.rglob(".*.tmp"))
 
 
 @pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
