@@ -1,6 +1,7 @@
 """Fixtures that several tests share, and how hypothesis runs."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tensors, and tests th
 import pytest
 from corpora import sentences, write_corpus
 from hypothesis import HealthCheck, settings
+from processes import ROOT
+from running import Ended
 
-from lmtrain.command_line import compose_values
+from lmtrain.command_line import compose_values, main
 
 # a busy machine must not fail a test: nothing is timed
 settings.register_profile("lmtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,6 +28,26 @@ def corpus_folder(tmp_path: Path) -> Callable[..., Path]:
         return write_corpus(tmp_path / "corpus", **parts)
 
     return make
+
+
+@pytest.fixture
+def train_py(tmp_path, monkeypatch, capsys) -> Callable[..., Ended]:
+    """Runs `train.py ARGUMENTS` in this process, in a folder that holds a small corpus."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as main does, but undone afterwards
+    write_corpus(Path("corpus"))
+
+    def run(*arguments: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as error:
+            status = error.code
+        return Ended(status, capsys.readouterr().err)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,26 +4,17 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 import torch
 from corpora import sentences, write_corpus
 from filelock import FileLock
+from processes import ROOT
+from running import SMALL
 
-from lmtrain.command_line import main
 from lmtrain.dictionary import Dictionary
 
-TRAIN = Path(__file__).resolve().parent.parent / "train.py"
-SMALL = (
-    *("data=folder", "data.path=corpus", "data.cache_dir=cache", "data.batch_size=4", "data.sequence_length=20"),
-    *("model=tiny", "model.hidden_size=8", "trainer.accelerator=cpu", "trainer.max_steps=3", "logger=csv", "name=run"),
-)
-
-
-class Ended(NamedTuple):
-    status: int | None
-    message: str
+RUN = (*SMALL, "name=run")
 
 
 def written() -> dict[str, str]:
@@ -36,24 +27,10 @@ def written() -> dict[str, str]:
 
 
 @pytest.fixture
-def train(tmp_path, monkeypatch, capsys):
+def train(train_py, monkeypatch):
     """Runs `train.py OVERRIDES` in a folder with a small corpus."""
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("LMTRAIN_BILLION", raising=False)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as main does, but undone afterwards
-    write_corpus(Path("corpus"))
-
-    def run(*overrides: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", [str(TRAIN), *SMALL, *overrides])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code
-        return Ended(status, capsys.readouterr().err)
-
-    return run
+    return lambda *overrides: train_py(*RUN, *overrides)
 
 
 @pytest.fixture
@@ -354,7 +331,7 @@ def test_the_command_prints_the_message_alone_and_exits_with_2(overrides, what, 
     write_corpus(tmp_path / "corpus")
     before = sorted(tmp_path.rglob("*"))
     done = subprocess.run(
-        [sys.executable, str(TRAIN), *SMALL, f"data.cache_dir={tmp_path.parent}/cache", *overrides],
+        [sys.executable, str(ROOT / "train.py"), *RUN, f"data.cache_dir={tmp_path.parent}/cache", *overrides],
         cwd=tmp_path,
         capture_output=True,
         text=True,

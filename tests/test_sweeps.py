@@ -9,42 +9,12 @@ import pytest
 import yaml
 from corpora import write_corpus
 from processes import ROOT, run
-
-from lmtrain.command_line import main
+from running import SMALL
 
 # Optuna 2.10, which is what Hydra's sweeper takes, was written for an older SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:optuna")
 
-SMALL = (
-    *("data=folder", "data.path=corpus", "data.cache_dir=cache", "data.batch_size=4", "data.sequence_length=20"),
-    *("model=tiny", "model.hidden_size=8", "trainer.accelerator=cpu", "trainer.max_steps=3", "logger=csv"),
-)
 SEARCH = (*SMALL, "hparams_search=optuna", "hydra.sweeper.n_trials=2")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as main does, but undone afterwards
-    write_corpus(Path("corpus"))
-    return tmp_path
-
-
-@pytest.fixture
-def train(folder, monkeypatch, capsys):  # noqa: ARG001
-    """Runs `train.py ARGUMENTS` in a folder with a small corpus; gives the exit status and what was said."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", [str(ROOT / "train.py"), *arguments])
-        capsys.readouterr()
-        try:
-            main()
-            status = 0
-        except SystemExit as error:
-            status = error.code
-        return status, capsys.readouterr().err
-
-    return run
 
 
 def runs() -> dict[str, dict]:
@@ -69,31 +39,31 @@ def losses() -> dict[str, float]:
         ),
     ],
 )
-def test_a_job_is_named_by_what_is_swept_and_not_in_its_name_already(arguments, names, train):
-    status, message = train("-m", *SMALL, "trainer.max_steps=1", "test=false", *arguments)
+def test_a_job_is_named_by_what_is_swept_and_not_in_its_name_already(arguments, names, train_py):
+    status, message = train_py("-m", *SMALL, "trainer.max_steps=1", "test=false", *arguments)
     assert status == 0, message
     assert runs().keys() == names
 
 
-def test_jobs_of_a_grid_go_on_together_and_alone(train):
+def test_jobs_of_a_grid_go_on_together_and_alone(train_py):
     grid = ("-m", *SMALL, "optimizer.lr=1,2", "direction=forward,backward")
-    assert train(*grid)[0] == 0
+    assert train_py(*grid)[0] == 0
     before = runs()
     assert before.keys() == {f"tiny-folder-{way}-optimizer.lr-{lr}" for way in ("forward", "backward") for lr in (1, 2)}
     assert len(set(losses().values())) == 4
-    status, message = train(*grid)
+    status, message = train_py(*grid)
     assert status == 0
     assert message.count("is finished") == 4
     assert runs() == before
     one = "tiny-folder-backward-optimizer.lr-2"
-    status, message = train(*SMALL, f"name={one}", "optimizer.lr=2", "direction=backward", "trainer.max_steps=5")
+    status, message = train_py(*SMALL, f"name={one}", "optimizer.lr=2", "direction=backward", "trainer.max_steps=5")
     assert status == 0
     assert f"Going on from runs/{one}/checkpoints/last.ckpt" in message
     assert runs()[one]["steps"] == 5
 
 
-def test_a_search_finds_the_lowest_loss_and_more_trials_may_follow(train):
-    status, message = train("-m", *SEARCH)
+def test_a_search_finds_the_lowest_loss_and_more_trials_may_follow(train_py):
+    status, message = train_py("-m", *SEARCH)
     assert status == 0, message
     before = losses()
     assert len(before) == 2
@@ -106,7 +76,7 @@ def test_a_search_finds_the_lowest_loss_and_more_trials_may_follow(train):
         "model.dropout": trained["model"]["dropout"],
     }
     assert f"val/loss {before[best]:.4f} with" in message.splitlines()[-1]
-    status, message = train(*SEARCH, "hydra.sweeper.n_trials=3")  # without -m, too
+    status, message = train_py(*SEARCH, "hydra.sweeper.n_trials=3")  # without -m, too
     assert status == 0
     assert message.count("is finished") == 2
     after = losses()
@@ -114,14 +84,14 @@ def test_a_search_finds_the_lowest_loss_and_more_trials_may_follow(train):
     assert before.items() < after.items()
 
 
-def test_an_interrupted_search_ends_and_goes_on(train):
-    assert train(*SEARCH, "runs_dir=whole")[0] == 0
+def test_an_interrupted_search_ends_and_goes_on(train_py):
+    assert train_py(*SEARCH, "runs_dir=whole")[0] == 0
     stop = "+callbacks.stop={_target_: stopping.InterruptSecondRun}"
-    status, message = train(*SEARCH, "hydra.sweeper.n_trials=9", stop)
+    status, message = train_py(*SEARCH, "hydra.sweeper.n_trials=9", stop)
     assert status == 130
     assert "SIGINT at step 1: saved. The same command goes on from there." in message
     assert len(runs()) == 1
-    status, message = train(*SEARCH)
+    status, message = train_py(*SEARCH)
     assert status == 0
     assert message.count("Going on from") == message.count("is finished") == 1
     assert Path("runs/optimization_results.yaml").read_text() == Path("whole/optimization_results.yaml").read_text()
@@ -134,8 +104,8 @@ def diverging(step: int, times: int) -> tuple[str, str]:
     )
 
 
-def test_a_trial_that_diverges_does_not_end_the_search(train):
-    status, message = train(*SEARCH, "trainer.max_steps=5", *diverging(2, times=1))
+def test_a_trial_that_diverges_does_not_end_the_search(train_py):
+    status, message = train_py(*SEARCH, "trainer.max_steps=5", *diverging(2, times=1))
     assert status == 0, message
     assert "Training diverged" in message
     assert "Traceback" not in message
@@ -143,28 +113,30 @@ def test_a_trial_that_diverges_does_not_end_the_search(train):
     assert yaml.safe_load(Path("runs/optimization_results.yaml").read_text())["best_value"] == loss
 
 
-def test_a_search_without_a_trial_that_succeeds_says_so(train):
-    status, message = train(*SEARCH, "trainer.max_steps=5", *diverging(3, times=9))
+def test_a_search_without_a_trial_that_succeeds_says_so(train_py):
+    status, message = train_py(*SEARCH, "trainer.max_steps=5", *diverging(3, times=9))
     assert status == 2
     assert message.splitlines()[-1] == "Error: no trial of the search succeeded, see above."
 
 
-def test_a_job_of_a_grid_that_diverges_lets_the_others_run_and_is_told_in_the_status(train):
-    status, message = train("-m", *SMALL, "trainer.max_steps=5", "optimizer.lr=1,2", *diverging(1, times=1))
+def test_a_job_of_a_grid_that_diverges_lets_the_others_run_and_is_told_in_the_status(train_py):
+    status, message = train_py("-m", *SMALL, "trainer.max_steps=5", "optimizer.lr=1,2", *diverging(1, times=1))
     assert status == 2
     assert "Traceback" not in message
     assert runs().keys() == {"tiny-folder-forward-optimizer.lr-2"}
 
 
-def test_a_mistake_ends_a_search_at_its_first_trial(train):
-    status, message = train(*SEARCH, "data.batch_size=-1")
+def test_a_mistake_ends_a_search_at_its_first_trial(train_py):
+    status, message = train_py(*SEARCH, "data.batch_size=-1")
     assert status == 2
     assert message.count("data.batch_size=-1") == 1
 
 
-def test_joblib_runs_jobs_at_once_from_one_cache(folder):
+def test_joblib_runs_jobs_at_once_from_one_cache(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_corpus(tmp_path / "corpus")
     more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "optimizer.lr=1,2")
-    status, message = run([sys.executable, ROOT / "train.py", "-m", *SMALL, *more], cwd=folder)
+    status, message = run([sys.executable, ROOT / "train.py", "-m", *SMALL, *more], cwd=tmp_path)
     assert status == 0, message
     assert runs().keys() == {"tiny-folder-forward-optimizer.lr-1", "tiny-folder-forward-optimizer.lr-2"}
     assert message.count("Encoding train/1.txt") == 1
