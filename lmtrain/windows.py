@@ -24,7 +24,8 @@ from torch.utils.data import IterableDataset
 
 from lmtrain.encoding import EncodedText
 
-_GATHER_ITEMS = 1 << 18  # how many ids are gathered at once: bounds the index, which then stays in the cache
+_CHUNK_BYTES = 64  # what documents are copied in
+_CHUNKS_AT_ONCE = 1 << 13  # half a megabyte stays in the cache
 
 
 class Part(NamedTuple):
@@ -158,25 +159,40 @@ def read_stream(
 def _gather(ids, starts, lengths, case, case_tables, start: int, stop: int) -> np.ndarray:
     """The items from `start` to `stop` of the documents at `starts`, one after another."""
     placed = np.cumsum(lengths)  # where each document ends in the stream
-    shifts = starts - (placed - lengths)  # from an item's place in the stream to its place in `ids`
-    result = np.empty(stop - start, dtype=ids.dtype)
-    counter = np.arange(min(_GATHER_ITEMS, stop - start))
-    place = start
-    while place < stop:
-        upto = min(stop, place + _GATHER_ITEMS)
-        documents = slice(np.searchsorted(placed, place, side="right"), np.searchsorted(placed, upto, side="left") + 1)
-        counts = np.diff(np.minimum(placed[documents], upto), prepend=place)
-        index = np.repeat(shifts[documents] + place, counts)
-        index += counter[: upto - place]
-        # Documents lie far apart: reading one byte of each first lets the processor wait for many of them at a time
-        np.take(ids, starts[documents])
-        np.take(ids, starts[documents] + (lengths[documents] - 1))
-        # with any other mode numpy goes through a buffer; no index is out of range
-        np.take(ids, index, out=result[place - start : upto - start], mode="clip")
-        place = upto
+    some = slice(np.searchsorted(placed, start, side="right"), np.searchsorted(placed, stop, side="left") + 1)
+    begins = placed[some] - lengths[some]
+    low, high = np.maximum(begins, start), np.minimum(placed[some], stop)
+    result = _joined(ids, starts[some] + (low - begins), high - low)
     if case is not None:
         _change_case(result, placed - start, lengths, case, case_tables)
     return result
+
+
+def _joined(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The stretches of `ids` that begin at `starts`, one after another.
+
+    Numpy copies 64 bytes as fast as one item. The last chunk of a stretch reaches beyond its end; what is too much
+    there is overwritten by the next stretch, since chunks are written in their order.
+    """
+    size = _CHUNK_BYTES // ids.itemsize
+    ids = np.append(ids, np.zeros(size, ids.dtype))
+    result = np.empty(lengths.sum() + size, ids.dtype)
+    source, target = _chunks(ids), _chunks(result)
+    counts = -(-lengths // size)
+    before = np.cumsum(counts) - counts
+    chunk = np.arange(counts.sum()) * size
+    read = np.repeat(starts - before * size, counts) + chunk
+    write = np.repeat(np.cumsum(lengths) - lengths - before * size, counts) + chunk
+    for place in range(0, len(chunk), _CHUNKS_AT_ONCE):
+        some = slice(place, place + _CHUNKS_AT_ONCE)
+        target[write[some]] = source[read[some]]
+    return result[:-size]
+
+
+def _chunks(ids: np.ndarray) -> np.ndarray:
+    """The same memory as overlapping chunks of 64 bytes, one from each item on."""
+    count = len(ids) - _CHUNK_BYTES // ids.itemsize + 1
+    return np.ndarray((count,), np.dtype((np.void, _CHUNK_BYTES)), ids, strides=ids.strides)
 
 
 def _change_case(result, placed, lengths, case, case_tables) -> None:

@@ -39,10 +39,12 @@ def found(path: Path) -> TextFile:
     return TextFile(str(path), path.name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
 
 
-def encoded_text(folder: Path, documents: Sequence[Sequence[int]], name: str = "text") -> EncodedText:
+def encoded_text(
+    folder: Path, documents: Sequence[Sequence[int]], name: str = "text", dtype: type = np.uint8
+) -> EncodedText:
     """Documents of ids as a cache entry."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = np.array([item for document in documents for item in document], dtype=np.uint8)
+    ids = np.array([item for document in documents for item in document], dtype=dtype)
     ends = np.array(list(accumulate(map(len, documents))), dtype=np.int64)
     ids.tofile(folder / "ids.bin")
     ends.tofile(folder / "ends.bin")

@@ -28,9 +28,9 @@ from lmtrain.windows import (
 )
 
 END = 0  # the item that ends a document, as the delimiter does
-documents = st.lists(
-    st.lists(st.integers(1, 200), max_size=12).map(lambda items: [*items, END]), min_size=1, max_size=40
-)
+short = st.lists(st.integers(1, 200), max_size=12)
+long = st.integers(30, 300).map(lambda size: [1 + number % 200 for number in range(size)])
+documents = st.lists((short | short | long).map(lambda items: [*items, END]), min_size=1, max_size=40)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,9 @@ def test_the_windows_of_all_ranks_put_together_give_the_stream_back(data, folder
 
 @given(data=st.data(), documents=documents)
 def test_an_epoch_has_every_document_once(data, documents, folder):
-    splits = cut_splits(encoded_text(folder, documents), data.draw(st.integers(13, 300)))
+    dtype = data.draw(st.sampled_from([np.uint8, np.uint16, np.int32]))
+    max_size = max(map(len, documents)) + data.draw(st.integers(0, 300))
+    splits = cut_splits(encoded_text(folder, documents, dtype=dtype), max_size)
     augmentation = Augmentation(data.draw(st.integers(0, 5)), shuffle=data.draw(st.booleans()))
     epoch = data.draw(st.integers(0, 3))
     order = split_order(len(splits), augmentation.seed, epoch)
@@ -171,7 +173,7 @@ def test_any_part_of_a_stream_can_be_read_alone(data, documents, folder):
     start = data.draw(st.integers(0, len(split)))
     stop = data.draw(st.integers(start, len(split)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "_GATHER_ITEMS", data.draw(st.integers(1, 50)))
+        patch.setattr(windows, "_CHUNKS_AT_ONCE", data.draw(st.integers(1, 50)))
         assert read_stream(split, start, stop, *arguments).tolist() == whole[start:stop].tolist()
 
 
