@@ -35,11 +35,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
     except ValueError as error:
-        if "No trials are completed" in str(error):
-            sys.exit(_say("Error: no trial of the search succeeded, see above."))
-        if "Config group override" not in str(error):
-            raise
-        sys.exit(_say(f"Error: a group such as model=OPTION takes the name of an option. {error}."))
+        sys.exit(_say(_explain_value_error(error)))
     except RunFailed:  # its message is on the screen
         sys.exit(2)
     except KeyboardInterrupt:
@@ -122,6 +118,22 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     if status or results is None:
         raise RunFailed(f"The run {values['name']} ended with status {status}.")
     return results["val/loss"]
+
+
+def _explain_value_error(error: ValueError) -> str:
+    """What Hydra says by ValueErrors of its own.
+
+    Raises:
+        ValueError: the error itself, if it is none of Hydra's.
+    """
+    message = " ".join(str(error).split())
+    if "No trials are completed" in message:
+        return "Error: no trial of the search succeeded, see above."
+    if "Config group override" in message:
+        return f"Error: a group such as model=OPTION takes the name of an option. {message}."
+    if "Expecting one subcommand" in message or "No completion plugin" in message:
+        return f"Error: -sc takes install=SHELL or uninstall=SHELL, and SHELL is bash, zsh or fish. {message}."
+    raise error
 
 
 def _explain(error: Exception) -> str:

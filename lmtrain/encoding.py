@@ -140,7 +140,7 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
     if folder.exists():
         log.warning("The cache of %s in %s is damaged and is built again", file.name, folder)
         shutil.rmtree(folder)
-    log.info("Encoding %s (%.1f MB) into %s", file.name, file.size / 1e6, folder)
+    log.info("Encoding %s (%s bytes) into %s", file.name, f"{file.size:,}", folder)
     unfinished = cache_dir / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.tmp"
     try:
         unfinished.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from processes import ROOT
 
 # bash sets these before it calls the function, which leaves its proposals in COMPREPLY
@@ -30,3 +31,11 @@ def test_bash_completes_groups_their_choices_and_keys() -> None:
     assert models == sorted(f"model={path.stem}" for path in (ROOT / "conf/model").glob("*.yaml"))
     assert groups == ["optimizer.", "optimizer="]
     assert keys == ["data.sequence_length="]
+
+
+@pytest.mark.parametrize("wrong", [[], ["install=tcsh"], ["instal=bash"]])
+def test_a_wrong_request_is_answered_by_what_can_be_asked_for(wrong, train_py) -> None:
+    status, message = train_py("-sc", *wrong)
+    assert status == 2
+    assert message.startswith("Error: -sc takes install=SHELL or uninstall=SHELL, and SHELL is bash, zsh or fish. ")
+    assert message.count("\n") == 1
