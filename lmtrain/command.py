@@ -1,8 +1,11 @@
 """What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmtrain.errors import UserError
@@ -31,6 +34,30 @@ def run(main: Callable[[], None]) -> int:
         print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
         return 2
     return 0
+
+
+@contextmanager
+def interrupt_deferred() -> Iterator[Callable[[], None]]:
+    """Keeps a Ctrl-C that comes within the block from breaking off what must be done whole.
+
+    It takes effect at the block's end, or when the function that this gives is called.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other
+        yield lambda: None
+        return
+    came = []
+    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
+
+    def take_effect() -> None:
+        if came:
+            signal.signal(signal.SIGINT, handler)
+            signal.raise_signal(signal.SIGINT)
+
+    try:
+        yield take_effect
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    take_effect()
 
 
 def program() -> str:

@@ -518,9 +518,10 @@ def test_help_has_an_example_and_imports_little(script: str) -> None:
     assert not {"numpy", "torch", "dask", "rich", "hydra", "fsspec"} & set(done.stderr.split())
 
 
-def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.4])
+def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path, seconds: float) -> None:
     sources, _ = many_blocks
-    sources[0].write_text("".join(f"{line}\n" for line in lines(1_000_000)))
+    sources[0].write_text("".join(f"{line}\n" for line in lines(300_000)))
     command = [
         sys.executable,
         SCRIPTS / "prepare_corpus.py",
@@ -540,8 +541,8 @@ def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path) -> None:
     )
     limit = time.monotonic() + 60
     while not list(tmp_path.glob(".corpus*")) and time.monotonic() < limit:
-        time.sleep(0.02)
-    time.sleep(0.1)
+        time.sleep(0.005)
+    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")

@@ -23,8 +23,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lmtrain.command import interrupt_deferred
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.prepare.graph import Compute, scheduler
+from lmtrain.prepare.graph import Compute, import_dask, scheduler
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
@@ -73,11 +74,16 @@ def prepare_corpus(
     """
     options = options or PrepareOptions()
     options.check()
+    import_dask()
     output = Path(output).expanduser().absolute()
     _check_output(output, overwrite)
     sources = find_sources(inputs, options.format)
     raise_if_any([] if sources else ["All inputs are empty files."])
-    with scheduler(scheduler_address, workers) as compute, _unfinished(output) as folder, _disk_full_explained(output):
+    with (
+        _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too
+        _disk_full_explained(output),
+        scheduler(scheduler_address, workers) as compute,
+    ):
         work = folder / ".work"
         work.mkdir()
         blocks = [block for source in sources for block in cut_blocks(source, options.split_at, options.block_size)]
@@ -104,9 +110,11 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(
-        dir=output.parent, prefix=f".{output.name}-unfinished-", ignore_cleanup_errors=True
-    ) as place:
+    with interrupt_deferred():  # or the folder could be made and not be known
+        made = tempfile.TemporaryDirectory(
+            dir=output.parent, prefix=f".{output.name}-unfinished-", ignore_cleanup_errors=True
+        )
+    with made as place:
         folder = Path(place, output.name)  # its parent is for this user only; it is not
         folder.mkdir()
         yield folder

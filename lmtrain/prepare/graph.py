@@ -6,15 +6,30 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import get_context
+from functools import partial
+from multiprocessing import get_context, resource_tracker
 from typing import Any
 
+from lmtrain.command import interrupt_deferred
 from lmtrain.errors import UserError
 
 _CONNECT_SECONDS = 10
 
 Compute = Callable[[Sequence[Any], Callable[[Any], None]], list[Any]]
 """Computes Delayed objects to a list of results; calls the function with every result as it comes."""
+
+
+def import_dask() -> None:
+    """Imports all of Dask that preparing takes: to be called first, for Ctrl-C can get lost while Python imports.
+
+    Raises:
+        UserError: Dask is not installed.
+    """
+    try:
+        import dask.delayed
+        import dask.multiprocessing  # noqa: F401
+    except ImportError:
+        raise UserError("Preparing a corpus needs Dask. Install it: pip install 'lmtrain[prepare]'.") from None
 
 
 @contextmanager
@@ -26,24 +41,21 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         workers: how many processes on this machine; None for one a core, 1 for no other than this one.
 
     Raises:
-        UserError: Dask is not installed, no scheduler answers, or a process was killed.
+        UserError: no scheduler answers, or a process was killed.
     """
-    try:
-        import dask  # noqa: F401
-    except ImportError:
-        raise UserError("Preparing a corpus needs Dask. Install it: pip install 'lmtrain[prepare]'.") from None
     if address is not None:
         with _cluster(address) as compute:
             yield compute
         return
     workers = workers or _cores()
     if workers == 1:
-        yield lambda tasks, done: _compute_here(tasks, done, scheduler="sync")
+        yield _compute_here
         return
     # the work is Python's own, which threads would do one after the other
-    pool = _start_pool(workers)
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
     try:
-        yield lambda tasks, done: _compute_here(tasks, done, scheduler="processes", pool=pool, chunksize=1)
+        _start_all(pool, workers)
+        yield partial(_compute_in_processes, pool)
     except BrokenProcessPool:
         raise UserError(
             "A worker process was killed, most likely because memory ran out. Use fewer: --workers 1."
@@ -52,16 +64,16 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _start_pool(workers: int) -> ProcessPoolExecutor:
-    """Processes that Ctrl-C doesn't reach, not even while they start: the one that started them ends them."""
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        for _ in range(workers):
-            pool.submit(int)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return pool
+def _start_all(pool: ProcessPoolExecutor, workers: int) -> None:
+    """Ctrl-C does not reach the processes, not even while they start: the one that starts them ends them."""
+    resource_tracker.ensure_running()  # which would unblock SIGINT, if it were started below
+    with interrupt_deferred():
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # in those started here, too
+        try:
+            for _ in range(workers):
+                pool.submit(int)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _cores() -> int:
@@ -69,7 +81,26 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _compute_here(tasks: Sequence[Any], done: Callable[[Any], None], **how) -> list[Any]:
+def _compute_here(tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any]:
+    from dask.local import get_sync
+
+    return _compute(tasks, done, scheduler=get_sync)
+
+
+def _compute_in_processes(pool: ProcessPoolExecutor, tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any]:
+    """Ctrl-C takes effect when a task is done: it could leave the pool in a state from which it does not shut down."""
+    from dask.multiprocessing import get
+
+    with interrupt_deferred() as interrupt_if_asked:
+
+        def one_done(result: Any) -> None:
+            interrupt_if_asked()
+            done(result)
+
+        return _compute(tasks, one_done, scheduler=get, pool=pool, chunksize=1)
+
+
+def _compute(tasks: Sequence[Any], done: Callable[[Any], None], **how) -> list[Any]:
     import dask
     from dask.callbacks import Callback
 
