@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tensors, and tests th
 import pytest
 from corpora import sentences, write_corpus
 from hypothesis import HealthCheck, settings
+from preparing import lines
 from processes import ROOT
 from running import Ended
 
@@ -48,6 +49,19 @@ def train_py(tmp_path, monkeypatch, capsys) -> Callable[..., Ended]:
         return Ended(status, capsys.readouterr().err)
 
     return run
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """A folder of text to prepare, with duplicates, empty lines and other line ends."""
+    folder = tmp_path / "raw"
+    (folder / "more").mkdir(parents=True)
+    all_lines = lines(900)
+    (folder / "a.txt").write_bytes("\n".join(all_lines[:500]).encode())
+    (folder / "more" / "b.txt").write_bytes(("\r\n".join(all_lines[400:]) + "\r\n\r\n").encode())
+    (folder / ".hidden").write_text("not this\n")
+    (folder / "empty.txt").touch()
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,100 @@
+"""Preparing a corpus in several processes: the same result, and what if one is killed or interrupted."""
+
+import gzip
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from preparing import content, lines, options
+from script_calls import SCRIPTS
+
+from lmtrain.errors import UserError
+from lmtrain.prepare.folder import prepare_corpus
+from lmtrain.prepare.options import PrepareOptions
+
+
+@pytest.fixture
+def many_blocks(tmp_path: Path) -> tuple[list[Path], PrepareOptions]:
+    (tmp_path / "a.txt").write_text("".join(f"{line}\n" for line in lines(4000)))
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress((tmp_path / "a.txt").read_bytes()))
+    return [tmp_path / "a.txt", tmp_path / "b.txt.gz"], options(block_size=8000, split_size=30_000)
+
+
+def test_processes_make_no_difference(many_blocks, tmp_path: Path) -> None:
+    sources, chosen = many_blocks
+    prepare_corpus(sources, tmp_path / "one", chosen, workers=1)
+    done = []
+    prepare_corpus(sources, tmp_path / "two", chosen, workers=2, progress=lambda *call: done.append(call))
+    assert content(tmp_path / "one") == content(tmp_path / "two")
+    for phase in ("Reading", "Writing"):
+        values = [(now, total) for what, now, total in done if what == phase]
+        assert values == sorted(values)
+        assert values[0][0] == 0
+        assert values[-1][0] == values[-1][1]
+
+
+def test_a_killed_process_is_explained(many_blocks, tmp_path: Path) -> None:
+    sources, chosen = many_blocks
+
+    def kill(what: str, done: int, total: int) -> None:  # noqa: ARG001
+        if done:
+            for child in multiprocessing.active_children():
+                os.kill(child.pid, signal.SIGKILL)
+
+    with pytest.raises(UserError, match="A worker process was killed, most likely because memory ran out"):
+        prepare_corpus(sources, tmp_path / "corpus", chosen, workers=2, progress=kill)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt.gz"}
+
+
+def test_a_cluster_gives_the_same_even_if_a_worker_is_killed(many_blocks, tmp_path: Path) -> None:
+    from dask.distributed import LocalCluster
+
+    sources, chosen = many_blocks
+    prepare_corpus(sources, tmp_path / "here", chosen, workers=1)
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
+        killed = []
+
+        def kill(what: str, done: int, total: int) -> None:
+            if what not in killed and 0 < done < total:
+                killed.append(what)
+                os.kill(cluster.workers[len(killed) % 2].process.pid, signal.SIGKILL)
+
+        prepare_corpus(sources, tmp_path / "there", chosen, scheduler_address=cluster.scheduler_address, progress=kill)
+        assert killed == ["Reading", "Writing"]
+    assert content(tmp_path / "here") == content(tmp_path / "there")
+
+
+@pytest.mark.parametrize("seconds", [0, 0.1, 0.4])
+def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path, seconds: float) -> None:
+    sources, _ = many_blocks
+    sources[0].write_text("".join(f"{line}\n" for line in lines(300_000)))
+    command = [
+        sys.executable,
+        SCRIPTS / "prepare_corpus.py",
+        *sources,
+        "--workers",
+        "2",
+        "--output",
+        tmp_path / "corpus",
+    ]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # where the tests run in the background of a shell, SIGINT is ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    limit = time.monotonic() + 60
+    while not list(tmp_path.glob(".corpus*")) and time.monotonic() < limit:
+        time.sleep(0.005)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt.gz"}
