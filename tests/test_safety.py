@@ -68,6 +68,7 @@ PLACES = ["everything", "hyperparameters", "another key", "state dict", "diction
 @pytest.mark.parametrize("attack", ["os.system", "shutil.copy", "builtins.getattr"])
 def test_the_attacks_are_real(canary, attack):
     pickle.loads(pickle.dumps(ATTACKS[attack](canary)))
+    assert canary.exists()
     canary.unlink()
 
 
