@@ -40,19 +40,23 @@ def run(main: Callable[[], None]) -> int:
 def interrupt_deferred() -> Iterator[Callable[[], None]]:
     """Keeps a Ctrl-C that comes within the block from breaking off what must be done whole.
 
-    It takes effect at the block's end, or when the function that this gives is called.
+    It takes effect at the block's end, or when the function that this gives is called; a second one at once.
     """
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other
         yield lambda: None
         return
     came = []
-    handler = signal.signal(signal.SIGINT, lambda *_: came.append(True))
 
     def take_effect() -> None:
         if came:
             signal.signal(signal.SIGINT, handler)
             signal.raise_signal(signal.SIGINT)
 
+    def defer(*_) -> None:
+        take_effect()
+        came.append(True)
+
+    handler = signal.signal(signal.SIGINT, defer)
     try:
         yield take_effect
     finally:
