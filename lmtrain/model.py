@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lmtrain.dictionary import Dictionary
+from lmtrain.dropout import Dropout
 from lmtrain.loss import decoder_loss
 
 RECURRENT_TYPES = {"LSTM": nn.LSTM, "GRU": nn.GRU}
@@ -53,7 +54,7 @@ class CharLM(nn.Module):
         self.dropout = dropout
         self.recurrent_type = recurrent_type
 
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.encoder = nn.Embedding(vocabulary_size, embedding_size)
         recurrent = RECURRENT_TYPES[recurrent_type.upper()]
         self.rnn = recurrent(embedding_size, hidden_size, nlayers, dropout=dropout if nlayers > 1 else 0.0)
