@@ -34,7 +34,7 @@ def test_equals_the_modules_forward(recurrent_type, nlayers, batch_size):
 @pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
 def test_equals_the_modules_forward_without_the_table_and_without_packed_weights(monkeypatch, recurrent_type):
     monkeypatch.setattr(stepper, "_MAX_TABLE_ELEMENTS", 0)
-    monkeypatch.setattr(stepper, "_packed_product", lambda *_: torch.ops.mkl.no_such_operator)
+    monkeypatch.setattr(stepper, "packed_product", lambda *_: torch.ops.mkl.no_such_operator)
     model = make(recurrent_type, nlayers=2)
     ids = torch.randint(17, (50, 8))
     with torch.no_grad():

@@ -1,0 +1,130 @@
+"""An LSTM for training in bfloat16 on AMD's processors, where oneDNN's is slow for large hidden states.
+
+Equal to nn.LSTM but for rounding. What makes it faster: the recurrent weights, those of the input and the bias stand
+side by side in one matrix, so that one product a step does all of it forward, one backward, and one a window gives the
+gradients of all weights; the matrix is rearranged for these products once a window. And every gate is a sigmoid, since
+tanh(x) = 2·sigmoid(2x) - 1 and torch's tanh takes ten times as long.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from lmtrain.dropout import Dropout
+from lmtrain.packed_product import packed_product
+from lmtrain.processor import gains_by_bfloat16, is_amd
+
+_LARGE = 1024  # hidden units from which this is faster for 16 lanes and for 100; docs/architecture.md has the figures
+_ALIGNED = 64  # products are faster when their inner size is a multiple of this
+
+
+def is_faster(rnn: nn.Module, inputs: Tensor) -> bool:
+    """Whether `lstm` is the faster way to compute this module's outputs and, later, gradients."""
+    return (
+        isinstance(rnn, nn.LSTM)
+        and rnn.hidden_size >= _LARGE
+        and inputs.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        and gains_by_bfloat16()
+        and is_amd()
+        and torch.backends.mkldnn.is_available()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def lstm(
+    rnn: nn.LSTM, inputs: Tensor, hidden: tuple[Tensor, ...] | None, drop: Dropout, dtype: torch.dtype
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """What `rnn(inputs, hidden)` gives.
+
+    Args:
+        rnn: unidirectional, with biases, time first.
+        inputs: `(T, B, E)`.
+        hidden: h and c, each `(L, B, H)`; zeros if None.
+        drop: what stands between layers.
+        dtype: of the matrix products and of the output, bfloat16 or float32; the cell state is float32.
+
+    Returns:
+        the output `(T, B, H)`, and h and c after the last step, each float32 `(L, B, H)`.
+    """
+    if hidden is None:
+        zeros = inputs.new_zeros(rnn.num_layers, inputs.shape[1], rnn.hidden_size, dtype=torch.float32)
+        hidden = zeros, zeros
+    output, last = inputs, []
+    for number, (h, c) in enumerate(zip(*hidden, strict=True)):
+        if number > 0:
+            output = drop(output)
+        weights = (getattr(rnn, f"{name}_l{number}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+        output, h, c = _Layer.apply(output, h, c, *weights, dtype)
+        last.append((h, c))
+    h, c = (torch.stack(parts) for parts in zip(*last, strict=True))
+    return output, (h, c)
+
+
+class _Layer(torch.autograd.Function):
+    """One layer.
+
+    `states` holds a row `[h | x | 1 | 0 ...]` for every step and lane, h being the output of the step before. `gates`
+    are the sigmoids s of i, f, g and o in torch's order: c' = f·c + i·(2s_g - 1), h' = o·tanh(c').
+    """
+
+    @staticmethod
+    def forward(ctx, inputs, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dtype):
+        (T, B, E), H = inputs.shape, weight_hh.shape[1]
+        K = -(-(H + E + 1) // _ALIGNED) * _ALIGNED
+        weight = weight_hh.new_zeros(4 * H, K, dtype=dtype)
+        for columns, part in ((slice(H), weight_hh), (slice(H, H + E), weight_ih), (H + E, bias_ih + bias_hh)):
+            weight[:, columns] = part
+        weight[2 * H : 3 * H] *= 2
+        states = weight.new_zeros(T + 1, B, K)
+        states[0, :, :H], states[:T, :, H : H + E], states[..., H + E] = h, inputs, 1
+        cells = weight_hh.new_empty(T + 1, B, H, dtype=torch.float32)
+        cells[0] = c
+        gates = weight.new_empty(T, B, 4 * H)
+
+        product = packed_product(weight, B)
+        now, tanh_c = cells.new_empty(B, 4 * H), cells.new_empty(B, H)
+        i, f, g, o = now.chunk(4, dim=1)
+        for t in range(T):
+            now.copy_(product(states[t])).sigmoid_()
+            gates[t] = now
+            torch.mul(f, cells[t], out=cells[t + 1]).addcmul_(i, g, value=2).sub_(i)
+            torch.mul(cells[t + 1], 2, out=tanh_c).sigmoid_().mul_(2).sub_(1)
+            states[t + 1, :, :H] = tanh_c.mul_(o)
+        ctx.save_for_backward(weight, states, cells, gates)
+        ctx.inputs_dtype, ctx.input_size = inputs.dtype, E
+        return states[1:, :, :H], states[T, :, :H].float(), cells[T].clone()
+
+    @staticmethod
+    def backward(ctx, d_output, d_h, d_c):
+        weight, states, cells, gates = ctx.saved_tensors
+        (T, B, H), E = d_output.shape, ctx.input_size
+        d_inputs = d_output.new_empty(T, B, E, dtype=ctx.inputs_dtype)
+        d_h, d_c = d_h.clone(), d_c.clone()
+
+        product = packed_product(weight.t().contiguous(), B)
+        now, d_now = (cells.new_empty(B, 4 * H) for _ in range(2))
+        i, f, g, o = now.chunk(4, dim=1)
+        d_i, d_f, d_g, d_o = d_now.chunk(4, dim=1)
+        half, more = (cells.new_empty(B, H) for _ in range(2))
+        for t in reversed(range(T)):
+            now.copy_(gates[t])
+            d_h += d_output[t]
+            torch.mul(cells[t + 1], 2, out=half).sigmoid_()  # tanh(c) = 2·half - 1
+            torch.ops.aten.sigmoid_backward.grad_input(d_h, half, grad_input=more)
+            d_c.addcmul_(more, o, value=4)
+            torch.mul(d_h, half, out=d_o).mul_(2).sub_(d_h)
+            torch.mul(d_c, g, out=d_i).mul_(2).sub_(d_c)
+            torch.mul(d_c, cells[t], out=d_f)
+            torch.mul(d_c, i, out=d_g).mul_(2)
+            torch.ops.aten.sigmoid_backward.grad_input(d_now, now, grad_input=d_now)
+            d_c *= f
+            gates[t] = d_now  # the gradients take the place of the gates
+            d_state = product(gates[t])
+            d_h.copy_(d_state[:, :H])
+            d_inputs[t] = d_state[:, H : H + E]
+        d_weight = (gates.flatten(0, 1).t() @ states[:T].flatten(0, 1)).float()
+        d_weight[2 * H : 3 * H] *= 2
+        d_hh, d_ih, d_bias = d_weight[:, :H], d_weight[:, H : H + E], d_weight[:, H + E]
+        return d_inputs, d_h, d_c, d_ih, d_hh, d_bias, d_bias, None
