@@ -11,6 +11,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lmtrain.config import TrainerConfig
+from lmtrain.epoch_loop import WindowLoop
 from lmtrain.errors import UserError
 from lmtrain.processor import gains_by_bfloat16
 
@@ -27,7 +28,7 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
     if unknown:
         raise UserError(*(f"trainer.{name} is no argument of Lightning's Trainer." for name in sorted(unknown)))
     try:
-        return Trainer(
+        trainer = Trainer(
             **arguments,
             **more,
             **({} if "profiler" in arguments else {"profiler": NoProfiler()}),
@@ -45,11 +46,14 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
             f"Lightning's Trainer does not accept {asked}: {' '.join(str(error).split())} "
             "trainer.accelerator=auto takes the hardware that is there, trainer.accelerator=cpu needs none."
         ) from None
+    trainer.fit_loop.epoch_loop = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
+    return trainer
 
 
 class NoProfiler(PassThroughProfiler):
     """Lightning's own way not to profile makes a generator for each of some 60 hooks a step."""
 
+    is_watching = False
     _nothing = nullcontext()
 
     def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002

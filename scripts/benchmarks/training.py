@@ -79,7 +79,7 @@ class Ticks(Callback):
     def on_train_end(self, trainer, pl_module) -> None:
         durations = getattr(trainer.profiler, "recorded_durations", None)
         if durations:
-            waited = durations["[_TrainingEpochLoop].train_dataloader_next"][1:]  # the first reads the whole split
+            waited = durations["[WindowLoop].train_dataloader_next"][1:]  # the first reads the whole split
             Ticks.waiting = sum(waited) / (_CLOCK.times[-1] - _CLOCK.times[0])
 
 

@@ -1,0 +1,40 @@
+"""Callbacks of a user, which a run is given by their names."""
+
+from lightning.pytorch import Callback
+
+
+class Diary(Callback):
+    """Notes every hook of a training step, and where the run stood; and logs a figure as a user would."""
+
+    pages: list = []  # noqa: RUF012 - the runs of a test share it
+
+    def note(self, hook, trainer, *more):
+        progress = trainer.fit_loop.epoch_loop.batch_progress.current
+        self.pages.append((hook, trainer.global_step, progress.ready, progress.processed, progress.completed, *more))
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.note("on_train_batch_start", trainer, batch_idx, batch.inputs.sum().item())
+
+    def on_before_zero_grad(self, trainer, pl_module, optimizer):
+        self.note("on_before_zero_grad", trainer)
+
+    def on_before_backward(self, trainer, pl_module, loss):
+        self.note("on_before_backward", trainer, loss.item())
+
+    def on_after_backward(self, trainer, pl_module):
+        self.note("on_after_backward", trainer, pl_module.model.decoder.bias.grad.sum().item())
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        self.note("on_before_optimizer_step", trainer)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.note("on_train_batch_end", trainer, batch_idx, outputs["loss"].item())
+        pl_module.log("twice_the_loss", 2 * outputs["loss"], logger=False, batch_size=4)
+        pl_module.log("mean_of_an_epoch", outputs["loss"], on_step=False, on_epoch=True, logger=False, batch_size=4)
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        figures = trainer.callback_metrics
+        self.note("on_train_epoch_end", trainer, figures["twice_the_loss"].item(), figures["mean_of_an_epoch"].item())
+
+    def on_validation_end(self, trainer, pl_module):
+        self.note("on_validation_end", trainer, trainer.callback_metrics["val/loss"].item())

@@ -1,0 +1,41 @@
+"""The loop over windows does what Lightning's own loop does."""
+
+import pytest
+import torch
+from corpora import write_corpus
+from hooks import Diary
+from running import SMALL, compose, read_metrics
+
+from lmtrain.training import train
+
+LIGHTNINGS_OWN = "+trainer.profiler=simple"  # whoever profiles wants to see Lightning's hooks
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("optimizer=sgd",),
+        ("optimizer=muon", "trainer.precision=bf16-mixed"),
+        ("optimizer=adamw", "trainer.gradient_clip_val=null"),
+        ("optimizer=sgd", "trainer.accumulate_grad_batches=3"),
+        ("optimizer=adamw", "optimizer._target_=torch.optim.LBFGS", "~optimizer.weight_decay", "+optimizer.max_iter=3"),
+    ],
+)
+def test_same_hooks_figures_and_weights(more, tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    diaries, weights = {}, {}
+    for name, own in (("ours", ()), ("lightnings", (LIGHTNINGS_OWN,))):
+        monkeypatch.setattr(Diary, "pages", [])
+        diary = "+callbacks.diary={_target_: hooks.Diary}"
+        train(compose(*SMALL, *more, *own, diary, f"name={name}", "trainer.max_steps=-1", "trainer.max_epochs=2"))
+        diaries[name] = Diary.pages
+        weights[name] = torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)
+    assert diaries["ours"] == diaries["lightnings"]
+    assert {page[0] for page in Diary.pages} == {name for name in vars(Diary) if name.startswith("on_")}
+    assert weights["ours"].keys() == weights["lightnings"].keys()
+    assert weights["ours"]["loops"] == weights["lightnings"]["loops"]
+    for one, other in zip(*(some["state_dict"].values() for some in weights.values()), strict=True):
+        assert torch.equal(one, other)
+    for figure in ("train/loss", "val/loss", "grad_norm"):
+        assert read_metrics(tmp_path / "runs/ours", figure) == read_metrics(tmp_path / "runs/lightnings", figure)
