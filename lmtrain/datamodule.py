@@ -79,7 +79,9 @@ class WindowDataModule(LightningDataModule):
 
     def _loader(self, windows: WindowDataset) -> DataLoader:
         # no workers: they would interleave windows, and the dataset reads ahead by itself
-        return DataLoader(windows, batch_size=None, num_workers=0, pin_memory=torch.cuda.is_available())
+        return DataLoader(
+            windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=torch.cuda.is_available()
+        )
 
     def _mine(self) -> range:
         return self.lanes_of_rank(self.trainer.global_rank, self.trainer.world_size)
@@ -116,3 +118,7 @@ class WindowDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_at = (state_dict["epoch"], state_dict["window"])
+
+
+def _as_it_is(window: Any) -> Any:
+    return window

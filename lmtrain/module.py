@@ -1,12 +1,12 @@
 """The LightningModule: truncated backpropagation through time over windows."""
 
+import hashlib
 import inspect
 import math
 import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
@@ -29,7 +29,9 @@ class RunningMean:
 
     def add(self, mean: Tensor, items: int) -> None:
         """Adds the mean of `items` items: a scalar, not synchronised with the host."""
-        self._total = self._total + mean.detach().to(_sum_dtype(mean.device)) * items
+        if not isinstance(self._total, Tensor):
+            self._total = torch.tensor(self._total, dtype=_sum_dtype(mean.device), device=mean.device)
+        self._total.add_(mean.detach(), alpha=items)
         self.items += items
 
     def sums(self, device: torch.device) -> Tensor:
@@ -99,17 +101,17 @@ class LanguageModelModule(LightningModule):
         return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The configured optimizer, on GPUs in its fused form if it has one and no gradients are scaled."""
+        """The configured optimizer, in its fused form if it has one and no gradients are scaled."""
         more = {}
         kind = inspect.signature(getattr(self.make_optimizer, "func", self.make_optimizer)).parameters
-        if self.device.type == "cuda" and "fused" in kind and self.trainer.precision != "16-mixed":
+        if self.device.type in ("cuda", "cpu") and "fused" in kind and self.trainer.precision != "16-mixed":
             more["fused"] = True
         return self.make_optimizer(self.model.named_parameters(), **more)
 
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
         if self.model.dropout > 0:
-            entropy = [self.seed, 2, self.current_epoch, batch_idx, self.global_rank]
-            _seed(self.device, int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]))
+            place = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+            _seed(self.device, int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "little"))
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         hidden = None if batch.starts_split else self.hidden
