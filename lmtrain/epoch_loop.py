@@ -4,9 +4,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
@@ -26,20 +28,22 @@ class WindowLoop(_TrainingEpochLoop):
     """What Lightning's own loop does for one optimizer that steps after every window, in the same order.
 
     Around each step Lightning asks every callback, the module, the strategy and the profiler for some 60 hooks, most of
-    which nobody has: a quarter of the time of a step of 1 ms. This one asks who has which hook once an epoch. Where it
-    does not know better (several ranks, accumulated or scaled gradients, a profiler, the first step after a restart)
-    Lightning's own steps are made.
+    which nobody has: a quarter of the time of a step of 1 ms. This one asks once an epoch which callbacks have which
+    hook; of the module it calls `on_train_batch_start`, `training_step` and `configure_gradient_clipping`, the others
+    that `LanguageModelModule` has no use for not at all. Where it does not know better (several ranks, accumulated or
+    scaled gradients, a profiler, the first step after a restart) Lightning's own steps are made.
     """
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
         trainer = self.trainer
         self._is_plain = (
-            isinstance(trainer.strategy, SingleDeviceStrategy)
+            type(trainer.strategy) is SingleDeviceStrategy
             and trainer.accumulate_grad_batches == 1
             and getattr(trainer.precision_plugin, "scaler", None) is None
             and not trainer.lr_scheduler_configs
-            and not getattr(trainer.profiler, "is_watching", True)
+            and isinstance(trainer.profiler, PassThroughProfiler)
+            and trainer._val_check_time_interval is None
         )
         self._hooks = {name: _overriding(trainer, name) for name in _HOOKS}
 
@@ -60,10 +64,11 @@ class WindowLoop(_TrainingEpochLoop):
         self.batch_progress.increment_started()
         loss = self._optimizer_step(batch, batch_idx)
         self.batch_progress.increment_processed()
-        self._call("on_train_batch_end", {"loss": loss.detach()}, batch, batch_idx)
+        self._call("on_train_batch_end", {"loss": loss}, batch, batch_idx)
         if self._results:  # somebody logged something
             trainer._logger_connector.on_batch_end()
             trainer._logger_connector.update_train_step_metrics()
+        self._results.batch = None
         self.batch_progress.increment_completed()
 
     def _optimizer_step(self, batch: Window, batch_idx: int) -> Tensor:
@@ -71,28 +76,32 @@ class WindowLoop(_TrainingEpochLoop):
         trainer, module = self.trainer, self.trainer.lightning_module
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
-        loss: Tensor
+        last_loss: Tensor
 
+        @torch.enable_grad()
         def closure() -> Tensor:
-            nonlocal loss
+            nonlocal last_loss
+            module._current_fx_name = "training_step"
             with trainer.precision_plugin.train_step_context():
                 loss = module.training_step(batch, batch_idx)
+            last_loss = loss.detach()
             progress.zero_grad.increment_ready()
             self._call("on_before_zero_grad", optimizer)
             progress.zero_grad.increment_started()
             optimizer.zero_grad()
             progress.zero_grad.increment_completed()
             self._call("on_before_backward", loss)
+            module._current_fx_name = "backward"
             loss.backward()
             self._call("on_after_backward")
             self._call("on_before_optimizer_step", optimizer)
             module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-            return loss
+            return last_loss
 
         progress.step.increment_ready()
-        optimizer.step(closure)
+        optimizer.step(closure=closure)
         progress.step.increment_completed()
-        return loss
+        return last_loss
 
     def _call(self, name: str, *arguments: Any) -> None:
         """Calls the hook of those callbacks that have it."""
@@ -104,12 +113,14 @@ class WindowLoop(_TrainingEpochLoop):
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         trainer = self.trainer
-        if self._is_plain and trainer.val_check_batch == math.inf and not (data_fetcher.done or trainer.should_stop):
+        is_stopping = data_fetcher.done or trainer.should_stop or trainer.received_sigterm
+        if self._is_plain and trainer.val_check_batch == math.inf and not is_stopping:
             self._batches_that_stepped += 1
         else:
             super().on_advance_end(data_fetcher)
 
 
 def _overriding(trainer: Trainer, name: str) -> list[Callable[..., None]]:
-    nothing = getattr(Callback, name)
-    return [getattr(callback, name) for callback in trainer.callbacks if getattr(type(callback), name) is not nothing]
+    """The hook of those callbacks that have their own, from their class or as an attribute."""
+    hooks = [getattr(callback, name) for callback in trainer.callbacks]
+    return [hook for hook in hooks if getattr(hook, "__func__", None) is not getattr(Callback, name)]

@@ -8,58 +8,69 @@ tanh(x) = 2·sigmoid(2x) - 1 and torch's tanh takes ten times as long.
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from lmtrain.dropout import Dropout
 from lmtrain.packed_product import packed_product
 from lmtrain.processor import gains_by_bfloat16, is_amd
 
-_LARGE = 1024  # hidden units from which this is faster for 16 lanes and for 100; docs/architecture.md has the figures
+# faster with more hidden units than _LARGE, or as many and at least _MANY items T·B: see docs/architecture.md
+_LARGE, _MANY = 1024, 4000
 _ALIGNED = 64  # products are faster when their inner size is a multiple of this
 
 
-def is_faster(rnn: nn.Module, inputs: Tensor) -> bool:
-    """Whether `lstm` is the faster way to compute this module's outputs and, later, gradients."""
-    return (
-        isinstance(rnn, nn.LSTM)
-        and rnn.hidden_size >= _LARGE
-        and inputs.device.type == "cpu"
-        and torch.is_grad_enabled()
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
-        and gains_by_bfloat16()
-        and is_amd()
-        and torch.backends.mkldnn.is_available()
-        and not torch.compiler.is_compiling()
-    )
+class LSTM(nn.LSTM):
+    """torch's LSTM, unidirectional, with biases, time first, which trains in its own way where that is faster.
 
-
-def lstm(
-    rnn: nn.LSTM, inputs: Tensor, hidden: tuple[Tensor, ...] | None, drop: Dropout, dtype: torch.dtype
-) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """What `rnn(inputs, hidden)` gives.
-
-    Args:
-        rnn: unidirectional, with biases, time first.
-        inputs: `(T, B, E)`.
-        hidden: h and c, each `(L, B, H)`; zeros if None.
-        drop: what stands between layers.
-        dtype: of the matrix products and of the output, bfloat16 or float32; the cell state is float32.
-
-    Returns:
-        the output `(T, B, H)`, and h and c after the last step, each float32 `(L, B, H)`.
+    That is under autocast to bfloat16 on AMD's processors. Forward and backward through it can be done once: there are
+    no second derivatives.
     """
-    if hidden is None:
-        zeros = inputs.new_zeros(rnn.num_layers, inputs.shape[1], rnn.hidden_size, dtype=torch.float32)
-        hidden = zeros, zeros
-    output, last = inputs, []
-    for number, (h, c) in enumerate(zip(*hidden, strict=True)):
-        if number > 0:
-            output = drop(output)
-        weights = (getattr(rnn, f"{name}_l{number}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
-        output, h, c = _Layer.apply(output, h, c, *weights, dtype)
-        last.append((h, c))
-    h, c = (torch.stack(parts) for parts in zip(*last, strict=True))
-    return output, (h, c)
+
+    def forward(  # type: ignore[override]  # packed sequences are not for it
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Runs the layers.
+
+        Args:
+            input: `(T, B, E)`.
+            hx: h and c, each `(L, B, H)`; zeros if None.
+
+        Returns:
+            the output `(T, B, H)`, and h and c after the last step, each `(L, B, H)`. Where it goes its own way the
+            output is bfloat16, h and c are float32.
+        """
+        if torch.compiler.is_compiling() or not self._is_faster(input):
+            return super().forward(input, hx)
+        return self._run(input, hx, torch.bfloat16)
+
+    def _is_faster(self, input: Tensor) -> bool:
+        return (
+            (self.hidden_size > _LARGE or (self.hidden_size == _LARGE and input.shape[:2].numel() >= _MANY))
+            and input.device.type == "cpu"
+            and torch.is_grad_enabled()
+            and torch.is_autocast_enabled("cpu")
+            and torch.get_autocast_dtype("cpu") == torch.bfloat16
+            and gains_by_bfloat16()
+            and is_amd()
+            and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        )
+
+    def _run(
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None, dtype: torch.dtype
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The same with matrix products in `dtype`, bfloat16 or float32; the cell state is float32."""
+        if hx is None:
+            zeros = input.new_zeros(self.num_layers, input.shape[1], self.hidden_size, dtype=torch.float32)
+            hx = zeros, zeros
+        drop = Dropout(self.dropout).train(self.training)
+        output, last = input, []
+        for number, (h, c) in enumerate(zip(*hx, strict=True)):
+            if number > 0:
+                output = drop(output)
+            output, h, c = _Layer.apply(output, h, c, *self.all_weights[number], dtype)
+            last.append((h, c))
+        h, c = (torch.stack(parts) for parts in zip(*last, strict=True))
+        return output, (h, c)
 
 
 class _Layer(torch.autograd.Function):
@@ -97,6 +108,7 @@ class _Layer(torch.autograd.Function):
         return states[1:, :, :H], states[T, :, :H].float(), cells[T].clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, d_output, d_h, d_c):
         weight, states, cells, gates = ctx.saved_tensors
         (T, B, H), E = d_output.shape, ctx.input_size

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from lmtrain.dictionary import Dictionary
 from lmtrain.dropout import Dropout
 from lmtrain.loss import decoder_loss
-from lmtrain.lstm import is_faster, lstm
+from lmtrain.lstm import LSTM
 
-RECURRENT_TYPES = {"LSTM": nn.LSTM, "GRU": nn.GRU}
+RECURRENT_TYPES = {"LSTM": LSTM, "GRU": nn.GRU}
 
 Hidden = tuple[Tensor, ...]
 """The recurrent state: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)`."""
@@ -93,8 +93,6 @@ class CharLM(nn.Module):
         if isinstance(self.rnn, nn.GRU):
             output, last = self.rnn(embedded, None if hidden is None else hidden[0])
             hidden = (last,)
-        elif is_faster(self.rnn, embedded):
-            output, hidden = lstm(self.rnn, embedded, hidden, self.drop, torch.bfloat16)
         else:
             output, hidden = self.rnn(embedded, hidden)
         if self.proj is not None:

@@ -89,8 +89,8 @@ class LanguageModelModule(LightningModule):
         self._evaluation_mean = RunningMean()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook that runs some 40 times a step, and torch.nn.Module takes long to see that this is
-        # no parameter: together a tenth of a small model's step
+        # the hook that runs is noted at every hook of every step, and torch.nn.Module takes long to see that this is no
+        # parameter
         if name in _PLAIN_ATTRIBUTES:
             object.__setattr__(self, name, value)
         else:
@@ -101,11 +101,14 @@ class LanguageModelModule(LightningModule):
         return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The configured optimizer, in its fused form if it has one and no gradients are scaled."""
-        more = {}
+        """The configured optimizer, in its fused form if it has one.
+
+        Not if gradients are scaled, nor if the configuration asks for a form.
+        """
         kind = inspect.signature(getattr(self.make_optimizer, "func", self.make_optimizer)).parameters
-        if self.device.type in ("cuda", "cpu") and "fused" in kind and self.trainer.precision != "16-mixed":
-            more["fused"] = True
+        asked = {"fused", "foreach", "differentiable"} & getattr(self.make_optimizer, "keywords", {}).keys()
+        has_fused = "fused" in kind and self.device.type in ("cuda", "cpu") and self.trainer.precision != "16-mixed"
+        more = {"fused": True} if has_fused and not asked else {}
         return self.make_optimizer(self.model.named_parameters(), **more)
 
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:

@@ -51,9 +51,8 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own way not to profile makes a generator for each of some 60 hooks a step."""
+    """Lightning's own way not to profile makes a generator for every hook."""
 
-    is_watching = False
     _nothing = nullcontext()
 
     def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002

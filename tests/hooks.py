@@ -1,6 +1,7 @@
 """Callbacks of a user, which a run is given by their names."""
 
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 
 
 class Diary(Callback):
@@ -38,3 +39,8 @@ class Diary(Callback):
 
     def on_validation_end(self, trainer, pl_module):
         self.note("on_validation_end", trainer, trainer.callback_metrics["val/loss"].item())
+
+
+def lambda_callback():
+    """One whose hook is an attribute, not a method."""
+    return LambdaCallback(on_before_backward=lambda trainer, *_: Diary.pages.append(("lambda", trainer.global_step)))

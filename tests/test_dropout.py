@@ -59,3 +59,18 @@ def test_a_module_with_it_has_the_same_names_as_with_torchs():
     assert nn.Sequential(Dropout(0.1), nn.Linear(2, 3)).state_dict().keys() == (
         nn.Sequential(nn.Dropout(0.1), nn.Linear(2, 3)).state_dict().keys()
     )
+
+
+def test_the_default_dtype_does_not_coarsen_the_probability():
+    torch.manual_seed(2)
+    torch.set_default_dtype(torch.bfloat16)  # as Lightning does for trainer.precision=bf16-true
+    try:
+        dropped = sum((Dropout(0.003)(torch.ones(SMALL)) == 0).sum().item() for _ in range(40))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert abs(dropped - 1200) < 4 * 1200**0.5
+
+
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+def test_all_is_dropped_if_that_is_asked_for(shape):
+    assert not Dropout(1.0)(torch.ones(shape)).any()

@@ -27,15 +27,27 @@ def test_same_hooks_figures_and_weights(more, tmp_path, monkeypatch):
     diaries, weights = {}, {}
     for name, own in (("ours", ()), ("lightnings", (LIGHTNINGS_OWN,))):
         monkeypatch.setattr(Diary, "pages", [])
-        diary = "+callbacks.diary={_target_: hooks.Diary}"
+        diary = "+callbacks={diary: {_target_: hooks.Diary}, attribute: {_target_: hooks.lambda_callback}}"
         train(compose(*SMALL, *more, *own, diary, f"name={name}", "trainer.max_steps=-1", "trainer.max_epochs=2"))
         diaries[name] = Diary.pages
         weights[name] = torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)
     assert diaries["ours"] == diaries["lightnings"]
-    assert {page[0] for page in Diary.pages} == {name for name in vars(Diary) if name.startswith("on_")}
+    hooks = {name for name in vars(Diary) if name.startswith("on_")} | {"lambda"}
+    assert {page[0] for page in Diary.pages} == hooks
     assert weights["ours"].keys() == weights["lightnings"].keys()
     assert weights["ours"]["loops"] == weights["lightnings"]["loops"]
     for one, other in zip(*(some["state_dict"].values() for some in weights.values()), strict=True):
         assert torch.equal(one, other)
     for figure in ("train/loss", "val/loss", "grad_norm"):
         assert read_metrics(tmp_path / "runs/ours", figure) == read_metrics(tmp_path / "runs/lightnings", figure)
+
+
+@pytest.mark.parametrize("asked", ["fused=false", "foreach=true", "differentiable=false"])
+def test_an_implementation_of_the_optimizer_that_the_user_asks_for_is_taken(asked, tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    train(compose(*SMALL, "optimizer=adamw", f"+optimizer.{asked}", "name=run"))
+    (group,) = torch.load("runs/run/checkpoints/last.ckpt", weights_only=True)["optimizer_states"][0]["param_groups"]
+    name, value = asked.split("=")
+    assert group[name] == (value == "true")
+    assert not group["fused"]

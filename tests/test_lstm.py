@@ -4,11 +4,11 @@ import pytest
 import torch
 from corpora import write_corpus
 from running import SMALL, compose, read_metrics
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from lmtrain import lstm as lstm_module
-from lmtrain.dropout import Dropout
-from lmtrain.lstm import is_faster, lstm
+from lmtrain.lstm import LSTM
 from lmtrain.training import train
 
 T, B, E = 9, 5, 7
@@ -16,7 +16,7 @@ T, B, E = 9, 5, 7
 
 def problem(H: int = 24, layers: int = 1, dropout: float = 0.0):
     torch.manual_seed(4)
-    rnn = nn.LSTM(E, H, layers, dropout=dropout)
+    rnn = LSTM(E, H, layers, dropout=dropout)
     with torch.no_grad():
         for parameter in rnn.parameters():
             parameter.mul_(4)  # so that gates saturate, some of them
@@ -37,71 +37,88 @@ def results(rnn, inputs, hidden, output, last):
 @pytest.mark.parametrize("H", [24, 64, 77])
 def test_output_state_and_gradients_equal_torchs(H, layers):
     rnn, inputs, hidden = problem(H, layers)
-    expected = results(rnn, inputs, hidden, *rnn(inputs, hidden))
-    ours = results(rnn, inputs, hidden, *lstm(rnn, inputs, hidden, Dropout(0.0), torch.float32))
+    expected = results(rnn, inputs, hidden, *nn.LSTM.forward(rnn, inputs, hidden))
+    ours = results(rnn, inputs, hidden, *rnn._run(inputs, hidden, torch.float32))
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5)
 
 
 def test_begins_with_zeros_without_a_state():
     rnn, inputs, _ = problem()
-    expected = results(rnn, inputs, None, *rnn(inputs))
-    ours = results(rnn, inputs, None, *lstm(rnn, inputs, None, Dropout(0.0), torch.float32))
+    expected = results(rnn, inputs, None, *nn.LSTM.forward(rnn, inputs))
+    ours = results(rnn, inputs, None, *rnn._run(inputs, None, torch.float32))
     for one, other in zip(ours, expected, strict=True):
         torch.testing.assert_close(one, other, rtol=2e-4, atol=2e-5)
 
 
 def test_bfloat16_is_as_near_as_torchs_own():
     rnn, inputs, hidden = problem(layers=2)
-    exact = results(rnn, inputs, hidden, *rnn(inputs, hidden))
+    exact = results(rnn, inputs, hidden, *nn.LSTM.forward(rnn, inputs, hidden))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        theirs = results(rnn, inputs, hidden, *rnn(inputs, hidden))
-    ours = results(rnn, inputs, hidden, *lstm(rnn, inputs, hidden, Dropout(0.0), torch.bfloat16))
+        theirs = results(rnn, inputs, hidden, *nn.LSTM.forward(rnn, inputs, hidden))
+    ours = results(rnn, inputs, hidden, *rnn._run(inputs, hidden, torch.bfloat16))
     assert ours[0].dtype == torch.bfloat16
     for one, other, wanted in zip(ours, theirs, exact, strict=True):
         error, their_error = ((x.float() - wanted).norm() / wanted.norm() for x in (one, other))
         assert error < max(2 * their_error, 0.01)
 
 
-def test_drops_between_layers_only():
-    rnn, inputs, hidden = problem(layers=2)
-    output, last = lstm(rnn, inputs, hidden, Dropout(0.9), torch.float32)
-    whole, whole_last = rnn(inputs, hidden)
+def test_drops_between_layers_only_and_only_in_training():
+    rnn, inputs, hidden = problem(layers=2, dropout=0.9)
+    whole, whole_last = nn.LSTM.forward(rnn.eval(), inputs, hidden)
+    torch.testing.assert_close(rnn._run(inputs, hidden, torch.float32)[0], whole, rtol=2e-4, atol=2e-5)
+    output, last = rnn.train()._run(inputs, hidden, torch.float32)
     torch.testing.assert_close(last[0][0], whole_last[0][0], rtol=2e-4, atol=2e-5)  # the first layer's
     assert not torch.allclose(output, whole, atol=1e-2)
     assert (output != 0).all()
 
 
-def test_serves_only_training_in_bfloat16_with_many_hidden_units(monkeypatch):
+def test_a_second_derivative_is_refused():
+    rnn, inputs, hidden = problem()
+    output, _ = rnn._run(inputs, hidden, torch.float32)
+    (gradient,) = torch.autograd.grad(output.square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
+
+
+@pytest.fixture
+def amd(monkeypatch):
+    """A processor for which the LSTM is the faster one, whatever this one is."""
     monkeypatch.setattr(lstm_module, "is_amd", lambda: True)
     monkeypatch.setattr(lstm_module, "gains_by_bfloat16", lambda: True)
-    large, small, x = nn.LSTM(3, lstm_module._LARGE), nn.LSTM(3, 8), torch.zeros(2, 2, 3)
-    assert not is_faster(large, x)
+
+
+@pytest.mark.usefixtures("amd")
+def test_goes_its_own_way_in_training_in_bfloat16_with_many_hidden_units(monkeypatch):
+    x = torch.zeros(2, 2, 3)
+
+    def is_own(rnn):  # its state is float32, which torch's is not there
+        return rnn(x)[1][1].dtype == torch.float32
+
+    large, small = LSTM(3, lstm_module._LARGE + 1), LSTM(3, lstm_module._LARGE)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert is_faster(large, x)
-        assert not is_faster(small, x)
-        assert not is_faster(nn.GRU(3, lstm_module._LARGE), x)
+        assert is_own(large)
+        assert not is_own(small)
         with torch.no_grad():
-            assert not is_faster(large, x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not is_own(large)
         monkeypatch.setattr(lstm_module, "is_amd", lambda: False)
-        assert not is_faster(large, x)
+        assert not is_own(large)
 
 
+@pytest.mark.usefixtures("amd")
 def test_a_run_with_it_learns_what_a_run_with_torchs_learns(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(lstm_module, "is_amd", lambda: True)
-    monkeypatch.setattr(lstm_module, "gains_by_bfloat16", lambda: True)
     losses = {}
+    more = ("model.hidden_size=32", "model.nlayers=2", "model.dropout=0", "optimizer.lr=3", "callbacks=histograms")
     for name, smallest in (("ours", 1), ("theirs", 1 << 20)):
         monkeypatch.setattr(lstm_module, "_LARGE", smallest)
-        values = compose(
-            *SMALL, f"name={name}", "model.hidden_size=32", "model.nlayers=2", "model.dropout=0", "optimizer.lr=3"
-        )
+        values = compose(*SMALL, *more, "logger=[csv,tensorboard]", f"name={name}")
         values["trainer"] |= {"precision": "bf16-mixed", "max_steps": 40, "log_every_n_steps": 5}
         train(values)
         losses[name] = read_metrics(tmp_path / "runs" / name, "train/loss")
+        histograms = EventAccumulator(f"runs/{name}/tensorboard", {"histograms": 0}).Reload().Tags()["histograms"]
+        assert {"activations/output", "activations/hidden"} <= set(histograms)
     assert losses["ours"] != losses["theirs"]
     assert losses["ours"] == pytest.approx(losses["theirs"], rel=0.02)
     assert losses["ours"][-1] < losses["ours"][0] - 0.2
