@@ -132,7 +132,8 @@ class LanguageModelModule(LightningModule):
     ) -> None:
         """Clips the norm as `torch.nn.utils.clip_grad_norm_` does, and keeps the norm from before for the log."""
         limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def reduced(self, mean: RunningMean) -> list[float]:
         """Total in nats and number of items over all ranks; called on every rank."""
