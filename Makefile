@@ -22,7 +22,7 @@ env: .venv/installed ## the environment that training needs, in .venv/
 	@$(PIP_INSTALL) --editable '.[test,check]'
 	@touch $@
 
-train: .venv/installed ## train the demo model: about two minutes on two cores, no download
+train: .venv/installed ## train the demo model: half a minute to two minutes on two cores, no download
 	@.venv/bin/python train.py experiment=demo
 
 test: .venv/installed-test ## the whole test suite (five minutes on two cores)
