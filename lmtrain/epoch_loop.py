@@ -12,6 +12,7 @@ from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
 
+from lmtrain.errors import UserError
 from lmtrain.windows import Window
 
 _HOOKS = (
@@ -72,11 +73,15 @@ class WindowLoop(_TrainingEpochLoop):
         self.batch_progress.increment_completed()
 
     def _optimizer_step(self, batch: Window, batch_idx: int) -> Tensor:
-        """Gives the loss that the optimizer computed last."""
+        """Gives the loss that the optimizer computed last.
+
+        Raises:
+            UserError: it computed none.
+        """
         trainer, module = self.trainer, self.trainer.lightning_module
         optimizer = trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
-        last_loss: Tensor
+        last_loss: Tensor | None = None
 
         @torch.enable_grad()
         def closure() -> Tensor:
@@ -101,6 +106,11 @@ class WindowLoop(_TrainingEpochLoop):
         progress.step.increment_ready()
         optimizer.step(closure=closure)
         progress.step.increment_completed()
+        if last_loss is None:
+            raise UserError(
+                f"The optimizer {type(optimizer).__name__} trains nothing: its step(closure) never calls closure(), "
+                "which computes loss and gradients. Take another optimizer, or call it there."
+            )
         return last_loss
 
     def _call(self, name: str, *arguments: Any) -> None:

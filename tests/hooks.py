@@ -1,5 +1,6 @@
-"""Callbacks of a user, which a run is given by their names."""
+"""Callbacks and an optimizer of a user, which a run is given by their names."""
 
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import LambdaCallback
 
@@ -44,3 +45,10 @@ class Diary(Callback):
 def lambda_callback():
     """One whose hook is an attribute, not a method."""
     return LambdaCallback(on_before_backward=lambda trainer, *_: Diary.pages.append(("lambda", trainer.global_step)))
+
+
+class Idle(torch.optim.SGD):
+    """An optimizer that does not compute what it should step on."""
+
+    def step(self, closure=None):
+        return None

@@ -51,3 +51,9 @@ def test_an_implementation_of_the_optimizer_that_the_user_asks_for_is_taken(aske
     name, value = asked.split("=")
     assert group[name] == (value == "true")
     assert not group["fused"]
+
+
+def test_an_optimizer_that_computes_no_loss_is_told_by_its_name(train_py):
+    ended = train_py(*SMALL, "+optimizer.momentum=0", "optimizer._target_=hooks.Idle")
+    assert ended.status == 2
+    assert "The optimizer Idle trains nothing" in ended.message
