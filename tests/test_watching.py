@@ -4,6 +4,7 @@ import io
 import math
 import re
 import sys
+import time
 
 import pytest
 import torch
@@ -42,6 +43,9 @@ def resumed(corpus, tmp_path_factory):
     saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert saved < 40
     assert max(read_metrics(folder / "run", "step")) == 40
+    time.sleep(
+        1.1
+    )  # names of events begin with the second; within one, TensorBoard reads this process's 10th file first
     train(settings(corpus, folder, "callbacks=histograms"))
     return folder / "run"
 
