@@ -99,6 +99,9 @@ def test_goes_its_own_way_in_training_in_bfloat16_with_many_hidden_units(monkeyp
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert is_own(large)
         assert not is_own(small)
+        with monkeypatch.context() as some:
+            some.setattr(lstm_module, "_MANY", 4)  # as many as x has
+            assert is_own(small)
         with torch.no_grad():
             assert not is_own(large)
         monkeypatch.setattr(lstm_module, "is_amd", lambda: False)

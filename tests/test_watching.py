@@ -43,9 +43,7 @@ def resumed(corpus, tmp_path_factory):
     saved = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert saved < 40
     assert max(read_metrics(folder / "run", "step")) == 40
-    time.sleep(
-        1.1
-    )  # names of events begin with the second; within one, TensorBoard reads this process's 10th file first
+    time.sleep(1.1)  # TensorBoard reads files of different seconds in their order, but of one the 10th before the 9th
     train(settings(corpus, folder, "callbacks=histograms"))
     return folder / "run"
 
