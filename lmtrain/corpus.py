@@ -1,28 +1,24 @@
 """The corpus folder: its files, their text and documents, and everything that can be wrong with them."""
 
-import codecs
 import glob
-import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-import fsspec
-import zstandard
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.formats.streams import decoded, opened
 
-_READ_BYTES = 4 << 20
 _LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of text, plain or compressed (.gz, .bz2, .xz, .zst), local or at any fsspec URL.
+    """A file of text, plain or compressed (gzip, bzip2, xz, zstd), local or at any fsspec URL.
 
     Args:
         url: where it is.
@@ -150,6 +146,8 @@ def file_at(filesystem, path: str, name: str) -> TextFile:
 def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
     """The text of a file in pieces of bounded size; `\\r\\n` and `\\r` become `\\n`, as when Flair reads it.
 
+    A byte-order mark at its beginning is no part of it, where Flair trains on it.
+
     Args:
         errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
 
@@ -157,44 +155,13 @@ def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
         UserError: the file cannot be read, or (strict) is not UTF-8: names the byte offset in the text
             (after decompression).
     """
-    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
-    fed = 0
     try:
-        for data in _read_bytes(file.url):
-            fed += len(data)
-            yield decoder.decode(data)
-        yield decoder.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        offset = fed - len(error.object) + error.start
-        raise UserError(
-            f"{file.url}: byte 0x{error.object[error.start]:02x} at offset {offset} is not UTF-8 ({error.reason}). "
-            "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace, in scripts with "
-            "--errors replace."
-        ) from None
+        with opened(file.url) as stream:
+            yield from decoded(stream, file.url, errors)
+    except UserError:
+        raise
     except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
         raise UserError(f"{file.url} cannot be read: {error}.") from None
-
-
-def _read_bytes(url: str) -> Iterator[bytes]:
-    """A file's content, decompressed, in pieces of bounded size."""
-    is_zst = url.lower().endswith(".zst")
-    with fsspec.open(url, "rb", compression=None if is_zst else "infer") as stream:
-        if is_zst:
-            yield from _decompress_zst(iter(lambda: stream.read(_READ_BYTES // 16), b""))
-        else:
-            yield from iter(lambda: stream.read(_READ_BYTES), b"")
-
-
-def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """All frames of a .zst file; fsspec's reader stops after the first, and takes what is cut off for whole."""
-    frame = None
-    for piece in pieces:
-        while piece:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
-            yield frame.decompress(piece)
-            piece, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
-    if frame:
-        raise EOFError("it ends before its compressed data does")
 
 
 def document_blocks(pieces: Iterable[str], delimiter: str, keep_whole: bool = False) -> Iterator[list[str]]:

@@ -22,7 +22,7 @@ from lmtrain.files import replacing
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # of the cache; raise it whenever the same text would give other files
+_FORMAT = 3  # of the cache; raise it whenever the same text would give other files
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from lmtrain import corpus
 from lmtrain.corpus import TextFile, document_blocks, find_corpus, read_text
 from lmtrain.errors import UserError
+from lmtrain.formats import streams
 
 COMPRESSIONS = {
     ".gz": gzip.compress,
@@ -81,6 +82,24 @@ def test_a_document_without_end_is_not_held_in_memory(monkeypatch):
 # --- text ---
 
 
+@pytest.mark.parametrize("compress", [bytes, *COMPRESSIONS.values()])
+def test_a_byte_order_mark_and_a_compression_are_known_by_the_bytes(compress, tmp_path):
+    path = tmp_path / "text.of.any.name"
+    path.write_bytes(compress("\ufeffone\r\n\ufefftwo".encode()))
+    assert read(path) == "one\n\ufefftwo"
+    plain = tmp_path / "plain.gz"
+    plain.write_bytes(b"BZh is no bzip2")
+    assert read(plain) == "BZh is no bzip2"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_text_of_wide_characters_is_refused_with_the_command_that_converts_it(encoding, tmp_path):
+    path = tmp_path / "wide.txt"
+    path.write_bytes("text".encode(encoding))
+    with pytest.raises(UserError, match=rf"wide.txt is {encoding.upper()}. Convert it: iconv -f {encoding} -t utf-8 "):
+        read(path, "replace")
+
+
 @given(
     content=st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"a", "é".encode(), "語".encode(), "😀".encode()])),
     read_bytes=st.integers(1, 5),
@@ -89,7 +108,7 @@ def test_line_ends_become_newlines_as_python_reads_them(content, read_bytes, tmp
     path = tmp_path_factory.getbasetemp() / "lines.txt"
     path.write_bytes(b"".join(content))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "_READ_BYTES", read_bytes)
+        patch.setattr(streams, "_READ_BYTES", read_bytes)
         assert read(path) == path.read_text(encoding="utf-8")
 
 
@@ -103,7 +122,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(content, tmp_path_f
         path.write_bytes(compress(content))
         for read_bytes in (1, 2, 3, 1000):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(corpus, "_READ_BYTES", read_bytes)
+                patch.setattr(streams, "_READ_BYTES", read_bytes)
                 with pytest.raises(UserError) as error:
                     read(path)
             assert f"{path}: byte 0x" in str(error.value)
@@ -132,7 +151,7 @@ def test_compressed_files_that_were_joined_are_read_to_their_end(ending, tmp_pat
 def test_compressed_files_that_are_cut_off_or_damaged_are_errors(ending, tmp_path):
     path = tmp_path / f"text.txt{ending}"
     whole = COMPRESSIONS[ending](sentences(2000).encode())
-    for content in (whole[: len(whole) // 2], whole[:-1], b"not compressed", whole[:100] + bytes(50) + whole[150:]):
+    for content in (whole[: len(whole) // 2], whole[:-1], whole[:100] + bytes(50) + whole[150:]):
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"text\.txt.* cannot be read: "):
             read(path)

@@ -20,6 +20,7 @@ from lmtrain.corpus import TextFile
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items, encode_file
 from lmtrain.errors import UserError
+from lmtrain.formats import streams
 
 PLAIN = Reading()
 CHARACTERS = Dictionary(["<unk>", *"\0\n abcdeABCäßéЯжщ語日本😀\N{WOMAN}\u200d"])
@@ -54,7 +55,7 @@ def test_ids_and_ends_are_those_of_the_documents(text, delimiter, level, block):
         dictionary = Dictionary(["<unk>", "a", "b", "ab", "äßé", "語", "😀"])
         items = [words for words in (document.split() for document in documents) if words]
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpus, "_READ_BYTES", block)
+        patch.setattr(streams, "_READ_BYTES", block)
         patch.setattr(corpus, "_LONGEST_TAIL", block + 1)
         file, reading = written(Path(name), text), Reading(level, delimiter)
         encoded = encode_file(file, reading, dictionary, Path(name) / "cache")

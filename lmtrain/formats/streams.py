@@ -1,0 +1,152 @@
+"""Stored bytes → content → text, the same way for everybody who reads a file."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+import fsspec
+import zstandard
+
+from lmtrain.errors import UserError
+
+HEAD_BYTES = 1 << 16  # what is looked at to know what a file is
+_READ_BYTES = 4 << 20
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_WIDE = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+
+
+class _Pieces(io.RawIOBase):
+    """A stream over pieces of bytes."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces, self._held = iter(pieces), memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while not self._held:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._held = memoryview(piece)
+        count = min(len(buffer), len(self._held))
+        buffer[:count], self._held = self._held[:count], self._held[count:]
+        return count
+
+
+def _read_on(stream: BinaryIO, size: int = _READ_BYTES) -> Iterator[bytes]:
+    return iter(lambda: stream.read(size), b"")
+
+
+def peeked(stream: BinaryIO, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
+    """The first bytes of a stream, and a stream that still has them."""
+    head = stream.read(size)
+    while len(head) < size and (more := stream.read(size - len(head))):
+        head += more
+    if _is_plain_file(stream):
+        stream.seek(0)
+        return head, stream
+    return head, io.BufferedReader(_Pieces(piece for part in ([head], _read_on(stream)) for piece in part))
+
+
+def _is_plain_file(stream: BinaryIO) -> bool:
+    return isinstance(getattr(stream, "raw", None), io.FileIO)
+
+
+def compression(head: bytes) -> str | None:
+    """What data that begins so is compressed with: "gzip", "bzip2", "xz", "zstd" or nothing."""
+    name = next((name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)), None)
+    return None if name == "bzip2" and head[4:10] not in (b"1AY&SY", b"\x17rE8P\x90") else name
+
+
+def decompressed(stream: BinaryIO) -> BinaryIO:
+    """The content of a stream, whatever it is called: decompressed if it begins as compressed data does."""
+    head, stream = peeked(stream, 10)
+    kind = compression(head)
+    if kind == "zstd":
+        return io.BufferedReader(_Pieces(_decompress_zst(_read_on(stream, _READ_BYTES // 16))), 1 << 20)
+    open_as: dict[str, Callable] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    return open_as[kind](stream, "rb") if kind else stream
+
+
+def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """All frames of a .zst file; fsspec's reader stops after the first, and takes what is cut off for whole."""
+    frame = None
+    for piece in pieces:
+        while piece:
+            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            yield frame.decompress(piece)
+            piece, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    if frame:
+        raise EOFError("it ends before its compressed data does")
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BinaryIO]:
+    """The content of a file at a path or fsspec URL, decompressed."""
+    with fsspec.open(url, "rb") if "://" in url else open(url, "rb") as stream:
+        yield decompressed(stream)
+
+
+@contextmanager
+def as_file(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """The stream with every place within reach: as it is, or copied into a temporary file."""
+    if _is_plain_file(stream):
+        yield stream
+        return
+    with tempfile.TemporaryFile() as file:
+        for piece in _read_on(stream):
+            file.write(piece)
+        file.seek(0)
+        yield file
+
+
+def decoded(stream: BinaryIO, url: str, errors: str = "strict") -> Iterator[str]:
+    """The text of a stream in pieces of bounded size, without a byte-order mark; `\\r\\n` and `\\r` become `\\n`.
+
+    Args:
+        url: of the file, for messages.
+        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+
+    Raises:
+        UserError: the text is UTF-16 or UTF-32, or (strict) not UTF-8: names the byte offset.
+    """
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
+    fed, begun = 0, False
+    try:
+        while data := stream.read(_READ_BYTES):
+            if fed == 0:
+                refuse_wide(data, url)
+            fed += len(data)
+            text = decoder.decode(data)
+            yield text if begun else text.removeprefix("\ufeff")
+            begun = begun or bool(text)
+        yield decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise not_utf8(url, error, fed - len(error.object)) from None
+
+
+def refuse_wide(head: bytes, url: str) -> None:
+    """Raises `UserError` if text begins with the byte-order mark of UTF-16 or UTF-32."""
+    for mark, name in _WIDE.items():
+        if head.startswith(mark):
+            raise UserError(f"{url} is {name.upper()}. Convert it: iconv -f {name} -t utf-8 {url} > NEW.")
+
+
+def not_utf8(url: str, error: UnicodeDecodeError, base: int) -> UserError:
+    """What to say of bytes that are not UTF-8 in data that begins at offset `base` of the content."""
+    return UserError(
+        f"{url}: byte 0x{error.object[error.start]:02x} at offset {base + error.start} is not UTF-8 ({error.reason}). "
+        "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace, in scripts with "
+        "--errors replace."
+    )
