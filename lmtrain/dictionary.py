@@ -44,6 +44,9 @@ class Dictionary:
     def __hash__(self) -> int:
         return hash(self.items)
 
+    def __reduce__(self) -> tuple:
+        return Dictionary, (self.items,)  # without the tables, which are large and made when they are needed
+
     def __repr__(self) -> str:
         return f"Dictionary({len(self)} items, {'with' if self.has_unk else 'without'} {UNK})"
 

@@ -10,8 +10,12 @@
 """
 
 import heapq
+import os
+import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +32,8 @@ _MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a ch
 class StringEmbeddings:
     """Embeds tokenized sentences with one or more character models, stacked in their order.
 
-    The vectors are those of a `FlairEmbeddings` for each model, in a `StackedEmbeddings`. The options are Flair's:
+    The vectors are those of a `FlairEmbeddings` for each model, in a `StackedEmbeddings`. Threads may share one, and
+    take turns; it may be pickled, copied and forked. The options are Flair's:
 
     Args:
         language_models: usually a forward and a backward one. Their weights are used as they are at the first call.
@@ -70,7 +75,20 @@ class StringEmbeddings:
         self.tokenized_lm = tokenized_lm
         self.is_lower = is_lower
         self.dtype = product_dtype(precision, language_models[0].model, _MAX_LANES["cpu"])
-        self._steppers: list[Stepper | None] = [None] * len(language_models)
+        self._forget_steppers()
+        _all.add(self)
+
+    def _forget_steppers(self) -> None:
+        self._lock = threading.Lock()  # a stepper is one sequence of states
+        self._steppers: list[Stepper | None] = [None] * len(self.language_models)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_lock", "_steppers")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_steppers()
+        _all.add(self)
 
     @property
     def embedding_length(self) -> int:
@@ -106,7 +124,8 @@ class StringEmbeddings:
         for number, language_model in enumerate(self.language_models):
             size = language_model.model.output_size
             reading = _read(language_model, texts, self.with_whitespace, self.is_lower)
-            self._run(number, reading, vectors[:, column : column + size])
+            with self._lock:
+                self._run(number, reading, vectors[:, column : column + size])
             column += size
         return list(vectors.split(counts))
 
@@ -140,6 +159,19 @@ class StringEmbeddings:
         if stepper is None or stepper.batch_size != lanes:
             stepper = self._steppers[number] = Stepper(self.language_models[number].model, lanes, self.dtype)
         return stepper
+
+
+_all: weakref.WeakSet[StringEmbeddings] = weakref.WeakSet()
+
+
+def _forget_all_steppers() -> None:
+    """In a forked process: another thread may have been using them, and would never release the locks here."""
+    for embeddings in list(_all):
+        embeddings._forget_steppers()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all_steppers)
 
 
 def spaces_after(tokens: Sequence[str], text: str) -> list[int]:

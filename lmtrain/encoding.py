@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
 import socket
 import zlib
@@ -18,7 +17,7 @@ import numpy as np
 from lmtrain.corpus import TextFile, document_blocks, read_text
 from lmtrain.dictionary import Dictionary, code_points
 from lmtrain.errors import UserError
-from lmtrain.files import replacing
+from lmtrain.files import replacing, unfinished_name
 
 log = logging.getLogger(__name__)
 
@@ -134,14 +133,15 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
         UserError: the file cannot be read, or has items that a dictionary without `<unk>` does not know.
     """
     folder = cache_dir / _key(file, reading, dictionary.fingerprint)
+    there_before = folder.exists()
     encoded = open_encoded(folder, file.name)
     if encoded and _checksums(folder) == _read_checked(folder / "meta.json")["checksums"]:
         return encoded
-    if folder.exists():
+    if there_before:  # one that has appeared since is whole, and another process's
         log.warning("The cache of %s in %s is damaged and is built again", file.name, folder)
         shutil.rmtree(folder)
     log.info("Encoding %s (%s bytes) into %s", file.name, f"{file.size:,}", folder)
-    unfinished = cache_dir / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    unfinished = cache_dir / unfinished_name(folder.name)
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
         _write(unfinished, file, reading, dictionary)

@@ -129,9 +129,11 @@ def load_language_model(path: str | Path, map_location: str = "cpu", needs_decod
         raise UserError(*(f"{path}: {problem}" for problem in error.problems)) from None
     level, is_forward_lm = settings.pop("level"), settings.pop("is_forward_lm")
     document_delimiter = settings.pop("document_delimiter")
-    with torch.random.fork_rng(devices=[]):  # reading a file must not change what a seeded run draws
+    with torch.device("meta"):  # draws no random numbers: a seeded run, perhaps in another thread, draws its own
         model = CharLM(len(dictionary), **settings)
-    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    copies = {name: weights[name].to(torch.float32, copy=True).contiguous() for name in model.state_dict()}
+    model.load_state_dict(copies, assign=True)
+    model.requires_grad_(True)
     return LanguageModel(model.eval().to(map_location), dictionary, is_forward_lm, document_delimiter, level)
 
 

@@ -45,6 +45,9 @@ class Muon(torch.optim.Optimizer):
         rest = {**self._adamw.param_groups[0], "params": others}
         super().__init__([recurrent, rest], {})
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_adamw": self._adamw}  # torch's leaves out what it does not know
+
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` computes the loss and the gradients, as everywhere in torch."""
         loss = None
