@@ -1,6 +1,5 @@
 """What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
 
-import os
 import signal
 import sys
 import threading
@@ -9,30 +8,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lmtrain.errors import UserError
+from lmtrain.output import OutputGone, protected_output
 
 
 def run(main: Callable[[], None]) -> int:
     """Calls a script's `main` and returns the exit status.
 
     0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 130 if
-    interrupted, 1 if whoever reads the output has gone.
+    interrupted, 1 if standard output takes no more.
     """
+    with protected_output():
+        try:
+            return _status(main)
+        except OutputGone as gone:
+            print(gone.report(), end="", file=sys.stderr)
+            return 1
+
+
+def _status(main: Callable[[], None]) -> int:
     try:
         main()
-        sys.stdout.flush()
     except UserError as error:
         print(error.report(), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at exit
-        return 1
     except OSError as error:
         if error.filename is None:
             raise
         print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
         return 2
+    finally:
+        sys.stdout.flush()
     return 0
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.command import program
 from lmtrain.errors import RunFailed, UserError
+from lmtrain.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.run_folder import RunFolder
 from lmtrain.sweep import add_swept_values
 from lmtrain.workers import are_stopped, are_used, run_in_worker
@@ -28,6 +29,18 @@ _EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "h
 
 def main() -> None:
     """Runs the command line; exits with 0 only if the run did its work, with 2 for a user's mistake."""
+    with protected_output():
+        try:
+            try:
+                _main()
+            finally:
+                sys.stdout.flush()
+        except OutputGone as gone:  # what --help and --cfg print
+            print(gone.report(), end="", file=sys.stderr)
+            sys.exit(1)
+
+
+def _main() -> None:
     OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
@@ -58,9 +71,11 @@ def _say(message: str) -> int:
 
 
 def _start(config: DictConfig) -> float:
-    if are_used(HydraConfig.get()):
-        return run_in_worker(lambda: _job(config))
-    return _job(config)
+    with protected_output():  # a sweep's worker process has not been through `main`
+        output_is_not_needed()
+        if are_used(HydraConfig.get()):
+            return run_in_worker(lambda: _job(config))
+        return _job(config)
 
 
 def _job(config: DictConfig) -> float:

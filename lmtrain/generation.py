@@ -1,6 +1,7 @@
 """Text sampled from a trained model."""
 
 import math
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -108,6 +109,13 @@ def _sample(
         all_losses.append(F.cross_entropy(logits.flatten(0, 1), chosen.flatten(), reduction="none").view_as(chosen))
         all_ids.append(chosen)
     return torch.cat(all_ids).t(), torch.cat(all_losses).t()
+
+
+def readable(text: str) -> str:
+    """A text for people, which UTF-8 has: the lone surrogates in it are bytes of a dictionary that is not of characters
+    (see `flair_format.py`), and become the characters that they are in UTF-8, or U+FFFD."""
+    only_bytes = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
+    return only_bytes.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _check(language_model: LanguageModel, length: int, temperature: float, samples: int) -> None:

@@ -1,10 +1,15 @@
 """Where messages go: short lines to the terminal, lines with the time to the run's train.log."""
 
 import logging
+import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
+
+log = logging.getLogger(__name__)
 
 _PACKAGE = logging.getLogger("lmtrain")
 
@@ -21,25 +26,55 @@ class _ConsoleHandler(logging.Handler):
         self.console.print(level + record.getMessage(), markup=False, soft_wrap=True)
 
 
-def log_to_console(console: Console, is_first_process: bool = True) -> None:
-    """Prints lmtrain's messages, and warnings only of other libraries; of the first process only."""
+class _FileHandler(logging.FileHandler):
+    """Says once that the disk takes no more messages; those still in the buffer follow when there is room again."""
+
+    is_full = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002
+        error = sys.exc_info()[1]
+        if not self.is_full and isinstance(error, OSError):
+            self.is_full = True
+            log.warning("%s takes no more messages: %s. The run goes on", self.baseFilename, error.strerror)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
+@contextmanager
+def logging_to(console: Console, is_first_process: bool = True) -> Iterator[None]:
+    """Within the block prints lmtrain's messages, and warnings only of other libraries; of the first process only.
+
+    Afterwards all is as before: handlers, levels, and which warnings are shown.
+    """
+    quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [(logger, logger.level) for logger in (_PACKAGE, *quiet)]
+    handlers, propagate = _PACKAGE.handlers, _PACKAGE.propagate
     _PACKAGE.setLevel(logging.INFO)
     _PACKAGE.propagate = False
-    for handler in list(_PACKAGE.handlers):
-        handler.close()
-        _PACKAGE.removeHandler(handler)
-    if is_first_process:
-        _PACKAGE.addHandler(_ConsoleHandler(console))
-    else:
-        _PACKAGE.addHandler(logging.NullHandler())
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    _leave_out_known_warnings()
+    _PACKAGE.handlers = [_ConsoleHandler(console) if is_first_process else logging.NullHandler()]
+    for logger in quiet:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            _leave_out_known_warnings()
+            yield
+    finally:
+        for handler in _PACKAGE.handlers:
+            handler.close()
+        _PACKAGE.handlers, _PACKAGE.propagate = handlers, propagate
+        for logger, level in levels:
+            logger.setLevel(level)
 
 
 def log_to_file(path: Path) -> None:
-    """Appends the messages to a file, too."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    """Appends the messages to a file, too, until `logging_to` ends."""
+    try:
+        handler = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        log.warning("%s cannot be written: %s. The run goes on", path, error.strerror)
+        return
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     _PACKAGE.addHandler(handler)
 

@@ -4,11 +4,16 @@ Known of their kind, not measured when it is needed: a choice that noise can tip
 docs/architecture.md has the figures behind it.
 """
 
+from functools import cache
+from pathlib import Path
+
 import torch
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def is_amd() -> bool:
-    return "AMD" in torch.cpu.get_capabilities().get("cpu_name", "")
+    return _about_processor().get("vendor_id") == "AuthenticAMD"
 
 
 def gains_by_bfloat16(device_type: str = "cpu") -> bool:
@@ -21,5 +26,18 @@ def gains_by_bfloat16(device_type: str = "cpu") -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type != "cpu":
         return False
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or (capabilities.get("avx512_bf16") and is_amd()))
+    flags = _about_processor().get("flags", "").split()
+    return "amx_bf16" in flags or ("avx512_bf16" in flags and is_amd())
+
+
+@cache
+def _about_processor() -> dict[str, str]:
+    """What Linux says about the first processor, such as its `vendor_id` and `flags`; elsewhere nothing is known.
+
+    `torch.cpu.get_capabilities` says it, too, but older releases of torch do not have that function.
+    """
+    try:
+        first, _, _ = _CPUINFO.read_text(encoding="ascii", errors="replace").partition("\n\n")
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}

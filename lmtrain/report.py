@@ -23,7 +23,8 @@ def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, A
         is_stepped = values["anneal"]["schedule"] == "plateau"
         plot(rows, folder.path / "report.png", values["data"]["level"], is_stepped)
     with replacing(folder.path / "README.md") as unfinished:
-        unfinished.write_text(model_card(folder, values, results, rows), encoding="utf-8")
+        card = model_card(folder, values, results, rows)
+        unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")  # a path need not be UTF-8
 
 
 def plot(rows: list[Row], path: Path, level: str = "character", is_stepped: bool = True) -> None:

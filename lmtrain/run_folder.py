@@ -156,7 +156,7 @@ class RunFolder:
                 "train on the new text under another name=NAME, or start this run anew with overwrite=true."
             )
         with replacing(self.corpus) as unfinished:
-            unfinished.write_text(json.dumps(fingerprint, indent=1, ensure_ascii=False), encoding="utf-8")
+            unfinished.write_text(json.dumps(fingerprint, indent=1), encoding="utf-8")
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole, if there is one.

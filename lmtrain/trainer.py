@@ -2,7 +2,9 @@
 
 import inspect
 import os
+import sys
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +50,25 @@ def make_trainer(config: TrainerConfig, **more: Any) -> Trainer:
         ) from None
     trainer.fit_loop.epoch_loop = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
     return trainer
+
+
+def check_can_start_processes(config: TrainerConfig) -> None:
+    """Raises `UserError` if other processes are wanted where there is no program that can be started again."""
+    is_program = Path(sys.argv[0]).is_file() and not hasattr(sys, "ps1")
+    if is_program or "RANK" in os.environ or not _several(config.devices):
+        return
+    raise UserError(
+        f"trainer.devices={config.devices}: several processes cannot be started from a notebook or an interactive "
+        "Python, since each of them would have to start as this one did. Train from a shell: python train.py ... "
+        f"trainer.devices={config.devices}, or here on one device: trainer.devices=1."
+    )
+
+
+def _several(devices: int | str | list[int]) -> bool:
+    """Whether Lightning's `devices`, such as 2, "2", -1, [0, 1] or "0,1", are more than one; "auto" takes one there."""
+    if isinstance(devices, list):
+        return len(devices) > 1
+    return devices != "auto" and ("," in str(devices) or int(devices) not in (0, 1))
 
 
 class NoProfiler(PassThroughProfiler):

@@ -1,9 +1,12 @@
 """The whole run: configuration → objects → fit → test → results."""
 
 import logging
-from collections.abc import Callable, Collection
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 import torch
 from hydra.utils import instantiate
@@ -27,14 +30,15 @@ from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
-from lmtrain.log import log_to_console, log_to_file
+from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
+from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
-from lmtrain.trainer import is_first_process, make_trainer
+from lmtrain.trainer import check_can_start_processes, is_first_process, make_trainer
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
@@ -47,6 +51,11 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         values: the configuration, without interpolations.
         explicit: the keys that the user set; with `init_from` the model brings the others along.
 
+    Any program may call it, also in a thread (then signals are not watched) and in a notebook, one call at a time.
+    Relative paths are those of the working directory, which must stay the same until it ends. It leaves the process as
+    it was, but for torch's random state, which becomes that of `seed`, and on Linux for memory that was freed, which
+    the process keeps for itself (see `allocator.py`).
+
     Returns:
         the results that `results.json` holds.
 
@@ -55,10 +64,32 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         RunFailed: training diverged too often.
         Interrupted: a signal ended the run.
     """
+    console = Console(file=cast(TextIO, forgiving(sys.stderr)), highlight=False)
+    with _only_one(), logging_to(console, is_first_process()):
+        return _prepare_and_train(values, explicit, console)
+
+
+_is_training = threading.Lock()
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Two runs would take each other's random numbers, and write into each other's log."""
+    if not _is_training.acquire(blocking=False):
+        raise UserError(
+            "Another thread of this process is training, and runs share what a process has only once: torch's random "
+            "state and the log. Train one after the other, or in processes of their own: python train.py ..."
+        )
+    try:
+        yield
+    finally:
+        _is_training.release()
+
+
+def _prepare_and_train(values: dict[str, Any], explicit: Collection[str], console: Console) -> dict[str, Any]:
     config = check_config(values)
-    console = Console(stderr=True, highlight=False)
+    check_can_start_processes(config.trainer)
     is_first = is_first_process()
-    log_to_console(console, is_first)
     initial = None
     if config.init_from is not None:
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
@@ -162,6 +193,7 @@ class Run:
         self.config = config
         self.folder = folder
         self.checkpoint = checkpoint
+        self.precision_before = torch.get_float32_matmul_precision()
         self.is_fine_tuning = initial is not None
         self.language_model = grown(initial, text.dictionary) if initial else new_language_model(config, text)
         self.module = make_module(config, self.language_model)
@@ -190,13 +222,14 @@ class Run:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
+        keep_freed_memory()  # not before: the allocations of encoding differ from each other
         if self.trainer.strategy.root_device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
-        keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
 
     def close(self) -> None:
-        """Ends what the loggers leave open, for the next run in this process."""
+        """Ends what the loggers leave open, for the next run in this process, and gives torch's setting back."""
+        torch.set_float32_matmul_precision(self.precision_before)
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 logger.experiment.finish()

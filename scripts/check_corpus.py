@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if options.json:
-        print(json.dumps(check.to_json(), ensure_ascii=False, indent=2))
+        print(json.dumps(check.to_json(), indent=2))
     else:
         console = Console(highlight=False)
         if not console.is_terminal:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     from lmtrain.export import load_model
-    from lmtrain.generation import generate
+    from lmtrain.generation import generate, readable
 
     texts = generate(
         load_model(options.model, options.device),
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             continue
         if len(texts) > 1:
             print(f"===== {number} of {len(texts)} =====")
-        print(text, flush=True)
+        print(readable(text), flush=True)
         print(f"text {number}: {nats:.4f} nats a character ({nats / 0.6931471805599453:.4f} bits)", file=sys.stderr)
 
 

@@ -1,9 +1,13 @@
 """Signals: what came is remembered, and followed between two steps."""
 
+import logging
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 # What a rank wishes for; the greatest wish of all ranks is followed. From STOP on: STOP + the number of a signal.
 SAVE = 1
@@ -42,7 +46,13 @@ class SignalWatch:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Watches from now on; called after Lightning has set its own handlers."""
+        """Watches from now on; called after Lightning has set its own handlers.
+
+        In a thread it does not: only a process's main thread can, and a signal is then its program's affair.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
+            return
         watched = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, self.requeue} - {None}
         self._before = {signum: signal.signal(signum, self._remember) for signum in watched}
 

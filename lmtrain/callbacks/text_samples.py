@@ -8,7 +8,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from lmtrain.generation import generate
+from lmtrain.generation import generate, readable
 from lmtrain.model import LanguageModel
 from lmtrain.tensorboard_logger import tensorboards
 
@@ -58,4 +58,4 @@ def as_markdown(text: str) -> str:
 def sample_text(language_model: LanguageModel, length: int) -> str:
     """A text as the model writes it after a document's end, always from the same random numbers."""
     text, _ = generate(language_model, language_model.document_delimiter, length, temperature=0.7, seed=1)[0]
-    return text.strip()
+    return readable(text).strip()

@@ -1,0 +1,124 @@
+"""Standard output and error that may fail: a terminal that has gone, a full disk, characters that they do not have."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+
+class OutputGone(Exception):
+    """Standard output, for whose sake a command works, takes no more.
+
+    Args:
+        error: what the system said.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+    def report(self) -> str:
+        """The text for standard error; empty if whoever read the output has gone, which is no mistake."""
+        if isinstance(self.error, BrokenPipeError):
+            return ""
+        return f"Error: standard output takes no more: {getattr(self.error, 'strerror', None) or self.error}.\n"
+
+
+class Output:
+    """A text stream without surprises: characters that it does not have are written as escapes such as \\u4e2d.
+
+    Everything else (whether it is a terminal, its encoding, ...) is the stream's own.
+
+    Args:
+        stream: where to write.
+        is_needed: raise `OutputGone` when it takes no more; otherwise what it does not take is lost.
+    """
+
+    def __init__(self, stream: TextIO, is_needed: bool = False) -> None:
+        self.stream = stream
+        self.is_needed = is_needed
+        self.error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            self.stream.write(text)
+        except UnicodeEncodeError:
+            encoding = self.stream.encoding or "utf-8"
+            return self.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError) as error:  # ValueError: it was closed
+            self._fail(error)
+        return len(text)
+
+    def writelines(self, lines: list[str]) -> None:
+        for line in lines:
+            self.write(line)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except (OSError, ValueError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        if self.is_needed:
+            raise OutputGone(error) from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def forgiving(stream: TextIO | Output) -> Output:
+    """The stream, so that nothing that happens to it ends a run."""
+    return stream if isinstance(stream, Output) else Output(stream)
+
+
+@contextmanager
+def protected_output() -> Iterator[None]:
+    """Within the block standard error may fail without a word, and standard output with `OutputGone`.
+
+    Who flushes standard output within the block gets to know of all that could not be written.
+    """
+    _open_what_is_closed()
+    before = sys.stdout, sys.stderr
+    streams = forgiving(sys.stdout), forgiving(sys.stderr)
+    if streams[0] is not sys.stdout:  # not within another such block
+        streams[0].is_needed = True
+    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
+        for stream in streams:
+            if stream.error is not None:
+                _point_to_nothing(stream)
+
+
+def output_is_not_needed() -> None:
+    """From now on what standard output does not take is lost: what the command works for are files."""
+    if isinstance(sys.stdout, Output):
+        sys.stdout.is_needed = False
+
+
+def _open_what_is_closed() -> None:
+    """A file must not get the number of a closed standard stream: what libraries print would be written into it."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _point_to_nothing(stream: Output) -> None:
+    """Or Python complains about what is still in the buffer, and gives the exit status 120."""
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError, AttributeError):
+        return
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, descriptor)
+    os.close(nothing)

@@ -1,0 +1,169 @@
+"""A terminal, pipe or disk that takes no more messages, or not these characters, ends no run and gives no traceback."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from corpora import write_corpus
+from running import SMALL, compose
+from script_calls import SCRIPTS, call
+
+from lmtrain.dictionary import Dictionary
+from lmtrain.flair_format import save_language_model
+from lmtrain.generation import readable
+from lmtrain.model import CharLM, LanguageModel
+from lmtrain.training import train
+
+BYTES = ["<unk>", *map(chr, range(128)), *(chr(0xDC00 + byte) for byte in range(128, 256))]
+
+
+class DeadTerminal(io.StringIO):
+    """What is left of a terminal whose window was closed."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise OSError(5, "Input/output error")
+
+    def flush(self) -> None:
+        self.write("")
+
+
+@pytest.fixture
+def byte_model(tmp_path: Path) -> Path:
+    """A model whose items are bytes, as those of Flair dictionaries that are not of characters."""
+    model = CharLM(len(BYTES), hidden_size=8, embedding_size=8)
+    path = tmp_path / "bytes.pt"
+    save_language_model(LanguageModel(model, Dictionary(BYTES), True, "\n"), path)
+    return path
+
+
+def test_a_run_whose_terminal_has_gone_ends_as_ever_and_its_log_has_everything(train_py, monkeypatch):
+    status, said = train_py(*SMALL, "name=seen")
+    assert status == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", DeadTerminal())
+        patch.setattr(sys, "stdout", DeadTerminal())
+        assert train_py(*SMALL, "name=unseen") == (0, "")
+    log = Path("runs/unseen/train.log").read_text()
+    lines = [line for line in said.splitlines() if line.startswith(("Best validation", "Test of", "Next"))]
+    assert len(lines) == 3
+    assert all(line in log for line in lines)
+    assert Path("runs/unseen/results.json").exists()
+
+
+def test_a_full_disk_under_the_log_is_told_once(train_py):
+    Path("runs/run").mkdir(parents=True)
+    Path("runs/run/train.log").symlink_to("/dev/full")
+    status, message = train_py(*SMALL, "name=run")
+    assert status == 0
+    assert message.count("train.log takes no more messages: No space left on device. The run goes on") == 1
+    assert "Traceback" not in message
+    assert "Test of the best model" in message
+
+
+def test_the_log_goes_on_when_there_is_room_again(tmp_path):
+    """What stands in the buffer while the disk is full is not lost."""
+    code = """
+import logging, resource, signal, sys
+from pathlib import Path
+from rich.console import Console
+from lmtrain.log import log_to_file, logging_to
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with logging_to(Console(stderr=True)):
+    log_to_file(Path(sys.argv[1]))
+    for size, line in ((-1, "one"), (1, "two"), (1, "three"), (-1, "four")):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+        logging.getLogger("lmtrain").info(line)
+"""
+    command = [sys.executable, "-c", code, tmp_path / "train.log"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, env=os.environ)
+    assert [
+        line.split()[-1] for line in (tmp_path / "train.log").read_text().splitlines() if "takes no" not in line
+    ] == [*("one", "two", "three", "four")]
+    assert done.stderr.count("takes no more messages") == 1
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("[!_]*.py")))
+def test_help_that_nobody_takes_ends_with_1_and_a_sentence(script, monkeypatch, capsys):
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as end:
+            sys.exit(call(script, "--help"))
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "Error: standard output takes no more: No space left on device.\n"
+
+
+def test_help_of_train_py_likewise(train_py, monkeypatch):
+    for option in ("--help", "--cfg=job"):
+        with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", full)
+            assert train_py(option) == (1, "Error: standard output takes no more: No space left on device.\n")
+
+
+def test_figures_that_nobody_takes(byte_model, monkeypatch, capsys, tmp_path):
+    (tmp_path / "text").write_text("abc\n" * 3)
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        assert call("score", byte_model, tmp_path / "text") == 1
+    assert capsys.readouterr().err == "Error: standard output takes no more: No space left on device.\n"
+    reading, writing = os.pipe()
+    os.close(reading)  # as `| head -1` does when it has its line
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        assert call("score", byte_model, tmp_path / "text", "--per-line") == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_a_closed_standard_error_gives_its_number_to_no_file(tmp_path):
+    code = """
+import os, sys
+from lmtrain.command import run
+def main():
+    with open(sys.argv[1], "w") as file:
+        os.write(1, b"library"), os.write(2, b"library"), print("said"), print("said", file=sys.stderr)
+        file.write("data")
+sys.exit(run(main))
+"""
+    shell = f"exec {sys.executable} -c '{code}' {tmp_path / 'file'} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", shell], timeout=100, check=False, cwd=SCRIPTS.parent).returncode == 0
+    assert (tmp_path / "file").read_text() == "data"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_lines_with_characters_that_the_output_does_not_have_are_escaped(encoding, byte_model, monkeypatch, tmp_path):
+    (tmp_path / "text").write_text("aé中\n", encoding="utf-8")
+    taken = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream := io.TextIOWrapper(taken, encoding=encoding))
+        assert call("score", byte_model, tmp_path / "text", "--per-line") == 0
+    assert not stream.closed
+    line = taken.getvalue().decode(encoding).rstrip("\n").split("\t")[2]
+    assert line == {"latin-1": "aé\\u4e2d", "ascii": "a\\xe9\\u4e2d"}[encoding]
+
+
+def test_a_model_of_bytes_trains_and_shows_samples(byte_model, tmp_path, monkeypatch):
+    corpus = write_corpus(tmp_path / "corpus")
+    (corpus / "train/1.txt").rename(corpus / "train" / os.fsdecode(b"\xff.txt"))  # a file's name need not be UTF-8
+    screen = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream := io.TextIOWrapper(screen, encoding="ascii"))
+        patch.setattr(
+            "lmtrain.callbacks.text_samples.generate", lambda *_, **__: [("b\udcc3\udca9 \udcff\ud800.", 1.0)]
+        )
+        values = compose(*SMALL, f"init_from={byte_model}", "logger=tensorboard", "dictionary.max_unknown=1")
+        values["data"] |= {"path": str(corpus), "cache_dir": str(tmp_path / "cache")}
+        train(values | {"runs_dir": str(tmp_path), "name": "run"}, {"name"})
+    assert "  bé \ufffd\ufffd." in (tmp_path / "run/train.log").read_text(encoding="utf-8")
+    stream.flush()
+    assert b"b\\xe9 \\ufffd\\ufffd." in screen.getvalue()
+
+
+def test_bytes_that_are_characters_are_shown_as_such(byte_model, capsys):
+    assert readable("a\udcd0\udcb6中\udcff\U0001f600\ud800") == "aж中\ufffd\U0001f600\ufffd"
+    assert call("generate", byte_model, "--length", 400, "--seed", 1) == 0
+    assert "\ufffd" in capsys.readouterr().out
