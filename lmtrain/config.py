@@ -17,8 +17,10 @@ from pydantic import (
     model_validator,
 )
 
-from lmtrain.errors import UserError
+from lmtrain.errors import raise_if_any
 from lmtrain.model import RECURRENT_TYPES
+from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
+from lmtrain.trainer_arguments import problems as trainer_problems
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -137,20 +139,25 @@ class OptimizerConfig(Section):
 
 
 class TrainerConfig(Section):
-    """Arguments of Lightning's Trainer; any other of its arguments may be added with `+trainer.NAME=VALUE`."""
+    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`, and `trainer_arguments` says of
+    all of them what becomes of them."""
 
     model_config = ConfigDict(extra="allow")
 
     accelerator: str
     devices: int | str | list[int]
     num_nodes: Positive
-    strategy: str
+    strategy: str | dict[str, Any]
     precision: str | int
     max_epochs: Limit | None
     max_steps: Limit
     gradient_clip_val: Annotated[float, Field(gt=0)] | None
     accumulate_grad_batches: Positive
     log_every_n_steps: Positive
+
+    def added(self, name: str) -> Any:
+        """The value of an argument that was added, else None."""
+        return self.model_extra.get(name)
 
 
 class Config(Section):
@@ -199,10 +206,15 @@ def check_config(values: dict[str, Any]) -> Config:
     Raises:
         UserError: every key whose value is wrong, with the value and what is required.
     """
+    config, problems = None, []
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
-        raise UserError(*_sentences(error.errors())) from None
+        problems = _sentences(error.errors())
+    if isinstance(values.get("trainer"), dict):
+        problems += trainer_problems(values["trainer"])
+    raise_if_any(problems)
+    return config
 
 
 def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -226,12 +238,14 @@ def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
 
 def hint(key: str) -> str:
     """What to do about a key that does not exist."""
+    if key.removeprefix("trainer.") in TRAINER_ARGUMENTS:
+        return f"It is an argument of Lightning's Trainer: write +{key}=VALUE. docs/lightning.md lists all."
     if key.startswith(("trainer.", "optimizer.")):
         owner = {"trainer": "Lightning's Trainer", "optimizer": "the optimizer"}[key.partition(".")[0]]
         more = f" If it is an argument of {owner}, write +{key}=VALUE."
     else:
         more = ""
-    nearest = most_like(key, all_keys())
+    nearest = most_like(key, [*all_keys(), *(f"trainer.{name}" for name in TRAINER_ARGUMENTS)])
     return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from lmtrain.model import CharLM, Hidden, detach
@@ -130,10 +131,14 @@ class LanguageModelModule(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the norm as `torch.nn.utils.clip_grad_norm_` does, and keeps the norm from before for the log."""
-        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        """Clips the norm as `torch.nn.utils.clip_grad_norm_` does, or each value, and keeps the norm from before for
+        the log."""
+        is_by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+        limit = math.inf if gradient_clip_val is None or is_by_value else gradient_clip_val
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        if is_by_value:
+            torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
 
     def reduced(self, mean: RunningMean) -> list[float]:
         """Total in nats and number of items over all ranks; called on every rank."""

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from lmtrain import trainer_arguments
 from lmtrain.corpus import in_part
 from lmtrain.errors import UserError
 from lmtrain.files import replacing
@@ -27,13 +28,6 @@ _MAY_CHANGE = (
     "logger",
     "callbacks",
     "data.cache_dir",
-    "trainer.max_epochs",
-    "trainer.max_steps",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.log_every_n_steps",
     "anneal.min_lr",
     "compile",
     "divergence",
@@ -224,6 +218,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def may_change(key: str) -> bool:
     """Whether a run may go on with another value."""
+    if key.startswith("trainer."):
+        return trainer_arguments.may_change(key.split(".")[1])
     return _is_below(key, _MAY_CHANGE)
 
 

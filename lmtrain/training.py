@@ -38,12 +38,13 @@ from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
-from lmtrain.trainer import check_can_start_processes, is_first_process, make_trainer
+from lmtrain.trainer import check_can_start_processes, is_first_process, make_trainer, torch_settings_kept
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
 
 
+@torch_settings_kept()
 def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, Any]:
     """Trains as a resolved configuration says, or goes on where the run stopped.
 
@@ -97,7 +98,7 @@ def _prepare_and_train(values: dict[str, Any], explicit: Collection[str], consol
         config = check_config(values)
     make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     check_logger_packages(config)
-    world_size = make_trainer(config.trainer, logger=False).world_size
+    world_size = make_trainer(config.trainer).world_size
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
@@ -215,7 +216,9 @@ class Run:
             self.saving,
         ]
         loggers = make_loggers(config, folder, checkpoint)
-        self.trainer = make_trainer(config.trainer, logger=loggers, callbacks=callbacks, default_root_dir=folder.path)
+        self.trainer = make_trainer(
+            config.trainer, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
+        )
 
     def fit(self) -> None:
         if self.is_fine_tuning and self.checkpoint is None:

@@ -141,10 +141,10 @@ def test_what_cannot_be_read_as_a_setting_is_named(override, what, refused):
         pytest.param(
             "trainer.accelerator=gpu", "gpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
         ),
-        ("trainer.accelerator=foo", "accelerator='foo'"),
-        ("trainer.devices=0", "devices=0"),
-        ("trainer.precision=foo", "'foo' is invalid"),
-        ("trainer.strategy=foo", "strategy='foo'"),
+        ("trainer.accelerator=foo", "it must be auto, cpu, gpu, cuda or mps"),
+        ("trainer.devices=0", "trainer.devices=0: it must be how many devices"),
+        ("trainer.precision=foo", "trainer.precision=foo: it must be one of auto, 32-true"),
+        ("trainer.strategy=foo", "trainer.strategy=foo: it must be one of auto, single_device, ddp"),
     ],
 )
 def test_hardware_that_is_not_there_is_told(override, what, refused):
