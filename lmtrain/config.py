@@ -58,6 +58,7 @@ class DataConfig(Section):
     train: Annotated[str, Field(min_length=1)]
     valid: Annotated[str, Field(min_length=1)]
     test: Annotated[str, Field(min_length=1)]
+    format: Literal["auto", "text"]
     batch_size: Positive
     sequence_length: Positive
     grow_to_sequence_length: Annotated[int, Field(ge=0)]

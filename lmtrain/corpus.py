@@ -11,7 +11,9 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.formats.streams import decoded, opened
+from lmtrain.formats.reader import Reader
+from lmtrain.formats.registry import READERS, recognise
+from lmtrain.formats.streams import decoded, opened, peeked
 
 _LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
 
@@ -48,17 +50,20 @@ class Corpus:
         yield from self.test
 
 
-def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str = "test") -> Corpus:
-    """Finds the files of a corpus folder.
+def find_corpus(
+    path: str, train: str = "train", valid: str = "valid", test: str = "test", format: str = "auto"
+) -> Corpus:
+    """Finds the files of a corpus folder, and looks at their beginnings.
 
     Args:
         path: the folder, or an fsspec URL of one.
         train, valid, test: where in the folder: the name of a folder, of a file with or without `.txt` and a
             compression's ending, or a pattern like `news.en-*`. Names that begin with a dot are passed over.
+        format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
 
     Raises:
         UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
-            unreadable among the files, an empty file.
+            unreadable among the files, an empty file, one that is no plain text.
     """
     try:
         filesystem, root = url_to_fs(os.path.expanduser(path))
@@ -75,8 +80,31 @@ def find_corpus(path: str, train: str = "train", valid: str = "valid", test: str
         part: _find_part(filesystem, root, path, part, name, problems)
         for part, name in (("train", train), ("valid", valid), ("test", test))
     }
+    corpus = Corpus(path, **parts)
+    if format == "auto":
+        problems += filter(None, map(no_plain_text, corpus.files()))
     raise_if_any(problems)
-    return Corpus(path, **parts)
+    return corpus
+
+
+def no_plain_text(file: TextFile) -> str | None:
+    """What a file is, if it begins like something else than plain text, and what to do; None if it doesn't."""
+    try:
+        with opened(file.url) as stream:
+            found = recognise(peeked(stream)[0], file.url.rsplit("/", 1)[-1])
+    except UserError as error:
+        return str(error)
+    except Exception:  # every decompressor and every store has its own; who reads the whole file says it
+        return None
+    if found is READERS["text"]:
+        return None
+    remedy = (
+        f"Make a corpus of it: scripts/prepare_corpus.py {file.url} --output FOLDER"
+        if isinstance(found, Reader)
+        else found.remedy.format(file=file.url)
+    )
+    as_it_is = ", or read it as it is: data.format=text, in scripts --format text" if found.is_text else ""
+    return f"{file.url} is {found.title}, not plain text. {remedy}{as_it_is}."
 
 
 def _find_part(filesystem, root: str, path: str, part: str, name: str, problems: list[str]) -> tuple[TextFile, ...]:

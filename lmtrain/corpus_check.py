@@ -147,7 +147,8 @@ def check_corpus(
 
 def _find(config: Config) -> Corpus | UserError:
     try:
-        return find_corpus(config.data.path, config.data.train, config.data.valid, config.data.test)
+        data = config.data
+        return find_corpus(data.path, data.train, data.valid, data.test, data.format)
     except UserError as error:
         if str(error).startswith("data.path="):
             raise  # there is no folder to check

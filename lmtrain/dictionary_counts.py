@@ -12,6 +12,8 @@ from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.formats.lines import Text
+from lmtrain.formats.registry import READERS
 from lmtrain.prepare.sources import find_sources
 
 CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
@@ -36,10 +38,13 @@ class CurvePoint:
     rarest: int
 
 
-def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path) -> Counter[str]:
+def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path, format: str = "auto") -> Counter[str]:
     """How often each item occurs in the training files of corpus folders, and in text files, patterns and URLs.
 
     Counts are kept in the cache, where training finds them.
+
+    Args:
+        format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
 
     Raises:
         UserError: all that is wrong with the inputs.
@@ -47,7 +52,7 @@ def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path)
     files, problems = [], []
     for place in map(str, inputs):
         try:
-            files += _files(place)
+            files += _files(place, format)
         except UserError as error:
             problems += error.problems
     raise_if_any(problems)
@@ -64,13 +69,17 @@ def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path)
     return counts
 
 
-def _files(place: str) -> Iterable[TextFile]:
+def _files(place: str, format: str) -> Iterable[TextFile]:
     if "://" not in place and (Path(place).expanduser() / "train").is_dir():
-        return find_corpus(place).train
-    sources = find_sources([place])
-    others = [source.url for source in sources if source.format != "text"]
-    if others:
-        raise UserError(f"{others[0]} is not plain text. Make a corpus of it first: scripts/prepare_corpus.py.")
+        return find_corpus(place, format=format).train
+    sources, _ = find_sources([place], format)
+    others = [
+        f"{source.url} is {READERS[source.format].title}, not plain text. Make a corpus of it first: "
+        f"scripts/prepare_corpus.py {source.url} --output CORPUS"
+        for source in sources
+        if source.format != Text.name
+    ]
+    raise_if_any(others)
     files = []
     for source in sources:
         filesystem, path = url_to_fs(source.url)

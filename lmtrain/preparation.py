@@ -97,7 +97,7 @@ def _find(config: Config, cache_dir: Path) -> Corpus:
         how = data.how_to_get or "Give the folder that holds train/, valid.txt and test.txt: data.path=FOLDER"
         raise UserError(f"data={data.name} needs data.path. {how}.")
     try:
-        return find_corpus(path, data.train, data.valid, data.test)
+        return find_corpus(path, data.train, data.valid, data.test, data.format)
     except UserError as error:
         raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
 

@@ -28,6 +28,7 @@ _MAY_CHANGE = (
     "logger",
     "callbacks",
     "data.cache_dir",
+    "data.format",
     "anneal.min_lr",
     "compile",
     "divergence",

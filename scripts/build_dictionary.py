@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     reading = Reading(options.level, errors=options.errors)
-    counts = count_texts(options.inputs, reading, options.cache_dir)
+    counts = count_texts(options.inputs, reading, options.cache_dir, options.format)
     dictionary = Dictionary.from_counts(
         counts, min_count=options.min_count, coverage=options.coverage, max_size=options.max_size
     )
@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--level", choices=("character", "word"), default="character", help="what an item is (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--format",
+        choices=("auto", "text"),
+        default="auto",
+        help="auto refuses what is no plain text; text counts whatever is there (default: %(default)s)",
     )
     parser.add_argument(
         "--errors",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Makes a corpus folder out of text files, JSON Lines and Parquet.
+"""Makes a corpus folder out of what people have: text, dumps of Wikipedia, web crawls, tables, archives, treebanks.
 
 The result trains with `python train.py data=folder data.path=OUTPUT`: train/ with splits of about equal size,
 valid.txt, test.txt, and manifest.json, which tells what was done. A hash of each document decides whether it trains,
@@ -8,15 +8,21 @@ validates or tests, and where it stands: more text never moves a document from o
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from lmtrain.command import run
 
+FORMATS = (
+    *("auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "mediawiki", "wikiextractor", "html", "warc"),
+    *("leipzig", "tmx", "conllu", "columns"),
+)
 EXAMPLE = r"""examples:
   python scripts/prepare_corpus.py raw/*.txt.gz --output corpus
   python scripts/prepare_corpus.py books/ --split-at '\n\n' --boilerplate --output corpus
+  python scripts/prepare_corpus.py iswiki-latest-pages-articles.xml.bz2 --output corpus
   python scripts/prepare_corpus.py 's3://bucket/part-*.parquet' --field content --valid 0.001 --output corpus
 """
 
@@ -35,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = PrepareOptions(
         format=options.format,
         field=options.field,
+        language=options.language,
         split_at=options.split_at,
         errors=options.errors,
         cleaning=Cleaning(
@@ -84,19 +91,24 @@ def _parser() -> argparse.ArgumentParser:
 def _add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--format",
-        choices=("auto", "text", "jsonl", "parquet"),
+        choices=FORMATS,
         default="auto",
-        help="auto: by the names' endings, .jsonl .ndjson .parquet .pq; all others are text (default: %(default)s)",
+        metavar="NAME",
+        help=f"auto, which goes by the content, or {' '.join(FORMATS[1:])}; of archives, what is in them "
+        "(default: %(default)s)",
     )
     group.add_argument(
-        "--field", default="text", help="which field of a JSON or Parquet record is the document (default: %(default)s)"
+        "--field",
+        help="which field of a record is the document: its name, NAME.NAME for one in a record, or the number of a "
+        "column that has no name (default: text, or content)",
     )
+    group.add_argument("--language", metavar="CODE", help="which to read of texts in several, as de (OPUS, TMX)")
     group.add_argument(
         "--split-at",
         type=_unescaped,
-        default="\n",
         metavar="TEXT",
-        help=r"what separates the documents of a text; '\n\n' for paragraphs (default: the end of a line)",
+        help=r"what separates the documents of a text or page; '\n\n' for paragraphs (default: the end of a line; a "
+        "record of JSON or a table is one document)",
     )
     group.add_argument(
         "--errors",
@@ -223,12 +235,27 @@ def _report(manifest: dict, output: str) -> None:
     for part, counts in manifest["parts"].items():
         table.add_row(f"→ {part}", f"{counts['documents']:,}", "", f"{counts['characters']:,}")
     Console().print(table)
+    for line in _passed_over(manifest):
+        print(line)
     delimiter, more = manifest["options"]["document_delimiter"], ""
     if delimiter != "\n":
         escaped = delimiter.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("'", "\\'")
         more = f" data.document_delimiter=$'\"{escaped}\"'"
     print(f"Check it:  python scripts/check_corpus.py {output}{more}")
     print(f"Train:     python train.py data=folder data.path={output}{more}")
+
+
+def _passed_over(manifest: dict) -> Iterator[str]:
+    """How many records were passed over in which formats, and why."""
+    reasons: dict[str, Counter[str]] = {}
+    for source in manifest["sources"]:
+        reasons.setdefault(source["format"], Counter()).update(source["left_out"])
+    for name, counts in reasons.items():
+        if counts:
+            described = (f"{count:,} × {reason}" for reason, count in counts.most_common())
+            yield f"Passed over ({name}): {'; '.join(described)}"
+    if manifest["beside"]:
+        yield f"Not read, for they lie beside texts: {', '.join(manifest['beside'])}"
 
 
 command = partial(run, main)

@@ -47,7 +47,7 @@ def test_training_files_of_a_corpus_and_other_texts_are_counted(corpus_folder, t
 
 def test_all_that_is_wrong_with_the_inputs_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "records.jsonl").write_text("{}")
+    (tmp_path / "records.jsonl").write_text('{"text": "a"}')
     with pytest.raises(UserError) as error:
         count_texts([tmp_path / "none.txt", tmp_path / "records.jsonl"], Reading(), tmp_path / "cache")
     assert len(error.value.problems) == 2

@@ -2,8 +2,10 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import os
+import tarfile
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -316,3 +318,36 @@ def test_a_folder_in_the_place_of_valid_txt_is_told(tmp_path):
 def test_a_file_that_disappears_before_it_is_read_is_told(tmp_path):
     with pytest.raises(UserError, match=r"gone\.txt cannot be read: .*No such file"):
         read(tmp_path / "gone.txt")
+
+
+# --- files that are no plain text ---
+
+
+def test_all_files_that_are_no_plain_text_are_named_before_training(tmp_path):
+    records = b'{"text": "one"}\n{"text": "two"}\n'
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("a.txt"))
+    folder = write_corpus(tmp_path / "corpus", train={"a.txt": "text\n"}, valid="{poem}\n{poem}\n")
+    contents = {
+        "wiki_00": records,
+        "records.json.gz": gzip.compress(records),
+        "all.json": b'[\n {"text": "one"}\n]\n',
+        "leipzig.tar.gz": archive.getvalue(),
+        "page": b"<!DOCTYPE html>\n<html>\n<p>text</html>\n",
+        "dump.sql": b"-- dump\nCREATE TABLE a (b int);\n",
+        "paper.pdf": b"%PDF-1.4\n",
+        "wide.txt": "text".encode("utf-16"),
+    }
+    for name, content in contents.items():
+        (folder / "train" / name).write_bytes(content)
+    problems = {Path(problem.split()[0]).name: problem for problem in problems_of(folder)}
+    assert problems.keys() == contents.keys()
+    assert problems["wiki_00"] == (
+        f"{folder}/train/wiki_00 is JSON Lines, not plain text. Make a corpus of it: scripts/prepare_corpus.py "
+        f"{folder}/train/wiki_00 --output FOLDER, or read it as it is: data.format=text, in scripts --format text."
+    )
+    assert "is a tar archive, not plain text. Make a corpus of it" in problems["leipzig.tar.gz"]
+    assert "data.format" not in problems["leipzig.tar.gz"]
+    assert "is a PDF document, not plain text. Make text of it: pdftotext " in problems["paper.pdf"]
+    assert len(find_corpus(str(folder), format="text").train) == len(contents) + 1

@@ -24,6 +24,7 @@ from running import compose
 from script_calls import SCRIPTS, call
 
 from lmtrain.errors import UserError
+from lmtrain.formats.reader import Tally, Wanted
 from lmtrain.prepare import tasks
 from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
 from lmtrain.prepare.shuffling import Dealing
@@ -166,7 +167,7 @@ def test_blocks_of_bytes_have_every_line_once(tmp_path_factory, rows: list[str],
     read = [
         line
         for start in range(0, total, size)
-        for piece in read_block(Block(source, start, start + size), "text", "\n", "strict")
+        for piece in read_block(Block(source, start, start + size), Wanted(), Tally())
         for line in piece
         if line
     ]

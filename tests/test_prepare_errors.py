@@ -18,10 +18,10 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
     (tmp_path / "latin.txt").write_bytes(b"good\n" * 30 + b"caf\xe9\n" + b"bad \xff\n" * 20)
     (tmp_path / "latin.txt.gz").write_bytes(gzip.compress(b"caf\xe9\n"))
     (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(b"text\n" * 1000)[:-10])
-    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"text": \n')
+    (tmp_path / "bad.jsonl").write_text('{"id": 1}\n{"text": \n')
     (tmp_path / "other.jsonl").write_text('{"body": "a", "id": 3}\n')
     (tmp_path / "number.jsonl").write_text('{"text": 3}\n')
-    (tmp_path / "not.parquet").write_text("text")
+    (tmp_path / "not.parquet").write_text("PAR1 and no more")
     write_parquet(tmp_path / "other.parquet", ["a"])
     before = set(tmp_path.iterdir())
     with pytest.raises(UserError) as error:
@@ -32,9 +32,11 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
     assert f"{tmp_path}/latin.txt: byte 0xe9 at offset 153 is not UTF-8" in text
     assert f"{tmp_path}/latin.txt.gz: byte 0xe9 at offset 3" in text
     assert f"{tmp_path}/torn.txt.gz cannot be read" in text
-    assert f"{tmp_path}/bad.jsonl: a line is not JSON" in text
-    assert "other.jsonl: a record has no field 'text', only body, id: choose one with --field" in text
-    assert "number.jsonl: the field 'text' holds 3, not a text" in text
+    assert f"{tmp_path}/bad.jsonl, read as JSON Lines, has nothing that can be used: 1 × no field 'text'" in text
+    assert '1 × a line is not JSON (Expecting value: line 1 column 10 (char 9): {"text": )' in text
+    assert "other.jsonl, read as JSON Lines, has nothing" in text
+    assert "1 × no field 'text' (only body, id: choose one with --field)" in text
+    assert "1 × the field holds no text (but 3: choose another with --field)" in text
     assert "not.parquet cannot be read as Parquet" in text
     with pytest.raises(UserError, match=r"other\.parquet has no column 'body', only id, text"):
         prepare([tmp_path / "other.parquet"], tmp_path / "corpus", options(field="body"))
@@ -45,7 +47,8 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
 
 
 def test_a_text_without_document_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lmtrain.prepare.sources._LONGEST", 2 << 20)
+    for module in ("formats.reader", "prepare.sources"):
+        monkeypatch.setattr(f"lmtrain.{module}.LONGEST", 2 << 20)
     (tmp_path / "a.txt").write_bytes(b"abc " * (1 << 20))
     with gzip.open(tmp_path / "b.txt.gz", "wb", compresslevel=1) as file:
         file.write(b"abc " * (1 << 20))

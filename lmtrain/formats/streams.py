@@ -8,7 +8,7 @@ import lzma
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import fsspec
 import zstandard
@@ -44,11 +44,11 @@ class _Pieces(io.RawIOBase):
         return count
 
 
-def _read_on(stream: BinaryIO, size: int = _READ_BYTES) -> Iterator[bytes]:
+def _read_on(stream: IO[bytes], size: int = _READ_BYTES) -> Iterator[bytes]:
     return iter(lambda: stream.read(size), b"")
 
 
-def peeked(stream: BinaryIO, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
+def peeked(stream: Any, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
     """The first bytes of a stream, and a stream that still has them."""
     head = stream.read(size)
     while len(head) < size and (more := stream.read(size - len(head))):
@@ -59,7 +59,7 @@ def peeked(stream: BinaryIO, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
     return head, io.BufferedReader(_Pieces(piece for part in ([head], _read_on(stream)) for piece in part))
 
 
-def _is_plain_file(stream: BinaryIO) -> bool:
+def _is_plain_file(stream: IO[bytes]) -> bool:
     return isinstance(getattr(stream, "raw", None), io.FileIO)
 
 
@@ -69,7 +69,7 @@ def compression(head: bytes) -> str | None:
     return None if name == "bzip2" and head[4:10] not in (b"1AY&SY", b"\x17rE8P\x90") else name
 
 
-def decompressed(stream: BinaryIO) -> BinaryIO:
+def decompressed(stream: Any) -> BinaryIO:
     """The content of a stream, whatever it is called: decompressed if it begins as compressed data does."""
     head, stream = peeked(stream, 10)
     kind = compression(head)

@@ -25,6 +25,9 @@ from typing import Any
 
 from lmtrain.command import interrupt_deferred
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.formats.lines import Text
+from lmtrain.formats.reader import Tally
+from lmtrain.formats.registry import READERS
 from lmtrain.prepare.graph import Compute, import_dask, scheduler
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS
@@ -77,7 +80,7 @@ def prepare_corpus(
     import_dask()
     output = Path(output).expanduser().absolute()
     _check_output(output, overwrite)
-    sources = find_sources(inputs, options.format)
+    sources, beside = find_sources(inputs, options.format)
     raise_if_any([] if sources else ["All inputs are empty files."])
     with (
         _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too
@@ -86,10 +89,10 @@ def prepare_corpus(
     ):
         work = folder / ".work"
         work.mkdir()
-        blocks = [block for source in sources for block in cut_blocks(source, options.split_at, options.block_size)]
-        cleaned, stored = _clean(sources, blocks, options, work, compute, progress)
+        blocks = [block for source in sources for block in cut_blocks(source, options.wanted(), options.block_size)]
+        cleaned, read = _clean(sources, blocks, options, work, compute, progress)
         splits = _merge(cleaned, options, folder, work, compute, progress)
-        manifest = _manifest(sources, stored, options, cleaned, splits)
+        manifest = _manifest(read, beside, options, cleaned, splits)
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(work)
@@ -150,8 +153,8 @@ def _clean(
     work: Path,
     compute: Compute,
     progress: Progress,
-) -> tuple[list[Cleaned], dict[str, tuple[int, str]]]:
-    """Computes the first tasks; gives what they cleaned, and the size and hash of each source."""
+) -> tuple[list[Cleaned], list[dict[str, Any]]]:
+    """Computes the first tasks; gives what they cleaned, and what the manifest says of each source."""
     from dask import delayed
 
     name = work.parent.parent.name
@@ -176,10 +179,32 @@ def _clean(
     for block, result in zip(blocks, cleaned, strict=True):
         if result.problems:
             problems.setdefault(block.source.url, result.problems)  # the first place in each file will do
+    tallies = {source.url: Tally() for source in sources}
+    for block, result in zip(blocks, cleaned, strict=True):
+        tallies[block.source.url].add(result.tally)
+    for source in sources:
+        if source.url not in problems and _is_unused(source, tallies[source.url]):
+            problems[source.url] = (_unused(source, tallies[source.url]),)
     raise_if_any([problem for source in problems.values() for problem in source])
     stored = dict(zip(local, hashes, strict=True))
     stored |= {block.source.url: result.stored for block, result in zip(blocks, cleaned, strict=True) if result.stored}
-    return cleaned, stored
+    return cleaned, [_described(source, tallies[source.url], *stored[source.url]) for source in sources]
+
+
+def _is_unused(source: Source, tally: Tally) -> bool:
+    return not tally.used and source.format != Text.name  # a text may consist of empty lines
+
+
+def _unused(source: Source, tally: Tally) -> str:
+    title = READERS[source.format].title
+    return f"{source.url}, read as {title}, has nothing that can be used: {tally.reasons() or 'it has no text'}."
+
+
+def _described(source: Source, tally: Tally, size: int, digest: str) -> dict[str, Any]:
+    described: dict[str, Any] = {"url": source.url, "format": source.format, "size": size, "sha256": digest}
+    if tally.members:
+        described["members"] = dict(tally.members)
+    return described | {"documents": tally.used, "left_out": dict(tally.left_out)}
 
 
 def _merge(
@@ -247,8 +272,8 @@ def _check_parts(splits: list[Counts], options: PrepareOptions) -> None:
 
 
 def _manifest(
-    sources: list[Source],
-    stored: dict[str, tuple[int, str]],
+    sources: list[dict[str, Any]],
+    beside: list[str],
     options: PrepareOptions,
     cleaned: list[Cleaned],
     splits: list[Counts],
@@ -267,10 +292,8 @@ def _manifest(
         "version": 1,
         "made_by": f"lmtrain {version('lmtrain')}",
         "options": asdict(options),
-        "sources": [
-            {"url": source.url, "format": source.format, "size": stored[source.url][0], "sha256": stored[source.url][1]}
-            for source in sources
-        ],
+        "sources": sources,
+        "beside": beside,
         "steps": table,
         "parts": {
             part: {"files": len([1 for counts in splits if counts[part][0]]) if part == "train" else 1}

@@ -3,6 +3,7 @@
 import dataclasses
 
 from lmtrain.errors import raise_if_any
+from lmtrain.formats.reader import Wanted
 from lmtrain.prepare.cleaning import Cleaning
 from lmtrain.prepare.shuffling import Dealing
 
@@ -12,10 +13,7 @@ class PrepareOptions:
     """What becomes of the sources.
 
     Args:
-        format: "auto", "text", "jsonl" or "parquet".
-        field: of a JSON record or Parquet row.
-        split_at: what separates the documents of a text.
-        errors: "strict" or "replace", for bytes that are not UTF-8.
+        format, field, language, split_at, errors: what is read of the sources, see `Wanted`.
         cleaning: the steps.
         dealing: de-duplication, the shares of validation and test, the seed of the order.
         split_size: about how many bytes a training split has.
@@ -24,8 +22,9 @@ class PrepareOptions:
     """
 
     format: str = "auto"
-    field: str = "text"
-    split_at: str = "\n"
+    field: str | None = None
+    language: str | None = None
+    split_at: str | None = None
     errors: str = "strict"
     cleaning: Cleaning = dataclasses.field(default_factory=Cleaning)
     dealing: Dealing = dataclasses.field(default_factory=Dealing)
@@ -33,11 +32,15 @@ class PrepareOptions:
     document_delimiter: str = "\n"
     block_size: int = 32 << 20
 
+    def wanted(self) -> Wanted:
+        """What is read of the sources."""
+        return Wanted(self.format, self.field, self.language, self.split_at, self.errors)
+
     def check(self) -> None:
         """Raises `UserError` with all that is wrong."""
         problems = []
         for name in ("split_at", "document_delimiter"):
-            if not getattr(self, name):
+            if getattr(self, name) == "":
                 problems.append(f"{_flag(name)} is empty; it must be at least one character.")
         if self.split_size < 1:
             problems.append(f"--split-size {self.split_size}: it must be at least 1 byte.")

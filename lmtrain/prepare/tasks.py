@@ -4,10 +4,11 @@ import errno
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lmtrain.errors import UserError
+from lmtrain.formats.reader import Tally
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
@@ -27,6 +28,7 @@ class Cleaned:
         size: bytes of the runs.
         size_read: bytes of the source.
         stored: size and hash of the source, where the task has found them out.
+        tally: what was passed over.
     """
 
     runs: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Cleaned:
     size: int = 0
     size_read: int = 0
     stored: tuple[int, str] | None = None
+    tally: Tally = field(default_factory=Tally)
 
 
 def clean_block(block: Block, options: PrepareOptions, work: Path, number: int) -> Cleaned:
@@ -63,7 +66,7 @@ def _clean_copy(source: Source, options: PrepareOptions, work: Path, number: int
     with tempfile.TemporaryDirectory(dir=work) as folder:
         copy = Path(folder, source.url.split("?")[0].rstrip("/").rsplit("/", 1)[-1])
         stored = hash_file(source.url, copy)
-        block = Block(Source(str(copy), source.format, stored[0], local=True))
+        block = Block(replace(source, url=str(copy), size=stored[0], local=True))
         try:
             return _write_runs(block, options, work, number, stored[0], stored)
         except UserError as error:
@@ -78,7 +81,7 @@ def _write_runs(
     size_read: int,
     stored: tuple[int, str] | None = None,
 ) -> Cleaned:
-    steps: Counter = Counter()
+    steps, tally = Counter(), Tally()
     runs: list[str] = []
     cleaning = options.cleaning.steps(options.document_delimiter)
 
@@ -99,14 +102,14 @@ def _write_runs(
 
     held: list[str] = []
     characters = size = 0
-    for documents in read_block(block, options.field, options.split_at, options.errors):
+    for documents in read_block(block, options.wanted(), tally):
         held += filter(None, documents)
         characters += sum(map(len, documents))
         if characters >= _RUN_CHARACTERS:
             size += write(held)
             held, characters = [], 0
     size += write(held)
-    return Cleaned(tuple(runs), steps, (), size, size_read, stored)
+    return Cleaned(tuple(runs), steps, (), size, size_read, stored, tally)
 
 
 def write_run_list(work: Path, runs: list[str]) -> None:

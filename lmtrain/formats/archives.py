@@ -1,0 +1,89 @@
+"""Archives: every file in them is read as what it is."""
+
+import re
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import PurePosixPath
+from typing import IO, BinaryIO
+
+from lmtrain.errors import UserError
+from lmtrain.formats.reader import Reader, Tally, Wanted, beginning
+from lmtrain.formats.streams import as_file
+
+SIDE_FILE = re.compile(
+    r"(?:readme|licen[cs]e|copying|copyright|notice)(?:[._-][\w-]*)?(?:\.(?:txt|md|rst|html))?"
+    r"|dataset_infos?\.json|dataset_dict\.json|state\.json|thumbs\.db|\.ds_store",
+    re.IGNORECASE,
+)
+"""Names of files that lie beside texts and are none."""
+_PAIR = re.compile(r".*\.([A-Za-z_]{2,8})-([A-Za-z_]{2,8})\.([A-Za-z_]{2,8})")  # OPUS: Europarl.de-en.de
+
+ReadMember = Callable[[IO[bytes], str, str, Wanted, Tally], Iterator[list[str]]]
+"""Reads a file in an archive: given its content, its place for messages and its name."""
+
+
+class _Archive(Reader):
+    def __init__(self, read: ReadMember) -> None:
+        self._read = read
+
+    def _members(self, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+        raise NotImplementedError
+
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+        languages: set[str] = set()
+        try:
+            for name, open_member in self._members(stream):
+                pair = _PAIR.fullmatch(name)
+                base = PurePosixPath(name).name
+                if SIDE_FILE.fullmatch(base) or base.startswith(".") or name.startswith("__MACOSX/"):
+                    tally.leave_out("a file beside the texts", beginning(name))
+                elif pair and pair[3] == "ids":
+                    tally.leave_out("a file of numbers beside the texts", beginning(name))
+                elif pair and pair[3] in pair.groups()[:2] and pair[3] != wanted.language:
+                    if wanted.language is None:
+                        raise UserError(f"{place} has texts in {pair[1]} and {pair[2]}: choose one with --language.")
+                    languages.add(pair[3])
+                    tally.leave_out("a text in another language", beginning(name))
+                else:
+                    with open_member() as member:
+                        yield from self._read(member, f"{place}: {name}", name, wanted, tally)
+        except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise UserError(f"{place} cannot be read as {self.title}: {error}.") from None
+
+
+class Tar(_Archive):
+    name, title = "tar", "a tar archive"
+    is_text = False
+
+    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        if head[257:262] == b"ustar":
+            return True
+        if len(head) < 512 or not head[0] or b"\0" not in head[:100]:
+            return False
+        try:  # the oldest form has no mark, but a checksum
+            tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
+            return True
+        except tarfile.TarError:
+            return False
+
+    def _members(self, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+        with tarfile.open(fileobj=stream, mode="r|") as archive:
+            for member in archive:
+                if member.isfile():
+                    yield member.name, partial(archive.extractfile, member)
+
+
+class Zip(_Archive):
+    name, title = "zip", "a zip archive"
+    is_text = False
+
+    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        return head.startswith((b"PK\3\4", b"PK\5\6"))
+
+    def _members(self, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:
+        with as_file(stream) as stored, zipfile.ZipFile(stored) as archive:
+            for member in archive.infolist():
+                if not member.is_dir():
+                    yield member.filename, partial(archive.open, member)

@@ -1,0 +1,110 @@
+"""HTML, WikiExtractor's pages and translation memories (TMX)."""
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from lmtrain.errors import UserError
+from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, too_long
+from lmtrain.formats.streams import decoded
+
+_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_DOC = re.compile(r'<doc id="[^"]*"[^>]*?(?: title="([^"]*)")?>')
+_LISTING = re.compile(rb"<title>\s*(?:Index of|Directory listing for)\b", re.IGNORECASE)
+_LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
+
+
+def page_text(html: bytes, encoding: str | None, errors: str) -> str:
+    """The main text of a web page, without menus and the like, a paragraph a line."""
+    try:
+        from resiliparse.extract.html2text import extract_plain_text
+        from resiliparse.parse.encoding import bytes_to_str, detect_encoding
+    except ImportError:
+        raise UserError("HTML needs resiliparse. Install it: pip install 'lmtrain[prepare]'.") from None
+    text = bytes_to_str(html, encoding or detect_encoding(html), errors)
+    return extract_plain_text(text, main_content=True, alt_texts=False)
+
+
+class Html(Reader):
+    """A web page: its main text."""
+
+    name, title = "html", "HTML"
+
+    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        return bool(_HTML.match(head.removeprefix(b"\xef\xbb\xbf")))
+
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
+        html = stream.read(LONGEST + 1)
+        if len(html) > LONGEST:
+            raise too_long(place)
+        if _LISTING.search(html[:4096]):
+            raise UserError(f"{place} is the listing of a folder, not a text. Name its files.")
+        yield page_text(html, None, "replace").split(wanted.separator())
+
+
+class WikiExtractor(Reader):
+    """The pages that WikiExtractor writes: `<doc id=... title=...>`, the title, paragraphs, `</doc>`."""
+
+    name, title = "wikiextractor", "WikiExtractor's output"
+
+    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        return bool(_DOC.match(head[:4096].decode("utf-8", "ignore").lstrip("\ufeff \r\n")))
+
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+        for pages in split_text(decoded(stream, place, wanted.errors), "</doc>", place):
+            documents: list[str] = []
+            for page in pages:
+                begin = _DOC.search(page)
+                if begin is None:
+                    if page.strip():
+                        tally.leave_out("text outside of <doc>")
+                    continue
+                text = page[begin.end() :].strip("\n")
+                documents += text.removeprefix(f"{begin[1]}\n").split(wanted.separator())
+            yield documents
+
+
+class Tmx(Reader):
+    """A translation memory: the segments of one language."""
+
+    name, title = "tmx", "TMX"
+
+    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        return bool(re.match(rb"\s*(?:<[?!][^>]*>\s*)*<tmx\b", head.removeprefix(b"\xef\xbb\xbf")))
+
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+        languages: set[str] = set()
+        try:
+            for _, unit in ElementTree.iterparse(stream, events=("end",)):
+                if unit.tag != "tu":
+                    continue
+                found = [(variant, _language(variant)) for variant in unit.iter("tuv")]
+                languages.update(language for _, language in found)
+                segments = [
+                    "".join(segment.itertext())
+                    for variant, language in found
+                    if wanted.language is None or _is_language(language, wanted.language)
+                    for segment in variant.iter("seg")
+                ]
+                if wanted.language is None and len(languages) > 1:
+                    raise _choose(place, languages)
+                if not segments:
+                    tally.leave_out(f"no segment in {wanted.language}", f"only in {', '.join(sorted(languages))}")
+                yield segments
+                unit.clear()
+        except ElementTree.ParseError as error:
+            raise UserError(f"{place} is damaged: not XML ({error}).") from None
+
+
+def _language(variant: ElementTree.Element) -> str:
+    return variant.get(_LANGUAGE) or variant.get("lang") or ""
+
+
+def _is_language(tag: str, wanted: str) -> bool:
+    tag, wanted = tag.casefold().replace("_", "-"), wanted.casefold().replace("_", "-")
+    return tag == wanted or tag.startswith(f"{wanted}-")
+
+
+def _choose(place: str, languages: set[str]) -> UserError:
+    return UserError(f"{place} has texts in {', '.join(sorted(languages))}: choose one with --language.")

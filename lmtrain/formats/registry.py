@@ -1,0 +1,86 @@
+"""All formats that are read. A new one is a reader in a file of its own, and its line in `READERS`."""
+
+from collections.abc import Iterator
+from typing import IO
+
+from lmtrain.errors import UserError
+from lmtrain.formats.archives import Tar, Zip
+from lmtrain.formats.columns import Conllu, TaggedColumns
+from lmtrain.formats.foreign import TABLE_OF_NUMBERS, Foreign, foreign, table_of_numbers
+from lmtrain.formats.json_document import Json
+from lmtrain.formats.lines import JsonLines, Leipzig, Text
+from lmtrain.formats.markup import Html, Tmx, WikiExtractor
+from lmtrain.formats.mediawiki import MediaWiki
+from lmtrain.formats.reader import Reader, Tally, Wanted
+from lmtrain.formats.streams import decompressed, peeked, refuse_wide
+from lmtrain.formats.tables import Arrow, Csv, Parquet
+from lmtrain.formats.web_archive import Warc
+
+
+def recognise(head: bytes, name: str) -> Reader | Foreign:
+    """What content that begins so is: the reader for it, or what it is that is not read.
+
+    Args:
+        head: the first `HEAD_BYTES`, decompressed.
+        name: of the file, without folders.
+
+    Raises:
+        UserError: it is UTF-16 or UTF-32.
+    """
+    refuse_wide(head, name)
+    for reader in _SURE:
+        if reader.recognises(head, name):
+            found = foreign(head) if isinstance(reader, Zip) else None
+            return found or reader
+    if found := foreign(head):
+        return found
+    for reader in _BY_LINES:
+        if reader.recognises(head, name):
+            return reader
+    return TABLE_OF_NUMBERS if table_of_numbers(head) else READERS["text"]
+
+
+def read_member(stream: IO[bytes], place: str, name: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+    """The documents of a file in an archive; what is no text is passed over."""
+    head, content = peeked(decompressed(stream))
+    if not head:
+        return
+    found = recognise(head, name)
+    if wanted.format != "auto" and not isinstance(found, (Tar, Zip)):
+        found = READERS[wanted.format]
+    if isinstance(found, Foreign):
+        tally.leave_out(f"a file that is {found.title}", name)
+        return
+    tally.members[found.name] += 1
+    yield from found.documents(content, place, wanted, tally)
+
+
+_SURE: tuple[Reader, ...] = (
+    Parquet(),
+    Arrow(),
+    Zip(read_member),
+    Tar(read_member),
+    Warc(),
+    MediaWiki(),
+    Tmx(),
+    Html(),
+    WikiExtractor(),
+)
+_BY_LINES: tuple[Reader, ...] = (JsonLines(), Json(), Conllu(), Leipzig(), TaggedColumns(), Csv())
+READERS: dict[str, Reader] = {reader.name: reader for reader in (*_SURE, *_BY_LINES, Text())}
+"""By name, in the order in which they are asked whether a file is theirs."""
+
+
+def reader_of(head: bytes, url: str, chosen: str = "auto") -> Reader:
+    """The reader of a source: the chosen one, but archives are opened, and it is chosen for what is in them.
+
+    Raises:
+        UserError: it is nothing that is read here; says what to do.
+    """
+    found = recognise(head, url.rsplit("/", 1)[-1])
+    if chosen != "auto" and not isinstance(found, (Tar, Zip)):
+        return READERS[chosen]
+    if isinstance(found, Foreign):
+        otherwise = " If it is the text that you want: --format text." if found.is_text else ""
+        raise UserError(f"{url} is {found.title}. {found.remedy.format(file=url)}.{otherwise}")
+    return found
