@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
@@ -11,7 +10,7 @@ from lmtrain.windows import Augmentation, Split, WindowDataset, split_order
 
 
 class WindowDataModule(LightningDataModule):
-    """Serves windows of `batch_size` lanes, which the ranks share equally; all ranks have the same number of windows.
+    """Serves windows of `batch_size` lanes, which the ranks share; all ranks have the same number of windows.
 
     Its state is the position in the training data: the epoch and how many of its windows are done. It does not
     depend on the number of ranks.
@@ -50,9 +49,8 @@ class WindowDataModule(LightningDataModule):
         self._resume_at = (0, 0)
 
     def lanes_of_rank(self, rank: int, world_size: int) -> range:
-        """The contiguous lanes that a rank works on."""
-        share = self.batch_size // world_size
-        return range(rank * share, (rank + 1) * share)
+        """The contiguous lanes that a rank works on; the ranks' numbers of lanes differ by one at most."""
+        return range(rank * self.batch_size // world_size, (rank + 1) * self.batch_size // world_size)
 
     def window_length(self, epoch: int, place: int) -> int:
         """T of the split at a place of an epoch; the very first split is already one longer, as in Flair."""
@@ -79,9 +77,8 @@ class WindowDataModule(LightningDataModule):
 
     def _loader(self, windows: WindowDataset) -> DataLoader:
         # no workers: they would interleave windows, and the dataset reads ahead by itself
-        return DataLoader(
-            windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=torch.cuda.is_available()
-        )
+        pins = self.trainer.strategy.root_device.type == "cuda"
+        return DataLoader(windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=pins)
 
     def _mine(self) -> range:
         return self.lanes_of_rank(self.trainer.global_rank, self.trainer.world_size)

@@ -70,7 +70,7 @@ def generate(
         ids, losses = _sample(runner, read[-1:].expand(samples), length, temperature, generator, written)
     return [
         (sample.text(prefix, items), float(nats[: sample.length(len(items))].mean()))
-        for sample, items, nats in zip(written, ids.tolist(), losses.double().cpu(), strict=True)
+        for sample, items, nats in zip(written, ids.tolist(), losses.cpu().double(), strict=True)
     ]
 
 

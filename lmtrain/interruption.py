@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from lmtrain.callbacks.signals import Interrupted
-from lmtrain.trainer import is_first_process
+from lmtrain.ranks import is_first_process
 
 
 def stop(interruption: Interrupted, values: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """Where messages go: short lines to the terminal, lines with the time to the run's train.log."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -88,6 +89,9 @@ def _leave_out_known_warnings() -> None:
         ".*`IterableDataset` has `__len__` defined.*",  # there are no workers
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # the figures are reduced already
         ".*isinstance.treespec, LeafSpec.*",
+        "GPU available but not used.*",  # trainer.accelerator=cpu says so
         ".*``noload`` loader strategy is deprecated.*",  # MLflow's use of SQLAlchemy
     ):
         warnings.filterwarnings("ignore", message)
+    if "SLURM_JOB_ID" not in os.environ:  # on a login node, or where somebody installed SLURM's commands
+        warnings.filterwarnings("ignore", "The `srun` command is available on your system but is not used.*")

@@ -11,8 +11,8 @@ from hydra.utils import get_object, instantiate
 
 from lmtrain.config import Config
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.ranks import is_first_process
 from lmtrain.run_folder import RunFolder
-from lmtrain.trainer import is_first_process
 
 
 def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MOST_LOGITS = 1 << 25  # 128 MiB in float32; above, chunks of rows with an eighth of that
+MOST_LOGITS = 1 << 25  # 128 MiB in float32
 
 
 def decoder_loss(decoder: nn.Linear, output: Tensor, targets: Tensor) -> Tensor:
@@ -22,12 +22,27 @@ def decoder_loss(decoder: nn.Linear, output: Tensor, targets: Tensor) -> Tensor:
     Returns:
         a scalar in nats per item, at least float32.
     """
-    vocabulary_size = decoder.out_features
-    if len(output) * vocabulary_size <= MOST_LOGITS:
+    most = most_logits(output.device)
+    if len(output) * decoder.out_features <= most:
         logits = decoder(output)
         return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), targets)
-    rows = max(1, MOST_LOGITS // 8 // vocabulary_size)
+    rows = rows_of_chunk(most, *decoder.weight.shape)
     return _ChunkedLoss.apply(output, decoder.weight, decoder.bias, targets, rows)
+
+
+def most_logits(device: torch.device) -> int:
+    """How many logits are computed at once: on a large GPU, float32 of 1/64 of its memory."""
+    if device.type != "cuda":
+        return MOST_LOGITS
+    return max(MOST_LOGITS, torch.cuda.get_device_properties(device).total_memory // 64 // 4)
+
+
+def rows_of_chunk(most: int, vocabulary_size: int, output_size: int) -> int:
+    """An eighth of the logits that would fit; at least so many rows that they are half as many as the weight `(V, D)`.
+
+    Each chunk adds to the gradient of the whole weight: with few rows that takes longer than the product.
+    """
+    return max(1, most // 8 // vocabulary_size, output_size // 2)
 
 
 class _ChunkedLoss(torch.autograd.Function):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lmtrain import cuda_recurrence
 from lmtrain.dropout import Dropout
 from lmtrain.packed_product import packed_product
 from lmtrain.processor import gains_by_bfloat16, is_amd
@@ -39,6 +40,8 @@ class LSTM(nn.LSTM):
             the output `(T, B, H)`, and h and c after the last step, each `(L, B, H)`. Where it goes its own way the
             output is bfloat16, h and c are float32.
         """
+        if cuda_recurrence.is_needed(self, input):
+            return cuda_recurrence.run(self, input, hx)  # type: ignore[return-value]
         if torch.compiler.is_compiling() or not self._is_faster(input):
             return super().forward(input, hx)
         return self._run(input, hx, torch.bfloat16)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lmtrain.cuda_recurrence import GRU
 from lmtrain.dictionary import Dictionary
 from lmtrain.dropout import Dropout
 from lmtrain.loss import decoder_loss
 from lmtrain.lstm import LSTM
 
-RECURRENT_TYPES = {"LSTM": LSTM, "GRU": nn.GRU}
+RECURRENT_TYPES = {"LSTM": LSTM, "GRU": GRU}
 
 Hidden = tuple[Tensor, ...]
 """The recurrent state: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)`."""

@@ -31,15 +31,16 @@ class RunningMean:
     def add(self, mean: Tensor, items: int) -> None:
         """Adds the mean of `items` items: a scalar, not synchronised with the host."""
         if not isinstance(self._total, Tensor):
-            self._total = torch.tensor(self._total, dtype=_sum_dtype(mean.device), device=mean.device)
+            # filled there, not copied: a copy would make the host wait for the device
+            self._total = torch.full((), self._total, dtype=_sum_dtype(mean.device), device=mean.device)
         self._total.add_(mean.detach(), alpha=items)
         self.items += items
 
     def sums(self, device: torch.device) -> Tensor:
         """Total and number of items, `(2,)`, to be added over ranks."""
         dtype = _sum_dtype(device)
-        total = torch.as_tensor(self._total, dtype=dtype, device=device)
-        return torch.stack([total, torch.tensor(self.items, dtype=dtype, device=device)])
+        total = self._total if isinstance(self._total, Tensor) else torch.full((), self._total, device=device)
+        return torch.stack([total.to(device, dtype), torch.full((), self.items, dtype=dtype, device=device)])
 
 
 def _sum_dtype(device: torch.device) -> torch.dtype:
@@ -122,8 +123,11 @@ class LanguageModelModule(LightningModule):
         loss, hidden = self.training_loss(batch.inputs, batch.targets, hidden)
         self.hidden = detach(hidden)
         self.train_mean.add(loss, batch.inputs.numel())
-        self.items_seen += batch.inputs.numel() * self.trainer.world_size
-        return loss
+        length, lanes = batch.inputs.shape
+        self.items_seen += length * self.trainer.datamodule.batch_size
+        # strategies average gradients over ranks, as if all had equally many lanes
+        share = lanes * self.trainer.world_size / self.trainer.datamodule.batch_size
+        return loss if share == 1 else loss * share
 
     def configure_gradient_clipping(
         self,
@@ -199,17 +203,22 @@ class LanguageModelModule(LightningModule):
             self.train_mean = RunningMean(*state["train_mean"])
         if state["hidden"] is not None:
             lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
+            # in the weights' type: the hardware that it was saved on may have computed in another one
             self.hidden = tuple(
-                part[:, lanes.start : lanes.stop].contiguous().to(self.device) for part in state["hidden"]
+                part[:, lanes.start : lanes.stop].contiguous().to(self.device, self.model.encoder.weight.dtype)
+                for part in state["hidden"]
             )
 
     def _all_lanes(self, part: Tensor) -> Tensor:
         """This rank's `(L, B of this rank, H)` → that of all ranks, `(L, B, H)`, on the CPU."""
         if self.trainer.world_size == 1:
             return part.cpu()
-        parts = [torch.empty_like(part) for _ in range(self.trainer.world_size)]
-        torch.distributed.all_gather(parts, part.contiguous())
-        return torch.cat(parts, dim=1).cpu()
+        data, world_size = self.trainer.datamodule, self.trainer.world_size
+        shares = [len(data.lanes_of_rank(rank, world_size)) for rank in range(world_size)]
+        padded = torch.nn.functional.pad(part, (0, 0, 0, max(shares) - part.shape[1])).contiguous()
+        parts = [torch.empty_like(padded) for _ in shares]
+        torch.distributed.all_gather(parts, padded)
+        return torch.cat([part[:, :share] for part, share in zip(parts, shares, strict=True)], dim=1).cpu()
 
 
 def _seed(device: torch.device, seed: int) -> None:
@@ -237,8 +246,14 @@ class Diverged(Exception):
 
 
 def raise_if_diverged(loss: float, grad_norm: Tensor | None, trainer: Trainer) -> None:
-    """Raises `Diverged` on all ranks alike, if it is called with the same figures on all of them."""
-    if not (math.isfinite(loss) and (grad_norm is None or math.isfinite(grad_norm.item()))):
+    """Raises `Diverged` on all ranks alike, if it is called with the same figures on all of them.
+
+    With 16-mixed a gradient that is not finite only says that its scale was too large: the step is skipped and the
+    scale halved. Not so where there is nothing left to halve.
+    """
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    is_skipped = scaler is not None and scaler.get_scale() >= 1
+    if not math.isfinite(loss) or not (grad_norm is None or is_skipped or math.isfinite(grad_norm.item())):
         raise Diverged(trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
 
 

@@ -185,18 +185,17 @@ def _remedy(config: DictionaryConfig, is_brought: bool) -> str:
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
-    """Devices must have equal shares of the lanes, and every run of text two rows: one to read, one to predict."""
+    """Every device must have a lane, and every run of text two rows: one to read, one to predict."""
     problems = []
-    if lanes % devices:
-        fewer = lanes // devices * devices
-        remedy = f"data.batch_size={fewer} or {fewer + devices}" if fewer else f"data.batch_size={devices}"
+    if lanes < devices:
         problems.append(
-            f"data.batch_size={lanes} lanes cannot be shared equally by {devices} devices. Use a multiple of "
-            f"{devices}, such as {remedy}, or other trainer.devices."
+            f"data.batch_size={lanes} lanes are too few for {devices} devices: each must have one. Use "
+            f"data.batch_size={devices} or more, or fewer trainer.devices."
         )
     named = [*((f"training split {split.name}", split) for split in prepared.train)]
     named += [("validation text", prepared.valid), ("test text", prepared.test)]
-    works = min(len(split) for _, split in named) // 2 // devices * devices
+    works = min(len(split) for _, split in named) // 2
+    works = works if works >= devices else 0
     for name, split in named:
         if len(split) < 2 * lanes:
             remedy = f"the largest that works is data.batch_size={works}" if works else "put more text into it"

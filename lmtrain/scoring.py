@@ -174,7 +174,7 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray]) -> list[float]:
         texts: ids, at least two each, the longest text first.
     """
     device = model.encoder.weight.device
-    totals = torch.zeros(len(texts), dtype=torch.float64, device=device)
+    totals = torch.zeros(len(texts), dtype=torch.float64)  # on the CPU: Apple's GPUs have no float64
     hidden = model.zero_hidden(len(texts))
     begin = 0
     while texts and begin < len(texts[0]) - 1:
@@ -190,16 +190,16 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray]) -> list[float]:
         targets = ids[1:]
         wanted = targets >= 0
         losses = _losses(model, output[wanted], targets[wanted])
-        totals.index_add_(0, wanted.nonzero()[:, 1], losses)
+        totals.index_add_(0, wanted.nonzero()[:, 1].cpu(), losses)
         begin += window
     return totals.tolist()
 
 
 def _losses(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
-    """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)`."""
+    """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
     rows = max(1, _LOGIT_ELEMENTS // model.vocabulary_size)
     losses = [
         F.cross_entropy(model.decoder(some_output).float(), some_targets, reduction="none")
         for some_output, some_targets in zip(output.split(rows), targets.split(rows), strict=True)
     ]
-    return torch.cat(losses).double()
+    return torch.cat(losses).cpu().double()

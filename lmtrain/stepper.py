@@ -90,8 +90,10 @@ def _decoder(model: CharLM) -> tuple[Tensor, Tensor]:
     weight, bias = model.decoder.weight.detach().float(), model.decoder.bias.detach().float()
     if model.proj is None:
         return weight, bias
-    projection, shift = model.proj.weight.detach().double(), model.proj.bias.detach().double()
-    return (weight.double() @ projection).float(), (weight.double() @ shift + bias).float()
+    # in float64 on the CPU: Apple's GPUs have none
+    parts = (weight, bias, model.proj.weight.detach(), model.proj.bias.detach())
+    exact, exact_bias, projection, shift = (part.cpu().double() for part in parts)
+    return (exact @ projection).float().to(weight.device), (exact @ shift + exact_bias).float().to(weight.device)
 
 
 def _projection_of_items(embeddings: Tensor, layer: "_Layer") -> Callable[[Tensor], Tensor]:

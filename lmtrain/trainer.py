@@ -183,11 +183,3 @@ def choose_precision(precision: str | int, accelerator: str) -> str | int:
     else:
         return "32-true"
     return "bf16-mixed" if gains_by_bfloat16(device_type) else "32-true"
-
-
-def is_first_process() -> bool:
-    """True in the process with global rank 0, also before the ranks have met."""
-    for name in ("RANK", "SLURM_PROCID"):  # set by torchrun, by srun
-        if name in os.environ:
-            return os.environ[name] == "0"
-    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"

@@ -1,6 +1,7 @@
 """The whole run: configuration → objects → fit → test → results."""
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -36,9 +37,10 @@ from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
+from lmtrain.ranks import end_with_first_process, is_first_process
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
-from lmtrain.trainer import check_can_start_processes, is_first_process, make_trainer, torch_settings_kept
+from lmtrain.trainer import check_can_start_processes, make_trainer, torch_settings_kept
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
@@ -91,6 +93,7 @@ def _prepare_and_train(values: dict[str, Any], explicit: Collection[str], consol
     config = check_config(values)
     check_can_start_processes(config.trainer)
     is_first = is_first_process()
+    end_with_first_process()
     initial = None
     if config.init_from is not None:
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
@@ -221,13 +224,15 @@ class Run:
         )
 
     def fit(self) -> None:
+        if self.trainer.strategy.root_device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
+            # read when cuBLAS is used first; without it the same product may be summed in another order
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.is_fine_tuning and self.checkpoint is None:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
         keep_freed_memory()  # not before: the allocations of encoding differ from each other
-        if self.trainer.strategy.root_device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
 
     def close(self) -> None:

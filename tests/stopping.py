@@ -74,3 +74,21 @@ class InterruptSecondRun(Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if InterruptSecondRun.runs == 2:
             signal.raise_signal(signal.SIGINT)
+
+
+class SignalAt(Callback):
+    """Sends this process a SIGTERM after so many windows of the whole run, or at the n-th window of a validation."""
+
+    def __init__(self, windows: int | None = None, validation_window: int | None = None) -> None:
+        self.windows = windows
+        self.validation_window = validation_window
+        self.seen = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.windows:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        self.seen += trainer.state.fn == "fit"
+        if self.seen == self.validation_window:
+            signal.raise_signal(signal.SIGTERM)

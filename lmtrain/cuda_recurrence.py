@@ -1,0 +1,133 @@
+"""Recurrent layers on CUDA under autocast and with dropout between layers, where torch's own way is not the right one.
+
+torch's autocast casts all that goes into cuDNN's recurrent layers to float16, whatever type it is asked for
+(ATen/cudnn/AutocastRNN.cpp): under bf16-mixed the gradients, means over tens of thousands of items, would be computed
+in float16 without a scale, and most of them are too small for it. And cuDNN's dropout between layers has a random state
+of its own, which torch makes anew, waiting for the GPU, after every seeding, which is every step here.
+
+So autocast is switched off around the layers, which get their input, state and weights in the right type: the weights
+cast once a call into one buffer, as cuDNN wants them. Layers with dropout between them run one by one, with torch's
+dropout.
+"""
+
+import functools
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.backends.cudnn.rnn import get_cudnn_mode
+from torch.nn import functional as F
+
+log = logging.getLogger(__name__)
+
+Hidden = tuple[Tensor, ...]
+
+
+class GRU(nn.GRU):
+    """torch's GRU, unidirectional, with biases, time first; see above for CUDA."""
+
+    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Runs the layers, `(T, B, E)` and `(L, B, H)` → `(T, B, H)` and `(L, B, H)`."""
+        if not is_needed(self, input):
+            return super().forward(input, hx)
+        output, (h,) = run(self, input, None if hx is None else (hx,))
+        return output, h
+
+
+def is_needed(rnn: nn.RNNBase, input: Tensor) -> bool:
+    """Whether `run` should be called instead of torch's own forward."""
+    return input.device.type == "cuda" and (torch.is_autocast_enabled("cuda") or _drops_between_layers(rnn))
+
+
+def _drops_between_layers(rnn: nn.RNNBase) -> bool:
+    return rnn.training and rnn.dropout > 0 and rnn.num_layers > 1
+
+
+@torch.compiler.disable
+def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden | None) -> tuple[Tensor, Hidden]:
+    """Runs the layers of an LSTM or GRU in autocast's type, float32 where that is bfloat16 and cuDNN does not take it.
+
+    Args:
+        rnn: unidirectional, with biases, time first, without projections.
+        input: `(T, B, E)` of any floating type.
+        hx: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)` of any floating type; zeros if None.
+
+    Returns:
+        the output `(T, B, H)` and the state after the last step, `(L, B, H)` each, all of the type it was computed in.
+        The gradients of the weights have the weights' type.
+    """
+    dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
+    if dtype == torch.bfloat16 and not takes_bfloat16(rnn.mode, input.device):
+        dtype = torch.float32
+    with torch.autocast("cuda", enabled=False):
+        output = input.to(dtype)
+        if hx is None:
+            zeros = output.new_zeros(rnn.num_layers, input.shape[1], rnn.hidden_size)
+            hx = (zeros, zeros) if rnn.mode == "LSTM" else (zeros,)
+        hx = tuple(part.to(dtype).contiguous() for part in hx)
+        if not _drops_between_layers(rnn):
+            weights = [weight for layer in rnn.all_weights for weight in layer]
+            return _layers(rnn.mode, output, hx, weights)
+        ends = []
+        for number, weights in enumerate(rnn.all_weights):
+            if number > 0:
+                output = F.dropout(output, rnn.dropout)
+            output, end = _layers(rnn.mode, output, tuple(part[number : number + 1] for part in hx), weights)
+            ends.append(end)
+    return output, tuple(torch.cat(parts) for parts in zip(*ends, strict=True))
+
+
+def _layers(mode: str, input: Tensor, hx: Hidden, weights: Sequence[Tensor]) -> tuple[Tensor, Hidden]:
+    """Some layers without dropout, in the type of `input` and `hx`."""
+    cast = _OneBuffer.apply(mode, input.dtype, *weights)
+    number = len(weights) // 4
+    if mode == "LSTM":
+        output, h, c = torch.lstm(input, hx, cast, True, number, 0.0, torch.is_grad_enabled(), False, False)
+        return output, (h, c)
+    output, h = torch.gru(input, hx[0], cast, True, number, 0.0, torch.is_grad_enabled(), False, False)
+    return output, (h,)
+
+
+class _OneBuffer(torch.autograd.Function):
+    """Copies of the weights in another type, in one buffer where cuDNN is used."""
+
+    @staticmethod
+    def forward(ctx, mode: str, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
+        ctx.dtypes = [weight.dtype for weight in weights]
+        copies = [weight.to(dtype, copy=True) for weight in weights]
+        if torch._use_cudnn_rnn_flatten_weight():
+            (rows, input_size), number = copies[0].shape, get_cudnn_mode(mode)
+            hidden_size = rows // (4 if mode == "LSTM" else 3)
+            torch._cudnn_rnn_flatten_weight(
+                copies, 4, input_size, number, hidden_size, 0, len(copies) // 4, False, False
+            )
+        return tuple(copies)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(gradient.to(dtype) for gradient, dtype in zip(gradients, ctx.dtypes, strict=True))
+
+
+@functools.cache
+def takes_bfloat16(mode: str, device: torch.device) -> bool:
+    """Whether cuDNN has recurrent layers in bfloat16 there: asked for one, it runs it.
+
+    It has from cuDNN 9.13 and torch 2.10 on, for GPUs of compute capability 8.0 and more. Without them torch computes
+    item by item, which takes many times as long as float32, or not at all.
+    """
+    gates = 4 if mode == "LSTM" else 3
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cuda", enabled=False):
+        numbers = torch.zeros(1, 1, 8, dtype=torch.bfloat16, device=device)
+        matrix = torch.zeros(8 * gates, 8, device=device, requires_grad=True)
+        weights = (matrix, matrix, matrix[:, 0], matrix[:, 0])
+        try:
+            output, _ = _layers(mode, numbers, (numbers, numbers), weights)
+            is_taken = type(output.grad_fn).__name__.startswith(("CudnnRnn", "MiopenRnn"))
+        except RuntimeError:
+            is_taken = False
+    if not is_taken:
+        log.info("cuDNN has no %s in bfloat16 here: it is computed in float32 (TF32), all else in bfloat16", mode)
+    return is_taken

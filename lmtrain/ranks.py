@@ -1,0 +1,57 @@
+"""Which process of several this is, before they have met, and what happens to the others when the first one dies."""
+
+import os
+import threading
+import time
+import warnings
+
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
+
+
+def is_first_process() -> bool:
+    """True in the process with global rank 0, also before the ranks have met."""
+    environment = _cluster()
+    if environment is not None:
+        return environment.global_rank() == 0
+    return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _cluster() -> ClusterEnvironment | None:
+    """Who has started the processes, as Lightning decides it; None if Lightning starts them itself.
+
+    A process in an interactive SLURM shell (job name bash or interactive) has SLURM_PROCID=0, and so have all that it
+    starts: there the variable says nothing.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "srun is available, but not used": Lightning's Trainer says it again
+        for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment):
+            if kind.detect():
+                return kind()
+    return None
+
+
+def end_with_first_process(seconds: float = 1.0) -> None:
+    """In a process that Lightning's own launcher has started: ends it soon after the first process has ended.
+
+    Without this it would wait for the first one in a collective, with NCCL for half an hour. Where torchrun or SLURM
+    has started the processes, that is their work.
+
+    Args:
+        seconds: how often it looks.
+    """
+    if is_first_process() or _cluster() is not None or "LOCAL_RANK" not in os.environ:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end with first process", daemon=True).start()
