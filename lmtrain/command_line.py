@@ -1,6 +1,7 @@
 """`train.py` and `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lmtrain.callbacks.signals import Interrupted, SignalWatch, say
 from lmtrain.command import program
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.run_folder import RunFolder
 from lmtrain.sweep import add_swept_values
-from lmtrain.workers import are_stopped, are_used, run_in_worker
+from lmtrain.workers import are_used, run_in_worker, stopped_status
 
 _HERE = Path(__file__).resolve().parent
 # within the package where it is installed, beside it in a checkout
@@ -44,19 +46,23 @@ def _main() -> None:
     OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_start)()
+        with SignalWatch():  # a run has its own
+            hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_start)()
+    except Interrupted as interruption:
+        say(interruption)
+        sys.exit(128 + interruption.signum)
     except (HydraException, OmegaConfBaseException) as error:
         sys.exit(_say(_explain(error)))
     except ValueError as error:
         sys.exit(_say(_explain_value_error(error)))
     except RunFailed:  # its message is on the screen
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except RuntimeError:  # Ctrl-C met a worker process before its job had begun, or came twice
-        if not are_stopped():
+    except KeyboardInterrupt:  # a worker was stopped
+        sys.exit(stopped_status() or 130)
+    except RuntimeError:  # a signal met a worker process before its job had begun, or came twice
+        if not stopped_status():
             raise
-        sys.exit(130)
+        sys.exit(stopped_status())
 
 
 def compose_values(*overrides: str) -> dict[str, Any]:
@@ -108,7 +114,6 @@ def _run(values: dict[str, Any], choice: DictConfig) -> float:
     from lmtrain.quick_start import without_unused_packages  # slow to import, all of these, and not needed for --help
 
     with without_unused_packages():
-        from lmtrain.callbacks.signals import Interrupted
         from lmtrain.interruption import stop
         from lmtrain.training import train
 
@@ -125,10 +130,12 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     process = subprocess.Popen(command)
     try:
         status = process.wait()
-    except KeyboardInterrupt:  # the terminal has told the process, too, and it saves
-        status = process.wait()
-    if status >= 128:
-        sys.exit(status)
+    except Interrupted as interruption:
+        if interruption.signum != signal.SIGINT:  # which the terminal has told the process, too
+            process.send_signal(interruption.signum)
+        sys.exit(process.wait())  # it saves, and says so
+    if status >= 128 or status < 0:
+        sys.exit(status if status > 0 else 128 - status)
     results = RunFolder(Path(values["runs_dir"]) / values["name"]).read_results()
     if status or results is None:
         raise RunFailed(f"The run {values['name']} ended with status {status}.")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from lmtrain.callbacks.signals import Interrupted
+from lmtrain.callbacks.signals import Interrupted, say
 from lmtrain.ranks import is_first_process
 
 
@@ -19,10 +19,9 @@ def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
     """
     if not is_first_process():
         return 0
-    name = signal.Signals(interruption.signum).name
-    saved = "saved" if interruption.is_saved else "NOT saved (see above); the checkpoint before is whole"
-    print(f"{name} at step {interruption.step:,}: {saved}. The same command goes on from there.", file=sys.stderr)
-    if name == values["checkpoint"]["requeue_signal"] and "SLURM_JOB_ID" in os.environ:
+    say(interruption)
+    requeue = values["checkpoint"]["requeue_signal"]
+    if signal.Signals(interruption.signum).name == requeue and "SLURM_JOB_ID" in os.environ:
         return _requeue()
     return 128 + interruption.signum
 

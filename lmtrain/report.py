@@ -1,6 +1,8 @@
 """The run's report: its curves and its model card."""
 
+import logging
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,13 @@ from lmtrain.files import replacing
 from lmtrain.model_card import model_card
 from lmtrain.run_folder import RunFolder
 
+log = logging.getLogger(__name__)
+
 
 def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, Any]) -> None:
     """Writes `README.md`, a model card, and `report.png`, the curves, into the run folder.
+
+    What cannot be written is said, and what stands there from an earlier end of the run is removed.
 
     Args:
         folder: the run's, with its metrics.csv.
@@ -19,12 +25,28 @@ def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, A
         results: what `results.json` holds.
     """
     rows = read_metrics(folder.path / "metrics.csv")
-    if rows:
-        is_stepped = values["anneal"]["schedule"] == "plateau"
-        plot(rows, folder.path / "report.png", values["data"]["level"], is_stepped)
-    with replacing(folder.path / "README.md") as unfinished:
-        card = model_card(folder, values, results, rows)
-        unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")  # a path need not be UTF-8
+    for path in _parts(folder, rows):
+        try:
+            if path.suffix == ".png":
+                is_stepped = values["anneal"]["schedule"] == "plateau"
+                plot(rows, path, values["data"]["level"], is_stepped)
+            else:
+                card = model_card(folder, values, results, rows)
+                with replacing(path) as unfinished:  # a path need not be UTF-8
+                    unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")
+        except Exception as error:  # the run is as good without
+            log.warning("%s could not be written: %s. The same command makes up for it", path, error)
+            with suppress(OSError):
+                path.unlink()
+
+
+def is_reported(folder: RunFolder) -> bool:
+    """Whether all that `write_report` writes is there."""
+    return all(path.is_file() for path in _parts(folder, read_metrics(folder.path / "metrics.csv")))
+
+
+def _parts(folder: RunFolder, rows: list[Row]) -> list[Path]:
+    return [*([folder.path / "report.png"] if rows else []), folder.path / "README.md"]
 
 
 def plot(rows: list[Row], path: Path, level: str = "character", is_stepped: bool = True) -> None:

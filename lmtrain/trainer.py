@@ -50,6 +50,8 @@ def make_trainer(config: TrainerConfig, folder: Path | None = None, **more: Any)
     except _REFUSALS as error:
         raise UserError(_reason(error, arguments)) from None
     _check_devices(trainer, config)
+    # lmtrain follows signals itself (callbacks/signals.py); Lightning would end a test without a word
+    trainer._signal_connector.register_signal_handlers = lambda: None
     trainer.fit_loop.epoch_loop = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
     return trainer
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
@@ -23,7 +24,7 @@ from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
 from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
-from lmtrain.callbacks.signals import SignalWatch
+from lmtrain.callbacks.signals import Interrupted, SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import AnnealConfig, Config, check_config
@@ -38,7 +39,7 @@ from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.ranks import end_with_first_process, is_first_process
-from lmtrain.report import write_report
+from lmtrain.report import is_reported, write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
 from lmtrain.trainer import check_can_start_processes, make_trainer, torch_settings_kept
 from lmtrain.windows import Augmentation
@@ -68,8 +69,8 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         Interrupted: a signal ended the run.
     """
     console = Console(file=cast(TextIO, forgiving(sys.stderr)), highlight=False)
-    with _only_one(), logging_to(console, is_first_process()):
-        return _prepare_and_train(values, explicit, console)
+    with _only_one(), logging_to(console, is_first_process()), SignalWatch() as signals:
+        return _prepare_and_train(values, explicit, console, signals)
 
 
 _is_training = threading.Lock()
@@ -89,8 +90,11 @@ def _only_one() -> Iterator[None]:
         _is_training.release()
 
 
-def _prepare_and_train(values: dict[str, Any], explicit: Collection[str], console: Console) -> dict[str, Any]:
+def _prepare_and_train(
+    values: dict[str, Any], explicit: Collection[str], console: Console, signals: SignalWatch
+) -> dict[str, Any]:
     config = check_config(values)
+    signals.also_watch(config.checkpoint.requeue_signal)
     check_can_start_processes(config.trainer)
     is_first = is_first_process()
     end_with_first_process()
@@ -109,12 +113,14 @@ def _prepare_and_train(values: dict[str, Any], explicit: Collection[str], consol
     if is_first:
         folder.occupy(values, config.overwrite, text.fingerprint())
         log_to_file(folder.log)
+        if not signals.are_watched:
+            log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
     try:
         if not config.overwrite and (results := _finished(config, folder)):
             return results
         if is_first:
             text.dictionary.save(folder.dictionary)
-        return _train(config, text, initial, folder, console)
+        return _train(config, text, initial, folder, console, signals)
     finally:
         if is_first:
             folder.release()
@@ -126,6 +132,8 @@ def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     if results is None or any(results["limits"][name] != limit for name, limit in _limits(config).items()):
         return None
     log.info("The run in %s is finished: %s", folder.path, loss_figures(results["val/loss"]))
+    if is_first_process() and not is_reported(folder):
+        write_report(folder, config.model_dump(), results)
     log.info(
         "To go on, raise trainer.max_epochs or trainer.max_steps; to start anew, overwrite=true; for another run, "
         "name=NAME."
@@ -142,14 +150,19 @@ def _limits(config: Config) -> dict[str, Any]:
 
 
 def _train(
-    config: Config, text: PreparedText, initial: LanguageModel | None, folder: RunFolder, console: Console
+    config: Config,
+    text: PreparedText,
+    initial: LanguageModel | None,
+    folder: RunFolder,
+    console: Console,
+    signals: SignalWatch,
 ) -> dict[str, Any]:
     """Fits, again from the last checkpoint after a divergence, then tests."""
     checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
     diverged: Diverged | None = None
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
-        run = Run(config, text, initial, folder, console, checkpoint, diverged)
+        run = Run(config, text, initial, folder, console, signals, checkpoint, diverged)
         if rollbacks == 0:
             say_what_is_trained(config, run.language_model, text, run.trainer, checkpoint)
         else:
@@ -167,6 +180,10 @@ def _train(
                 checkpoint or "the beginning",
                 error.lr * config.anneal.factor,
             )
+        except Interrupted as interruption:
+            if interruption.is_alone:
+                run.stop_other_processes()
+            raise
         finally:
             run.close()
     raise RunFailed(
@@ -191,6 +208,7 @@ class Run:
         initial: LanguageModel | None,
         folder: RunFolder,
         console: Console,
+        signals: SignalWatch,
         checkpoint: Path | None,
         diverged: Diverged | None,
     ) -> None:
@@ -206,7 +224,6 @@ class Run:
         self.monitor = Monitor(
             config.trainer.log_every_n_steps, self.best, text.unknown_rates(), hyperparameters(config.model_dump())
         )
-        signals = SignalWatch(config.checkpoint.requeue_signal)
         self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
         callbacks = [
             ValidationSchedule(config.data.validations_per_epoch),
@@ -230,10 +247,18 @@ class Run:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.is_fine_tuning and self.checkpoint is None:
             self.trainer.validate(self.module, datamodule=self.data, verbose=False)
+            self.saving.let_signals_act(self.trainer)
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
         keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+        self.saving.signals.where = f"after the last step: {self.saving.how_saved()}, but not tested and reported yet"
+        self.saving.let_signals_act(self.trainer)
+
+    def stop_other_processes(self) -> None:
+        """Ends those that this one started, which would wait for it."""
+        if self.trainer.strategy.launcher is not None:
+            self.trainer.strategy.launcher.kill(signal.SIGTERM)
 
     def close(self) -> None:
         """Ends what the loggers leave open, for the next run in this process, and gives torch's setting back."""
@@ -254,7 +279,7 @@ class Run:
                 "Make room there; the same command goes on from the checkpoint before."
             )
         results = {
-            "epochs": self.trainer.current_epoch,
+            "epochs": self.trainer.fit_loop.epoch_progress.current.ready,  # begun
             "steps": self.trainer.global_step,
             "chars": self.module.items_seen,
             "seconds": self.module.seconds_so_far(),
@@ -266,11 +291,12 @@ class Run:
             best = load_language_model(self.folder.best)
             self.language_model.model.load_state_dict(best.model.state_dict())
             self.trainer.test(self.module, datamodule=self.data, verbose=False)
+            self.saving.let_signals_act(self.trainer)
             figures = self.trainer.callback_metrics
             results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
         if self.trainer.is_global_zero:
-            self.folder.write_results(results)
             write_report(self.folder, self.config.model_dump(), results)
+            self.folder.write_results(results)  # last: until it is there the same command does all of this
             say_how_it_ended(self.config, results, self.folder)
         return results
 

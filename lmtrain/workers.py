@@ -1,5 +1,6 @@
-"""Jobs of a sweep in several processes of one machine (hydra/launcher=joblib): one terminal, one Ctrl-C for all."""
+"""Jobs of a sweep in several processes of one machine (hydra/launcher=joblib): a signal to stop is one for all."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -9,22 +10,23 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-_INTERRUPTED = 128 + signal.SIGINT
-_is_stopped = False  # Ctrl-C has come
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_came: int | None = None  # the signal that ends the sweep
 _is_running = False  # in a worker: a job runs
 
 
 class ShareTerminal(Callback):
-    """Leaves Ctrl-C to the jobs, which save, and takes their progress bars away, which would overwrite each other."""
+    """Leaves Ctrl-C to the jobs, which save, tells them of SIGTERM, and takes their progress bars away, which would
+    overwrite each other."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         if are_used(config.hydra):
-            signal.signal(signal.SIGINT, _stop)
+            _watch()
             os.environ["TERM"] = "dumb"
 
 
 class Stopped(Exception):
-    """Ctrl-C ended a job or came before it.
+    """A signal ended a job or came before it.
 
     A job that raises has ended for joblib, which then waits for the others; it would kill them if one exited. In the
     process of the sweep this is a KeyboardInterrupt, which no sweeper takes for a job that failed.
@@ -38,20 +40,20 @@ def are_used(hydra: DictConfig) -> bool:
     return hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("JoblibLauncher")
 
 
-def are_stopped() -> bool:
-    """Whether Ctrl-C has come."""
-    return _is_stopped
+def stopped_status() -> int:
+    """The exit status of a sweep that a signal has ended; 0 if none came."""
+    return 128 + _came if _came else 0
 
 
 def run_in_worker(job: Callable[[], float]) -> float:
-    """Runs a job; one that Ctrl-C ends is the last of this process.
+    """Runs a job; one that a signal ends is the last of this process.
 
     Raises:
-        Stopped: Ctrl-C ended it, or one before it.
+        Stopped: a signal ended it, or one before it.
     """
-    global _is_running, _is_stopped
-    signal.signal(signal.SIGINT, _stop)
-    if _is_stopped:
+    global _is_running, _came
+    _watch()
+    if _came:
         raise Stopped
     _is_running = True
     try:
@@ -59,16 +61,34 @@ def run_in_worker(job: Callable[[], float]) -> float:
     except KeyboardInterrupt:
         raise Stopped from None
     except SystemExit as end:
-        if end.code != _INTERRUPTED:
+        if end.code not in [128 + signum for signum in _SIGNALS]:
             raise
-        _is_stopped = True
+        _came = end.code - 128
         raise Stopped from None
     finally:
         _is_running = False
 
 
-def _stop(*_: Any) -> None:
-    global _is_stopped
-    _is_stopped = True
+def _watch() -> None:
+    for signum in _SIGNALS:
+        if signal.getsignal(signum) is not signal.SIG_IGN:  # as nohup does with SIGHUP
+            signal.signal(signum, _stop)
+
+
+def _stop(signum: int, *_: Any) -> None:
+    global _came
+    _came = signum
     if _is_running:
         raise KeyboardInterrupt
+    if signum == signal.SIGTERM:  # the terminal tells all; who sends SIGTERM may tell the first process only
+        _tell_workers(signum)
+
+
+def _tell_workers(signum: int) -> None:
+    """Sends a signal to those that joblib has started from this process."""
+    from joblib.externals.loky import reusable_executor
+
+    executor = reusable_executor._executor
+    for pid in list(executor._processes) if executor is not None and executor._processes else []:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)

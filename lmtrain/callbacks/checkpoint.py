@@ -49,7 +49,7 @@ class RunCheckpoint(Checkpoint):
         self._talked_look = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.install()
+        self.signals.hold()
         # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
         # synchronisation with the host; `_agreed` does that about once a second, for all signals
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
@@ -61,18 +61,13 @@ class RunCheckpoint(Checkpoint):
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.signals.remove()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self.signals.remove()
-
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
             self._follow(self._wish(trainer), trainer)
 
     def on_validation_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
         if trainer.state.fn != "fit":
+            self.stop_if_asked(trainer)
             return
         wish = self._agreed(trainer, self.signals.wish if self.signals.wish > STOP else 0)  # the rest can wait
         if wish:
@@ -83,14 +78,38 @@ class RunCheckpoint(Checkpoint):
         if trainer.state.fn == "fit":
             self.save(trainer)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.hold()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.hold()
+
+    def on_test_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
+        self.stop_if_asked(trainer)
+
+    def let_signals_act(self, trainer: Trainer) -> None:
+        """Ends what `signals` holds back during training, validation or test; called on all ranks at the same place."""
+        self.stop_if_asked(trainer, at_once=True)
+        self.signals.let_go()
+
+    def stop_if_asked(self, trainer: Trainer, at_once: bool = False) -> None:
+        """Follows signals to stop where there is nothing to be saved; called on all ranks at the same place."""
+        wish = self._agreed(trainer, self.signals.wish if self.signals.wish > STOP else 0, at_once)
+        if wish:
+            raise self.signals.interruption(wish)
+
     def _follow(self, wish: int, trainer: Trainer) -> None:
+        if self.signals.wish == SAVE_AND_GO_ON:
+            self.signals.wish = 0  # not after saving, during which another may come
         if wish:
             self.save(trainer)
         if wish == SAVE_AND_GO_ON:
-            self.signals.wish = 0
             log.info("Saved at step %d, as SIGUSR1 asked", trainer.global_step)
         elif wish > STOP:
-            raise Interrupted(wish - STOP, trainer.global_step, self.is_saved)
+            raise Interrupted(wish - STOP, f"at step {trainer.global_step:,}: {self.how_saved()}")
+
+    def how_saved(self) -> str:
+        return "saved" if self.is_saved else "NOT saved (see above); the checkpoint before is whole"
 
     def _wish(self, trainer: Trainer) -> int:
         """What is to be done before this step, the same on all ranks."""
@@ -103,12 +122,12 @@ class RunCheckpoint(Checkpoint):
             wish = max(wish, SAVE)
         return wish
 
-    def _agreed(self, trainer: Trainer, wish: int) -> int:
+    def _agreed(self, trainer: Trainer, wish: int, at_once: bool = False) -> int:
         """The ranks' greatest wish, asked for about once a second: all ranks know before how many windows."""
         if trainer.world_size == 1:
             return wish
         look, self._looks = self._looks, self._looks + 1
-        if look < self._next_talk:
+        if look < self._next_talk and not at_once:
             return 0
         seconds = max(time.monotonic() - self._talked_at, 1e-6)
         pace = max(1, math.floor((look - self._talked_look) / seconds)) if trainer.is_global_zero else 0

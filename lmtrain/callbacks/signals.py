@@ -1,69 +1,101 @@
-"""Signals: what came is remembered, and followed between two steps."""
+"""Signals: between two steps they are followed, everywhere else at once."""
 
-import logging
+import contextlib
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any
-
-log = logging.getLogger(__name__)
 
 # What a rank wishes for; the greatest wish of all ranks is followed. From STOP on: STOP + the number of a signal.
 SAVE = 1
 SAVE_AND_GO_ON = 2
 STOP = 100
 
+_STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
 
-class Interrupted(Exception):
-    """A signal ended the run.
+
+class Interrupted(BaseException):
+    """A signal ended the run. No `Exception`, so that nobody takes it for a failure of what it broke off.
 
     Args:
         signum: which.
-        step: optimizer steps done.
-        is_saved: whether the run's state could be saved.
+        where: what was done when it came and what is saved of it, such as "at step 30: saved".
+        is_alone: whether the other ranks do not know.
     """
 
-    def __init__(self, signum: int, step: int, is_saved: bool) -> None:
+    def __init__(self, signum: int, where: str, is_alone: bool = False) -> None:
         self.signum = signum
-        self.step = step
-        self.is_saved = is_saved
-        super().__init__(signal.Signals(signum).name)
+        self.where = where
+        self.is_alone = is_alone
+        super().__init__(f"{signal.Signals(signum).name} {where}. The same command goes on from there.")
+
+
+def say(interruption: Interrupted) -> None:
+    """Prints its sentence."""
+    with contextlib.suppress(OSError):  # the terminal may have gone, which is what SIGHUP says
+        print(interruption, file=sys.stderr)
 
 
 class SignalWatch:
-    """Remembers SIGTERM and SIGINT (save and stop), SIGUSR1 (save and go on) and a signal that asks to requeue.
+    """Notices SIGTERM, SIGINT and SIGHUP (stop), SIGUSR1 (save and go on) and a signal that asks to requeue.
 
-    A second SIGINT ends the process at once.
-
-    Args:
-        requeue: the signal that a cluster sends before it takes the machine back, such as "SIGUSR2"; None for none.
+    A signal to stop raises `Interrupted` where the program is, which undoes what is half done; while signals are held,
+    it is remembered as `wish` instead. A second SIGINT ends the process at once. What was ignored before, as nohup
+    does with SIGHUP, stays ignored. Outside the main thread, which alone has signals, nothing is watched.
     """
 
-    def __init__(self, requeue: str | None = None) -> None:
-        self.requeue = getattr(signal, requeue) if requeue else None
+    def __init__(self) -> None:
+        self.are_watched = threading.current_thread() is threading.main_thread()
+        self._requeue: int | None = None
         self.wish = 0
+        self.where = "before a step was made: what was saved before is kept"  # for `Interrupted`
+        self._is_held = False
         self._before: dict[int, Any] = {}
 
-    def install(self) -> None:
-        """Watches from now on; called after Lightning has set its own handlers.
+    def __enter__(self) -> "SignalWatch":
+        if self.are_watched:
+            names = [name for name in (*_STOPPING, "SIGUSR1") if hasattr(signal, name)]
+            ignored = [name for name in names if signal.getsignal(getattr(signal, name)) is signal.SIG_IGN]
+            self._watch(*(getattr(signal, name) for name in names if name not in ignored))
+        return self
 
-        In a thread it does not: only a process's main thread can, and a signal is then its program's affair.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
-            return
-        watched = {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, self.requeue} - {None}
-        self._before = {signum: signal.signal(signum, self._remember) for signum in watched}
+    def also_watch(self, requeue: str | None) -> None:
+        """Watches the signal that asks to stop and to queue the job again, such as "SIGUSR2"; None for none."""
+        if requeue and self.are_watched:
+            self._requeue = getattr(signal, requeue)
+            self._watch(self._requeue)
 
-    def remove(self) -> None:
+    def _watch(self, *signals: int) -> None:
+        self._before = {signum: signal.signal(signum, self._notice) for signum in signals} | self._before
+
+    def __exit__(self, *_: object) -> None:
         """Gives the signals back to whom they belonged before."""
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
-    def _remember(self, signum: int, frame: FrameType | None) -> None:
-        if signum == signal.SIGINT and self.wish == STOP + signum:
+    def hold(self) -> None:
+        """From now on signals are only remembered; who calls this looks for them."""
+        self._is_held = True
+
+    def let_go(self) -> None:
+        """From now on signals act at once; raises `Interrupted` if one has come."""
+        self._is_held = False
+        if self.wish > STOP:
+            raise self.interruption(self.wish, is_alone=True)
+
+    def interruption(self, wish: int, is_alone: bool = False) -> Interrupted:
+        """What to raise for a wish above STOP, where nothing more can be saved."""
+        return Interrupted(wish - STOP, self.where, is_alone)
+
+    def _notice(self, signum: int, frame: FrameType | None) -> None:
+        if signum == getattr(signal, "SIGUSR1", None) and signum != self._requeue:
+            self.wish = max(self.wish, SAVE_AND_GO_ON)
+        elif self.wish < STOP:
+            self.wish = STOP + signum
+            if not self._is_held:
+                raise self.interruption(self.wish, is_alone=True)
+        elif signum == signal.SIGINT and self.wish == STOP + signum:
             os._exit(128 + signum)
-        goes_on = signum == signal.SIGUSR1 and signum != self.requeue
-        self.wish = max(self.wish, SAVE_AND_GO_ON if goes_on else STOP + signum)

@@ -1,0 +1,119 @@
+"""A signal in any stretch of a run: one sentence, nothing half-made, and the same command makes up for the rest."""
+
+import importlib
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from corpora import write_corpus
+from running import SMALL, compose
+
+from lmtrain.flair_format import load_language_model
+from lmtrain.training import train
+
+RUN = (*SMALL, "dictionary=corpus", "name=run", "data.validations_per_epoch=40")
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# what is called in each stretch of a run, and at which of its calls the signal comes
+PHASES = {
+    "the files are looked for": ("lmtrain.preparation", "find_corpus", 1),
+    "the characters are counted": ("lmtrain.encoding", "document_blocks", 1),
+    "the dictionary is made": ("lmtrain.dictionary", "Dictionary.__init__", 1),
+    "a file is encoded": ("lmtrain.encoding", "_count_unknown", 2),
+    "the folder is taken": ("lmtrain.run_folder", "RunFolder._check_same_text", 1),
+    "the model is made": ("lmtrain.training", "make_module", 1),
+    "a step is made": ("lmtrain.module", "LanguageModelModule.training_step", 2),
+    "it is validated": ("lmtrain.module", "LanguageModelModule.validation_step", 2),
+    "a checkpoint is written": ("lmtrain.callbacks.checkpoint", "torch.save", 1),
+    "training has ended": ("lmtrain.callbacks.progress", "RunProgress.on_train_end", 1),
+    "it is tested": ("lmtrain.module", "LanguageModelModule.test_step", 2),
+    "the test has ended": ("lmtrain.callbacks.monitor", "Monitor.on_test_end", 1),
+    "the curves are drawn": ("lmtrain.report", "save_figure", 1),
+    "the card is written": ("lmtrain.report", "model_card", 1),
+    "the results are written": ("lmtrain.run_folder", "RunFolder.write_results", 1),
+    "it is told how it ended": ("lmtrain.training", "say_how_it_ended", 1),
+}
+
+
+def raise_at(monkeypatch, place: tuple[str, str, int], signum: int) -> None:
+    """The signal comes when something is called for the n-th time, which then goes on, if it is not broken off."""
+    module, names, number = place
+    owner = importlib.import_module(module)
+    *path, name = names.split(".")
+    for part in path:
+        owner = getattr(owner, part)
+    original, calls = getattr(owner, name), []
+
+    def called(*arguments, **more):
+        calls.append(name)
+        if len(calls) == number:
+            signal.raise_signal(signum)
+        return original(*arguments, **more)
+
+    monkeypatch.setattr(owner, name, called)
+
+
+def outcome(run: Path) -> tuple[dict, list[torch.Tensor], set[str]]:
+    """What a run leaves that does not depend on the clock, and which files."""
+    results = json.loads((run / "results.json").read_text())
+    del results["seconds"]
+    weights = load_language_model(run / "best-lm.pt").model.state_dict()
+    return results, list(weights.values()), {str(path.relative_to(run)) for path in run.rglob("*")}
+
+
+def assert_made_up_for(run: Path, whole: Path) -> None:
+    (results, weights, files), (other_results, other_weights, other_files) = outcome(run), outcome(whole)
+    assert results == other_results
+    assert all(map(torch.equal, weights, other_weights))
+    assert files == other_files
+
+
+def unfinished() -> list[Path]:
+    return [path for path in Path().rglob(".*") if path.name.endswith(".tmp") or "unfinished" in path.name]
+
+
+def assert_stopped(ended, signum: int) -> None:
+    assert ended.status == 128 + signum, ended.message
+    last = ended.message.splitlines()[-1]
+    assert last.startswith(signal.Signals(signum).name)
+    assert last.endswith("The same command goes on from there.")
+    assert ended.message.count("The same command") == 1
+    assert "Traceback" not in ended.message
+    assert unfinished() == []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that no signal met."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_corpus(folder / "corpus")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        train(compose(*RUN))
+    return folder / "runs/run"
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_signal_is_followed_in_every_stretch(phase, train_py, monkeypatch, whole):
+    signum = SIGNALS[list(PHASES).index(phase) % 3]
+    before = [signal.getsignal(number) for number in SIGNALS]
+    with monkeypatch.context() as patched:
+        raise_at(patched, PHASES[phase], signum)
+        assert_stopped(train_py(*RUN), signum)
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+    ended = train_py(*RUN)
+    assert ended.status == 0, ended.message
+    assert_made_up_for(Path("runs/run"), whole)
+
+
+def test_a_signal_in_the_validation_before_fine_tuning(train_py, monkeypatch):
+    assert train_py(*SMALL, "name=base", "test=false").status == 0
+    arguments = (*SMALL, "name=run", "init_from=runs/base/best-lm.pt")
+    assert train_py(*arguments, "runs_dir=whole").status == 0
+    with monkeypatch.context() as patched:
+        raise_at(patched, PHASES["it is validated"], signal.SIGTERM)
+        assert_stopped(train_py(*arguments), signal.SIGTERM)
+    assert not Path("runs/run/best-lm.pt").exists()
+    assert train_py(*arguments).status == 0
+    assert_made_up_for(Path("runs/run"), Path("whole/run"))
