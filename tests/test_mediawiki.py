@@ -1,0 +1,161 @@
+"""Dumps of MediaWiki: articles, as running text, whole and once, however the file is compressed and cut."""
+
+import bz2
+import gzip
+from html import escape
+from pathlib import Path
+
+import pytest
+from preparing import everything, options, prepare, texts
+from test_formats import Read
+
+from lmtrain.errors import UserError
+from lmtrain.formats.wikitext import plain_text
+
+HEAD = (
+    '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="is">\n  <siteinfo>\n'
+    '    <namespaces>\n      <namespace key="0" case="first-letter" />\n'
+    '      <namespace key="6" case="first-letter">Mynd</namespace>\n'
+    '      <namespace key="14" case="first-letter">Flokkur</namespace>\n    </namespaces>\n  </siteinfo>\n'
+)
+
+
+def page(title: str, text: str, namespace: int = 0, redirect: bool = False, model: str = "wikitext") -> str:
+    more = '    <redirect title="Elsewhere" />\n' if redirect else ""
+    return (
+        f"  <page>\n    <title>{escape(title)}</title>\n    <ns>{namespace}</ns>\n    <id>1</id>\n{more}"
+        "    <revision>\n      <id>2</id>\n      <contributor><username>text</username></contributor>\n"
+        f"      <model>{model}</model>\n      <format>text/x-wiki</format>\n"
+        f'      <text bytes="{len(text)}" xml:space="preserve">{escape(text)}</text>\n'
+        "    </revision>\n  </page>\n"
+    )
+
+
+def dump(*pages: str) -> bytes:
+    return (HEAD + "".join(pages) + "</mediawiki>\n").encode()
+
+
+ARTICLE = """{{Infobox settlement
+| name = {{nowrap|Nýja [[Þorp]]}}
+| area = {{convert|3|km2}}<ref>{{cite web|url=http://x}}</ref>
+}}
+<!-- a comment
+over lines -->
+'''Þorp''' ({{IPA|θ}}) er ''lítið'' [[þorp (byggð)|þorp]] á [[Ísland]]i.<ref name="a">Heimild &amp; fleira</ref> Það er
+gamalt<ref name="a" />, 5&nbsp;km frá [http://example.org sjónum] &ndash; {{formatnum:12}}.
+
+[[Mynd:Thorp.jpg|thumb|Mynd af [[þorp]]inu {{small|x}}]]
+[[File:Other.png|right]]
+== Saga ==
+{| class="wikitable"
+! Ár !! Íbúar
+|-
+| 1900 || {{formatnum:100}}
+{| nested
+| x
+|}
+|}
+* Fyrst<br />[[a]]
+** Svo ''b''
+# Talið
+: Inndregið
+<gallery>
+Mynd:A.jpg|Texti
+</gallery>
+<math>x^2 {{</math> Eftir formúlu. <nowiki>'''ekki''' [[tengill]]</nowiki>
+
+__NOTOC__ Óopnað }} og ólokað {{ hér.
+----
+== Tengt efni ==
+{{Commons|x}}
+[[Flokkur:Þorp]]
+[[Category:Villages]]
+[[de:Dorf]]
+[[:de:Dorf|á þýsku]]
+{{DEFAULTSORT:x}}"""
+ARTICLE_TEXT = [
+    "Þorp er lítið þorp á Íslandi. Það er",
+    "gamalt, 5 km frá sjónum –.",
+    "Saga",
+    "Fyrst",
+    "a",
+    "Svo b",
+    "Talið",
+    "Inndregið",
+    "Eftir formúlu. '''ekki''' [[tengill]]",
+    "Óopnað }} og ólokað {{ hér.",
+    "Tengt efni",
+    "á þýsku",
+]
+
+
+def test_wikitext_becomes_running_text() -> None:
+    assert plain_text(ARTICLE, {"Mynd"}, {"Flokkur"}).split("\n") == ARTICLE_TEXT
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
+def test_of_a_dump_the_articles_are_read(compress, tmp_path: Path) -> None:
+    content = dump(
+        page("Þorp", ARTICLE),
+        page("Spjall:Þorp", "A talk.", 1),
+        page("Notandi:X", "A user.", 2),
+        page("Snið:X", "A template.", 10),
+        page("Old name", "#REDIRECT [[Þorp]]", redirect=True),
+        page("A.css", "a {}", model="css"),
+        page("Empty", ""),
+        "  <page>\n    <title>torn & not XML</title>\n  </page>\n",
+        page("Last", "The < last > & only <b>one</b>."),
+    )
+    read = Read(tmp_path, compress(content), "iswiki-20200101-pages-articles.xml.bz2")
+    assert (read.format, read.documents) == ("mediawiki", [*ARTICLE_TEXT, "The < last > & only one."])
+    assert read.left_out == {
+        "a page in another namespace than articles": 3,
+        "a redirect": 1,
+        "a page that is no wikitext": 1,
+        "a page without text": 1,
+        "a page that is not XML": 1,
+    }
+
+
+def many(count: int) -> list[str]:
+    return [
+        page(f"Page {n}", f"Article {n} of '''many'''.\n\n{'word ' * (n % 7)}{n}", 0 if n % 5 else 1)
+        for n in range(count)
+    ]
+
+
+def test_a_dump_is_read_in_pieces_of_any_size(tmp_path: Path) -> None:
+    pages = many(40)
+    whole = Read(tmp_path, dump(*pages))
+    streams = [HEAD, *("".join(pages[n : n + 7]) for n in range(0, 40, 7)), "</mediawiki>"]
+    joined = dump(*pages)
+    unaligned = [joined[n : n + 999] for n in range(0, len(joined), 999)]  # as pbzip2 cuts
+    contents = (
+        dump(*pages),
+        b"".join(bz2.compress(stream.encode()) for stream in streams),
+        b"".join(map(bz2.compress, unaligned)),
+        bz2.compress(joined),
+    )
+    for content in contents:
+        for size in (97, 1000, 4096):
+            read = Read(tmp_path, content, block_size=size)
+            assert (read.documents, read.left_out) == (whole.documents, whole.left_out)
+
+
+def test_any_number_of_workers_prepares_the_same_corpus(tmp_path: Path) -> None:
+    (tmp_path / "dump").write_bytes(b"".join(bz2.compress(part.encode()) for part in (HEAD, *many(60), "</mediawiki>")))
+    chosen = options(block_size=500)
+    manifest = prepare([tmp_path / "dump"], tmp_path / "one", chosen)
+    prepare([tmp_path / "dump"], tmp_path / "two", chosen, workers=2)
+    assert texts(tmp_path / "one") == texts(tmp_path / "two")
+    assert "Article 1 of many." in everything(tmp_path / "one")
+    (source,) = manifest["sources"]
+    assert (source["format"], source["documents"]) == ("mediawiki", 96)
+    assert source["left_out"] == {"a page in another namespace than articles": 12}
+
+
+def test_a_dump_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
+    content = dump(*many(20))[:-200]
+    for cut in (content, bz2.compress(content), bz2.compress(dump(*many(20)))[:-20]):
+        with pytest.raises((UserError, EOFError), match=r"cut off|ends before|ended before"):
+            Read(tmp_path, cut)
