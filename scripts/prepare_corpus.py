@@ -45,14 +45,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split_at=options.split_at,
         errors=options.errors,
         cleaning=Cleaning(
+            fix_mojibake=options.fix_mojibake,
             remove_control=not options.keep_control,
+            remove_invisible=options.remove_invisible,
             normalize=None if options.normalize == "none" else options.normalize,
             trim=not options.keep_whitespace,
             min_length=options.min_length,
             max_length=options.max_length,
             **limits,
+            scripts=tuple(options.script),
+            script_share=options.script_share,
+            languages=tuple(options.only_language),
+            other_languages=tuple(options.not_language),
+            language_threshold=options.language_threshold,
         ),
-        dealing=Dealing(options.valid, options.test, options.seed, not options.keep_duplicates),
+        dealing=Dealing(
+            options.valid,
+            options.test,
+            options.seed,
+            not options.keep_duplicates,
+            options.max_copies,
+            options.near_duplicates,
+        ),
         split_size=options.split_size,
         document_delimiter=options.document_delimiter,
     )
@@ -120,7 +134,16 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
 
 def _add_steps(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
+        "--fix-mojibake", action="store_true", help="turn back what was decoded with a wrong encoding (FranÃ§ais)"
+    )
+    group.add_argument(
         "--keep-control", action="store_true", help="do not remove control characters and byte-order marks"
+    )
+    group.add_argument(
+        "--remove-invisible",
+        action="store_true",
+        help="remove soft hyphens, zero-width spaces (which Khmer, Lao, Thai and Burmese may need) and marks of "
+        "direction; the joiners that scripts need stay",
     )
     group.add_argument(
         "--normalize",
@@ -143,8 +166,53 @@ def _add_steps(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-markup", type=float, metavar="SHARE", help="... a larger share of tags, entities and links"
     )
+    _add_languages(group)
     group.add_argument(
         "--keep-duplicates", action="store_true", help="keep all of several equal documents, instead of one"
+    )
+    group.add_argument(
+        "--max-copies", type=int, metavar="N", help="leave out documents of which there are more than N equal ones"
+    )
+    group.add_argument(
+        "--near-duplicates", action="store_true", help="keep one of documents that are almost equal (MinHash)"
+    )
+
+
+def _add_languages(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--script",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out documents that are not in this Unicode script, as Cyrillic; may be given several times",
+    )
+    group.add_argument(
+        "--script-share",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="... of whose letters a smaller share is in it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--only-language",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="leave out documents in other languages than this, as is; may be given several times",
+    )
+    group.add_argument(
+        "--not-language",
+        action="append",
+        default=[],
+        metavar="CODE",
+        help="leave out documents in this language; for texts whose own language the identifier does not know",
+    )
+    group.add_argument(
+        "--language-threshold",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="... where it is at least so probable (default: %(default)s)",
     )
 
 

@@ -12,9 +12,12 @@ from typing import Literal
 import numpy as np
 
 from lmtrain.dictionary import code_points
+from lmtrain.errors import UserError
+from lmtrain.prepare.languages import Scripts, in_languages
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
 _LINE_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
+_INVISIBLE = re.compile("[\xad\u200b\u2060-\u2064\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # not ZWJ, ZWNJ
 _NEWLINES = re.compile(r"\s*\n\s*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]")
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
@@ -31,6 +34,9 @@ class Cleaning:
     Args:
         remove_control: removes control characters (not tab and newline), byte-order marks and code points that
             Unicode reserves; form feeds and Unicode's own line separators become spaces.
+        fix_mojibake: turns back what was decoded with the wrong encoding ("FranÃ§ais"), by ftfy.
+        remove_invisible: removes soft hyphens, zero-width spaces and marks of direction; never the joiners U+200C
+            and U+200D, which scripts need.
         normalize: the Unicode normal form: "NFC", "NFD", "NFKC" or "NFKD".
         trim: removes whitespace at both ends.
         min_length, max_length: characters that a document must and may have; others are left out.
@@ -40,9 +46,16 @@ class Cleaning:
             "-----", "........".
         max_markup: leaves out documents of whose characters a larger share belong to tags, entities, curly
             brackets and links.
+        scripts, script_share: leaves out documents of whose letters, as far as they belong to a script, a smaller
+            share belong to these.
+        languages, other_languages, language_threshold: leaves out documents that are in none of `languages`, or in
+            one of `other_languages`, with at least this probability. A language that the identifier does not know
+            cannot be among `languages`: name those around it as `other_languages`.
     """
 
+    fix_mojibake: bool = False
     remove_control: bool = True
+    remove_invisible: bool = False
     normalize: NormalForm | None = "NFC"
     trim: bool = True
     min_length: int | None = None
@@ -50,12 +63,19 @@ class Cleaning:
     min_letters: float | None = None
     max_repeats: float | None = None
     max_markup: float | None = None
+    scripts: tuple[str, ...] = ()
+    script_share: float = 0.5
+    languages: tuple[str, ...] = ()
+    other_languages: tuple[str, ...] = ()
+    language_threshold: float = 0.9
 
     def steps(self, delimiter: str) -> list[Step]:
         """The steps by name; the last makes the documents fit between delimiters, and leaves out empty ones."""
         form = self.normalize
         steps: list[tuple[str, object, Callable]] = [
+            ("mojibake", self.fix_mojibake, _without_mojibake),
             ("control_characters", self.remove_control, _without_control),
+            ("invisible", self.remove_invisible, _without_invisible),
             ("normalize", form, lambda documents: _normalized(documents, form)),
             ("trim", self.trim, lambda documents: [document.strip() for document in documents]),
             ("delimiter", True, lambda documents: _delimited(documents, delimiter)),
@@ -64,12 +84,34 @@ class Cleaning:
             ("letters", self.min_letters, lambda documents: _with_letters(documents, self.min_letters)),
             ("repeats", self.max_repeats, lambda documents: _without_repeats(documents, self.max_repeats)),
             ("markup", self.max_markup, lambda documents: _without_markup(documents, self.max_markup)),
+            ("scripts", self.scripts, lambda documents: _in_scripts(documents, self.scripts, self.script_share)),
+            ("languages", self.languages or self.other_languages, self._in_languages),
         ]
-        return [(name, step) for name, chosen, step in steps if chosen is not None and chosen is not False]
+        return [(name, step) for name, chosen, step in steps if chosen not in (None, False, ())]
+
+    def _in_languages(self, documents: list[str]) -> list[str]:
+        return in_languages(documents, self.languages, self.other_languages, self.language_threshold)
 
 
 BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
 """The filters' recommended limits."""
+
+
+def _without_mojibake(documents: list[str]) -> list[str]:
+    try:
+        from ftfy import fix_encoding
+    except ImportError:
+        raise UserError("--fix-mojibake needs ftfy. Install it: pip install 'lmtrain[prepare]'.") from None
+    return [document if document.isascii() else fix_encoding(document) for document in documents]
+
+
+def _without_invisible(documents: list[str]) -> list[str]:
+    return [document if document.isascii() else _INVISIBLE.sub("", document) for document in documents]
+
+
+def _in_scripts(documents: list[str], names: tuple[str, ...], share: float) -> list[str]:
+    scripts = Scripts(names)
+    return [document for document in documents if scripts.share(document) >= share]
 
 
 def _normalized(documents: list[str], form: NormalForm) -> list[str]:

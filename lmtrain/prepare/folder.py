@@ -29,6 +29,7 @@ from lmtrain.formats.lines import Text
 from lmtrain.formats.reader import Tally
 from lmtrain.formats.registry import READERS
 from lmtrain.prepare.graph import Compute, import_dask, scheduler
+from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
@@ -37,6 +38,7 @@ from lmtrain.prepare.tasks import (
     Cleaned,
     clean_block,
     estimate_unique,
+    find_near_duplicates,
     merge_range,
     part_path,
     write_run_list,
@@ -97,7 +99,7 @@ def prepare_corpus(
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(work)
         _put_in_place(folder, output, overwrite)
-    return manifest
+    return json.loads(text)
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -229,6 +231,13 @@ def _merge(
         done += 1
         progress("Writing", done, count)
 
+    if dealing.near_duplicates:
+        progress("Comparing", 0, BANDS)
+        compared = iter(range(1, BANDS + 1))
+        tasks = [
+            delayed(find_near_duplicates)(work, band, dask_key_name=f"{name}-near-{band}") for band in range(BANDS)
+        ]
+        compute(tasks, lambda _: progress("Comparing", next(compared), BANDS))
     progress("Writing", 0, count)
     tasks = [
         delayed(merge_range)(work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
@@ -280,13 +289,19 @@ def _manifest(
 ) -> dict[str, Any]:
     steps = sum((result.steps for result in cleaned), Counter())
     totals = {part: _total(splits, part) for part in PARTS}
-    if options.dealing.deduplicate:
-        steps["deduplicate", "documents"] = sum(total[0] for total in totals.values())
-        steps["deduplicate", "characters"] = sum(total[1] for total in totals.values())
+    for place, what in enumerate(("documents", "characters")):
+        after = sum(total[place] for total in totals.values())
+        dropped = {step: _total(splits, step)[place] for step in ("max_copies", "near_duplicates")}
+        if options.dealing.deduplicate:
+            steps["deduplicate", what] = after + sum(dropped.values())
+        if options.dealing.max_copies:
+            steps["max_copies", what] = after + dropped["near_duplicates"]
+        if options.dealing.near_duplicates:
+            steps["near_duplicates", what] = after
     table: list[dict[str, Any]] = []
     for name in dict.fromkeys(step for step, _ in steps):
-        after = {what: steps[name, what] for what in ("documents", "characters")}
-        table.append({"step": name, "in": table[-1]["out"] if table else after, "out": after})
+        out = {what: steps[name, what] for what in ("documents", "characters")}
+        table.append({"step": name, "in": table[-1]["out"] if table else out, "out": out})
     return {
         "format": "lmtrain corpus",
         "version": 1,

@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from lmtrain.errors import raise_if_any
+from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Wanted
 from lmtrain.prepare.cleaning import Cleaning
+from lmtrain.prepare.languages import known_languages, script_code
 from lmtrain.prepare.shuffling import Dealing
 
 
@@ -57,7 +58,30 @@ class PrepareOptions:
             share = getattr(self.cleaning, name)
             if share is not None and not 0 <= share <= 1:
                 problems.append(f"{_flag(name)} {share}: it must be a share between 0 and 1.")
-        raise_if_any(problems)
+        raise_if_any([*problems, *self._filter_problems()])
+
+    def _filter_problems(self) -> list[str]:
+        cleaning, dealing, problems = self.cleaning, self.dealing, []
+        if dealing.max_copies is not None and dealing.max_copies < 1:
+            problems.append(f"--max-copies {dealing.max_copies}: it must be at least 1.")
+        if not dealing.deduplicate and (dealing.max_copies is not None or dealing.near_duplicates):
+            problems.append("--max-copies and --near-duplicates leave out duplicates: do not --keep-duplicates.")
+        for name in ("script_share", "language_threshold"):
+            if not 0 <= getattr(cleaning, name) <= 1:
+                problems.append(f"{_flag(name)} {getattr(cleaning, name)}: it must be a share between 0 and 1.")
+        for name in cleaning.scripts:
+            try:
+                script_code(name)
+            except UserError as error:
+                problems += error.problems
+        for flag, codes in (("--only-language", cleaning.languages), ("--not-language", cleaning.other_languages)):
+            unknown = sorted(set(codes) - set(known_languages())) if codes else []
+            problems += [
+                f"{flag} {code}: the identifier does not know that language, only {' '.join(known_languages())}."
+                + (" Name the languages to leave out with --not-language." if flag == "--only-language" else "")
+                for code in unknown
+            ]
+        return problems
 
 
 def _flag(name: str) -> str:

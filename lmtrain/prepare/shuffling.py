@@ -15,8 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from lmtrain.files import replacing
+from lmtrain.prepare.near_duplicates import bands
 
-_INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("part", "u1")])
+_INDEX = np.dtype(
+    [("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4"), ("part", "u1")]
+)
 PARTS = ("train", "valid", "test")
 _WHOLE = 1 << 64
 
@@ -29,12 +32,17 @@ class Dealing:
         valid, test: the shares of the documents that validate and test.
         seed: of the order. The part doesn't depend on it.
         deduplicate: keep one of equal documents.
+        max_copies: leave out documents of which there are more than so many equal ones, such as what stands on every
+            page of a site; None for no limit.
+        near_duplicates: keep one of documents that are almost equal.
     """
 
     valid: float = 0.01
     test: float = 0.01
     seed: int = 1
     deduplicate: bool = True
+    max_copies: int | None = None
+    near_duplicates: bool = False
 
 
 def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
@@ -69,11 +77,13 @@ def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing
     if not dealing.deduplicate:
         order = _mixed(order ^ _mixed(np.arange(len(order), dtype=np.uint64), number + 1), dealing.seed)
     places = np.lexsort((digests[:, 0], order))
+    copies = np.ones(len(places), dtype=np.int32)
     if dealing.deduplicate:
-        places = places[_is_first(order[places], digests[places, 0])]
+        first = np.flatnonzero(_is_first(order[places], digests[places, 0]))
+        places, copies = places[first], np.diff(first, append=len(places))
     index = np.empty(len(places), dtype=_INDEX)
     index["order"], index["digest"] = order[places], digests[places, 0]
-    index["part"] = _parts(index["digest"], dealing)
+    index["part"], index["copies"] = _parts(index["digest"], dealing), copies
     chosen, end = places.tolist(), delimiter.encode()
     index["end"] = np.cumsum([len(encoded[place]) + len(end) for place in chosen])
     index["characters"] = [len(documents[place]) for place in chosen]
@@ -81,6 +91,9 @@ def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing
         file.writelines(encoded[place] + end for place in chosen)
     with replacing(path.with_suffix(".npy")) as unfinished, unfinished.open("wb") as file:
         np.save(file, index)
+    if dealing.near_duplicates:
+        with replacing(path.with_suffix(".bands.npy")) as unfinished, unfinished.open("wb") as file:
+            np.save(file, bands([documents[place] for place in chosen], index["order"]))
     return int(index["end"][-1])
 
 
@@ -95,7 +108,8 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
     """The documents of all runs whose order is in [low, high), in order.
 
     Returns:
-        their index, the number of the run that each is in, where it begins there, and whether it is kept.
+        their index, the number of the run that each is in, where it begins there, and whether it is the first of
+        equal ones, which has the copies of all.
     """
     pieces, runs_of_pieces, begins = [], [], []
     for number, run in enumerate(runs):
@@ -112,6 +126,8 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
     places = np.lexsort((starts, numbers, index["digest"], index["order"]))
     index, numbers, starts = index[places], numbers[places], starts[places]
     keep = _is_first(index["order"], index["digest"]) if deduplicate else np.ones(len(index), dtype=bool)
+    if len(index):
+        index["copies"][keep] = np.add.reduceat(index["copies"], np.flatnonzero(keep))
     return index, numbers, starts, keep
 
 
@@ -126,28 +142,57 @@ def unique_share(runs: list[Path], documents: int, dealing: Dealing) -> float:
 
 
 def merge(
-    runs: list[Path], number: int, count: int, places: dict[str, Path], dealing: Dealing
+    runs: list[Path],
+    number: int,
+    count: int,
+    places: dict[str, Path],
+    dealing: Dealing,
+    repeated: Iterable[Path] = (),
 ) -> dict[str, tuple[int, int, int]]:
     """Writes the documents in one of `count` equal ranges of the order to the files of their parts.
 
     Files of parts that have no document in the range are not written.
 
+    Args:
+        repeated: what `write_repeated` wrote of near-duplicates.
+
     Returns:
-        documents, characters and bytes of each part; the bytes with delimiters.
+        documents, characters and bytes of each part, and of what is left out of all: "max_copies" and
+        "near_duplicates"; the bytes with delimiters.
     """
     low, high = number * _WHOLE // count, (number + 1) * _WHOLE // count
     index, numbers, starts, keep = _select(runs, low, high, dealing.deduplicate)
     index, numbers, starts = index[keep], numbers[keep], starts[keep]
+    often = index["copies"] > (dealing.max_copies or np.inf)
+    near = ~often & _are_in(index["order"], repeated)
+    counts = {
+        "max_copies": _counted(index[often], starts[often]),
+        "near_duplicates": _counted(index[near], starts[near]),
+    }
+    keep = ~(often | near)
+    index, numbers, starts = index[keep], numbers[keep], starts[keep]
     texts = _read_documents(runs, numbers, starts, index["end"])
-    counts = {}
     for part, name in enumerate(PARTS):
         chosen = np.flatnonzero(index["part"] == part)
         if len(chosen):
             with replacing(places[name]) as unfinished, unfinished.open("wb") as file:
                 file.writelines(texts[place] for place in chosen.tolist())
-        size = int((index["end"][chosen] - starts[chosen]).sum())
-        counts[name] = (len(chosen), int(index["characters"][chosen].sum()), size)
+        counts[name] = _counted(index[chosen], starts[chosen])
     return counts
+
+
+def _counted(index: np.ndarray, starts: np.ndarray) -> tuple[int, int, int]:
+    return len(index), int(index["characters"].sum()), int((index["end"] - starts).sum())
+
+
+def _are_in(orders: np.ndarray, repeated: Iterable[Path]) -> np.ndarray:
+    """Which of sorted orders are in one of the files."""
+    found = np.zeros(len(orders), dtype=bool)
+    for path in repeated if len(orders) else ():
+        values = np.load(path, mmap_mode="r")
+        first, last = np.searchsorted(values, orders[0]), np.searchsorted(values, orders[-1], side="right")
+        found |= np.isin(orders, values[first:last])
+    return found
 
 
 def _read_documents(runs: list[Path], numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmtrain.errors import UserError
 from lmtrain.formats.reader import Tally
+from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
@@ -126,13 +127,24 @@ def estimate_unique(work: Path, documents: int, dealing: Dealing) -> float:
     return unique_share(_runs(work), documents, dealing)
 
 
+def find_near_duplicates(work: Path, band: int) -> None:
+    """Writes which documents agree with an earlier one in one of the bands."""
+    write_repeated(_runs(work), band, _repeated_path(work, band))
+
+
+def _repeated_path(work: Path, band: int) -> Path:
+    return work / f"repeated-{band:02}.npy"
+
+
 def merge_range(work: Path, number: int, count: int, dealing: Dealing) -> dict[str, tuple[int, int, int]]:
     """Writes what a range of the order has of each part.
 
     Returns:
-        documents, characters and bytes of each part.
+        documents, characters and bytes of each part, and of what was left out of all.
     """
-    return merge(_runs(work), number, count, {part: part_path(work, part, number) for part in PARTS}, dealing)
+    repeated = [_repeated_path(work, band) for band in range(BANDS)] if dealing.near_duplicates else []
+    places = {part: part_path(work, part, number) for part in PARTS}
+    return merge(_runs(work), number, count, places, dealing, repeated)
 
 
 def part_path(work: Path, part: str, number: int) -> Path:

@@ -1,0 +1,84 @@
+"""Documents in other languages or scripts than the corpus is to have."""
+
+import sys
+from collections.abc import Collection
+from functools import cache
+
+import numpy as np
+
+from lmtrain.dictionary import code_points
+from lmtrain.errors import UserError
+
+_NO_SCRIPT = ("Zyyy", "Zinh", "Zzzz")  # common, inherited and unassigned characters belong to none
+
+
+@cache
+def _identifier():
+    try:
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
+    except ImportError:
+        raise UserError("Identifying languages needs py3langid. Install it: pip install 'lmtrain[prepare]'.") from None
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def known_languages() -> list[str]:
+    """The codes of the languages that can be identified."""
+    return sorted(set(_identifier().labels))
+
+
+def language_of(document: str) -> tuple[str, float]:
+    """The language that a document most probably is in, and how probable that is."""
+    return _identifier().classify(document)
+
+
+def in_languages(
+    documents: list[str], wanted: Collection[str], unwanted: Collection[str], threshold: float
+) -> list[str]:
+    """The documents without those that are, with at least this probability, in no wanted or in an unwanted language."""
+
+    def is_kept(document: str) -> bool:
+        language, probability = language_of(document)
+        is_other = language in unwanted or bool(wanted and language not in wanted)
+        return not is_other or probability < threshold
+
+    return [document for document in documents if is_kept(document)]
+
+
+class Scripts:
+    """Which characters belong to some scripts, by their Unicode names ("Cyrillic") or codes ("Cyrl")."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._codes = {script_code(name) for name in names}
+        self._known = np.zeros(sys.maxunicode + 1, dtype=np.uint8)  # 0: not looked up, 1: none, 2: these, 3: another
+
+    def share(self, document: str) -> float:
+        """Of the characters that belong to a script, how many belong to these; 1 if there are none."""
+        codes = code_points(document)
+        for code in np.unique(codes[self._known[codes] == 0]).tolist():
+            script = _unicodedata().script(chr(code))
+            self._known[code] = 1 if script in _NO_SCRIPT else 2 if script in self._codes else 3
+        kinds = self._known[codes]
+        these, others = int((kinds == 2).sum()), int((kinds == 3).sum())
+        return these / (these + others) if these + others else 1.0
+
+
+def _unicodedata():
+    try:
+        from fontTools import unicodedata
+    except ImportError:
+        raise UserError("Telling scripts needs fonttools. Install it: pip install 'lmtrain[prepare]'.") from None
+    return unicodedata
+
+
+def script_code(name: str) -> str:
+    """Unicode's code of a script.
+
+    Raises:
+        UserError: there is no such script.
+    """
+    found = _unicodedata().script_code(name, default=None)
+    if found is None and _unicodedata().script_name(name, default=None) is not None:
+        found = name
+    if found is None:
+        raise UserError(f"--script {name}: Unicode has no script of that name; write it like Cyrillic or Cyrl.")
+    return found
