@@ -16,15 +16,28 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.callbacks.signals import Interrupted, SignalWatch, say
 from lmtrain.command import program
+from lmtrain.config import local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.output import OutputGone, output_is_not_needed, protected_output
+from lmtrain.overrides import as_hydra_reads
 from lmtrain.run_folder import RunFolder
+from lmtrain.shell import escaped, override_of, quoted
 from lmtrain.sweep import add_swept_values
 from lmtrain.workers import are_used, run_in_worker, stopped_status
 
 _HERE = Path(__file__).resolve().parent
 # within the package where it is installed, beside it in a checkout
 CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+
+def _needed(key: str, why: str) -> None:
+    """The value, in a recipe, of a key that the user must give."""
+    raise UserError(f"{why}. Give {key}=VALUE.")
+
+
+OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
+OmegaConf.register_new_resolver("needed", _needed, replace=True)
+OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
 
 _EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_slurm": "slurm"}
 
@@ -43,11 +56,19 @@ def main() -> None:
 
 
 def _main() -> None:
-    OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
+    typed = list(sys.argv)
+
+    def start(config: DictConfig) -> float:
+        sys.argv[:] = typed  # in workers, too: other ranks are started with it, and the model card tells it
+        return _start(config)
+
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # callbacks of one's own, also where the command is installed
     try:
+        sys.argv[1:] = as_hydra_reads(sys.argv[1:])
         with SignalWatch():  # a run has its own
-            hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(_start)()
+            hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(start)()
     except Interrupted as interruption:
         say(interruption)
         sys.exit(128 + interruption.signum)
@@ -57,6 +78,8 @@ def _main() -> None:
         sys.exit(_say(_explain_value_error(error)))
     except RunFailed:  # its message is on the screen
         sys.exit(2)
+    except UserError as error:
+        sys.exit(_say(error.report()))
     except KeyboardInterrupt:  # a worker was stopped
         sys.exit(stopped_status() or 130)
     except RuntimeError:  # a signal met a worker process before its job had begun, or came twice
@@ -68,7 +91,8 @@ def _main() -> None:
 def compose_values(*overrides: str) -> dict[str, Any]:
     """The values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
+        config = hydra.compose("config", as_hydra_reads(overrides))
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 def _say(message: str) -> int:
@@ -96,7 +120,7 @@ def _job(config: DictConfig) -> float:
     choice = HydraConfig.get()
     try:
         add_swept_values(config)
-        return _run(OmegaConf.to_container(config, resolve=True), choice)
+        return _run(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), choice)
     except UserError as error:
         status = _say(error.report())
         if isinstance(error, RunFailed) and choice.mode == RunMode.MULTIRUN:
@@ -125,8 +149,11 @@ def _run(values: dict[str, Any], choice: DictConfig) -> float:
 
 def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     """A job of a sweep in a process of its own: its ranks share what a process can have only once."""
-    overrides = [override for override in choice.overrides.task if not override.startswith("name=")]
-    command = [sys.executable, sys.argv[0], *overrides, f"name='{values['name']}'", "hydra.mode=RUN"]
+    overrides = {override.partition("=")[0]: override for override in choice.overrides.task}
+    overrides["name"] = f"name={quoted(values['name'])}"
+    if (key := "data.document_delimiter") in overrides:
+        overrides[key] = f"{key}={quoted(escaped(values['data']['document_delimiter']))}"
+    command = [sys.executable, sys.argv[0], *overrides.values(), "hydra.mode=RUN"]
     process = subprocess.Popen(command)
     try:
         status = process.wait()
@@ -136,7 +163,7 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
         sys.exit(process.wait())  # it saves, and says so
     if status >= 128 or status < 0:
         sys.exit(status if status > 0 else 128 - status)
-    results = RunFolder(Path(values["runs_dir"]) / values["name"]).read_results()
+    results = RunFolder(Path(local_path(values["runs_dir"])) / values["name"]).read_results()
     if status or results is None:
         raise RunFailed(f"The run {values['name']} ended with status {status}.")
     return results["val/loss"]
@@ -164,10 +191,14 @@ def _explain(error: Exception) -> str:
 
     if isinstance(error, OverrideParseException):
         reason = error.message.replace(f"Error parsing override '{error.override}'", "").split("See https:")[0]
+        key, _, value = error.override.partition("=")
         return (
             f"Error: {error.override!r} on the command line is not KEY=VALUE ({' '.join(reason.split())}). "
-            "A value with special characters needs quotes that the shell leaves: 'KEY=\"VALUE\"'."
+            "A value with special characters needs quotes that the shell leaves: "
+            f"{override_of(key, value or 'VALUE', is_quoted=True)}"
         )
+    if isinstance(error.__cause__, UserError):  # of a resolver
+        return error.__cause__.report()
     if isinstance(error, MissingConfigException) and error.missing_cfg_file in _EXTRAS:
         group, _, option = error.missing_cfg_file.rpartition("/")
         extra = _EXTRAS[error.missing_cfg_file]

@@ -44,6 +44,7 @@ class Run:
         figures: those of FIGURES that are known: passes over the training text; optimizer steps; items trained on;
             hours of training without validations, and items in a second of them; the best validation's figures; the
             perplexity of the best model's test.
+        text: what it trains on: the same for the same text, wherever it stands; its place if that is all that is known.
         is_finished: it has reached the limits of its configuration.
     """
 
@@ -52,6 +53,7 @@ class Run:
     config: dict[str, Any]
     rows: list[Row]
     figures: dict[str, float]
+    text: str
     is_finished: bool
 
     @property
@@ -63,7 +65,7 @@ class Run:
         """What a run has in common with its twin, the run of the other direction."""
         differing = ("name", "direction", "init_from", "seed")
         same = {key: value for key, value in self.config.items() if key not in differing and not may_change(key)}
-        return json.dumps(same, sort_keys=True)
+        return json.dumps([self.text, same], sort_keys=True)
 
     @property
     def model(self) -> str:
@@ -117,12 +119,7 @@ def _read_run(path: Path, name: str) -> Run:
     results = folder.read_results() or {}
     limits = results.get("limits", {})
     is_finished = bool(results) and all(config.get(key) == limit for key, limit in limits.items())
-    figures = {
-        "steps": extreme(rows, "step", max),
-        "chars": extreme(rows, "chars", max),
-        "hours": extreme(rows, "hours", max),
-        **{name: extreme(rows, name) for name in ("val/loss", "val/ppl", "val/bpc")},
-    }
+    figures = _figures(rows) if rows else _figures_of_the_end(results)
     if figures["hours"]:
         figures["chars_per_second"] = figures["chars"] / figures["hours"] / 3600
     train_items = folder.train_items(config.get("data.train", "train"))
@@ -130,9 +127,29 @@ def _read_run(path: Path, name: str) -> Run:
         figures["epochs"] = figures["chars"] / train_items
     if is_finished:
         figures["test/ppl"] = results.get("test/ppl")
-    return Run(
-        name, path, config, rows, {key: value for key, value in figures.items() if value is not None}, is_finished
-    )
+    text = json.dumps(folder.text() or [config["data.path"], config["data.name"]])
+    figures = {key: value for key, value in figures.items() if value is not None}
+    return Run(name, path, config, rows, figures, text, is_finished)
+
+
+def _figures(rows: list[Row]) -> dict[str, float | None]:
+    return {
+        "steps": extreme(rows, "step", max),
+        "chars": extreme(rows, "chars", max),
+        "hours": extreme(rows, "hours", max),
+        **{name: extreme(rows, name) for name in ("val/loss", "val/ppl", "val/bpc")},
+    }
+
+
+def _figures_of_the_end(results: dict[str, Any]) -> dict[str, float | None]:
+    """What results.json says of a run without metrics.csv, but its time, which has the validations in it."""
+    loss = results.get("val/loss")
+    by_loss = {} if loss is None else {"val/loss": loss, "val/ppl": _exp(loss), "val/bpc": loss / math.log(2)}
+    return {"steps": results.get("steps"), "chars": results.get("chars"), "hours": None, **by_loss}
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf
 
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
@@ -229,7 +246,7 @@ def remarks(runs: Sequence[Run]) -> list[str]:
         for run in runs
         if run.name in unlike
     ]
-    if len({(run.config["data.path"], run.config["data.name"]) for run in runs}) > 1:
+    if len({run.text for run in runs}) > 1:
         lines.append("Figures on different texts do not compare: docs/how_good.md")
     return lines
 

@@ -1,14 +1,18 @@
 """What a composed configuration must look like; everything that is wrong with one is said at once."""
 
 import inspect
+import os
 import pkgutil
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
+from enum import Enum
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -16,11 +20,20 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from lmtrain.errors import raise_if_any
-from lmtrain.model import RECURRENT_TYPES
 from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.trainer_arguments import problems as trainer_problems
+
+
+class Mark(Enum):
+    """What is said of a key where it is defined."""
+
+    MAY_CHANGE = "a run may go on with another value: it does not change what is trained, or only how long"
+    PLACE = "a run may go on with another value: what stands at the place, or bears the name, is compared instead"
+    COMPARED = "runs are compared by it, in the tables of loggers"
+
 
 Positive = Annotated[int, Field(gt=0)]
 
@@ -32,6 +45,14 @@ def _check_limit(value: int) -> int:
 
 
 Limit = Annotated[int, Field(ge=-1), AfterValidator(_check_limit)]
+
+
+def local_path(path: str) -> str:
+    """A path on this machine from one that may begin with `~` or `file://`."""
+    return os.path.expanduser(path.removeprefix("file://"))
+
+
+LocalPath = Annotated[str, AfterValidator(local_path)]
 
 
 class Section(BaseModel):
@@ -49,28 +70,36 @@ def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _without_nulls(settings: Any) -> Any:
+    """`logger.csv=null` and `callbacks.NAME=null` leave it out."""
+    if not isinstance(settings, dict):
+        return {} if settings is None else settings
+    return {name: value for name, value in settings.items() if value is not None}
+
+
 Target = Annotated[dict[str, Any], AfterValidator(_check_target)]
+Targets = Annotated[dict[str, Target], BeforeValidator(_without_nulls)]
 
 
 class DataConfig(Section):
-    name: str
-    path: Annotated[str, Field(min_length=1)] | None
-    train: Annotated[str, Field(min_length=1)]
-    valid: Annotated[str, Field(min_length=1)]
-    test: Annotated[str, Field(min_length=1)]
-    format: Literal["auto", "text"]
-    batch_size: Positive
-    sequence_length: Positive
+    name: Annotated[str, Mark.PLACE, Mark.COMPARED]
+    path: Annotated[Annotated[str, Field(min_length=1)] | None, Mark.PLACE, Mark.COMPARED]
+    train: Annotated[str, Field(min_length=1), Mark.PLACE]
+    valid: Annotated[str, Field(min_length=1), Mark.PLACE]
+    test: Annotated[str, Field(min_length=1), Mark.PLACE]
+    format: Annotated[Literal["auto", "text"], Mark.MAY_CHANGE]
+    batch_size: Annotated[Positive, Mark.COMPARED]
+    sequence_length: Annotated[Positive, Mark.COMPARED]
     grow_to_sequence_length: Annotated[int, Field(ge=0)]
-    level: Literal["character", "word"]
+    level: Annotated[Literal["character", "word"], Mark.COMPARED]
     document_delimiter: Annotated[str, Field(min_length=1)]
     shuffle: bool
     random_case_flip: bool
     max_split_size: Positive
     validations_per_epoch: Positive | None
     errors: Literal["strict", "replace"]
-    cache_dir: str
-    how_to_get: str | None = None
+    cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE]
+    how_to_get: Annotated[str | None, Mark.MAY_CHANGE] = None
 
     @field_validator("max_split_size")
     @classmethod
@@ -82,17 +111,17 @@ class DataConfig(Section):
 
 
 class DictionaryConfig(Section):
-    source: Literal["corpus", "chars", "file"]
-    path: str | None = None
+    source: Annotated[Literal["corpus", "chars", "file"], Mark.COMPARED]
+    path: Annotated[LocalPath | None, Mark.PLACE] = None
     min_count: Positive = 1
     coverage: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_size: Positive | None = None
-    max_unknown: Annotated[float, Field(ge=0, le=1)]
+    max_unknown: Annotated[float, Field(ge=0, le=1), Mark.MAY_CHANGE]
     expand: bool = False
 
 
 class ModelConfig(Section):
-    name: str
+    name: Annotated[str, Mark.PLACE]
     hidden_size: Positive
     nlayers: Positive
     embedding_size: Positive
@@ -103,17 +132,19 @@ class ModelConfig(Section):
     @field_validator("recurrent_type")
     @classmethod
     def _known(cls, value: str) -> str:
+        from lmtrain.model import RECURRENT_TYPES  # with torch, which reading a configuration does not need
+
         if value.upper() not in RECURRENT_TYPES:
             raise ValueError(f"Input should be one of {', '.join(RECURRENT_TYPES)}")
         return value.upper()
 
 
 class AnnealConfig(Section):
-    schedule: Literal["plateau", "linear"]
-    warmup: Annotated[float, Field(ge=0, lt=1)]
-    factor: Annotated[float, Field(gt=0, lt=1)]
-    patience: Annotated[int, Field(ge=0)]
-    min_lr: Annotated[float, Field(ge=0)]
+    schedule: Annotated[Literal["plateau", "linear"], Mark.COMPARED]
+    warmup: Annotated[float, Field(ge=0, lt=1), Mark.COMPARED]
+    factor: Annotated[float, Field(gt=0, lt=1), Mark.COMPARED]
+    patience: Annotated[int, Field(ge=0), Mark.COMPARED]
+    min_lr: Annotated[float, Field(ge=0), Mark.MAY_CHANGE]
 
 
 class CheckpointConfig(Section):
@@ -149,11 +180,11 @@ class TrainerConfig(Section):
     devices: int | str | list[int]
     num_nodes: Positive
     strategy: str | dict[str, Any]
-    precision: str | int
+    precision: Annotated[str | int, Mark.COMPARED]
     max_epochs: Limit | None
     max_steps: Limit
-    gradient_clip_val: Annotated[float, Field(gt=0)] | None
-    accumulate_grad_batches: Positive
+    gradient_clip_val: Annotated[Annotated[float, Field(gt=0)] | None, Mark.COMPARED]
+    accumulate_grad_batches: Annotated[Positive, Mark.COMPARED]
     log_every_n_steps: Positive
 
     def added(self, name: str) -> Any:
@@ -164,25 +195,25 @@ class TrainerConfig(Section):
 class Config(Section):
     """The whole configuration of a run."""
 
-    name: str
-    direction: Literal["forward", "backward"]
-    seed: Annotated[int, Field(ge=0)]
-    compile: bool
-    init_from: str | None
-    resume: Literal["auto", "never"]
-    test: bool
-    overwrite: bool
-    runs_dir: str
+    name: Annotated[str, Mark.PLACE]
+    direction: Annotated[Literal["forward", "backward"], Mark.COMPARED]
+    seed: Annotated[int, Field(ge=0), Mark.COMPARED]
+    compile: Annotated[bool, Mark.MAY_CHANGE]
+    init_from: Annotated[LocalPath | None, Mark.PLACE, Mark.COMPARED]
+    resume: Annotated[Literal["auto", "never"], Mark.MAY_CHANGE]
+    test: Annotated[bool, Mark.MAY_CHANGE]
+    overwrite: Annotated[bool, Mark.MAY_CHANGE]
+    runs_dir: Annotated[LocalPath, Mark.PLACE]
     data: DataConfig
     dictionary: DictionaryConfig
-    model: ModelConfig
-    optimizer: OptimizerConfig
+    model: Annotated[ModelConfig, Mark.COMPARED]
+    optimizer: Annotated[OptimizerConfig, Mark.COMPARED]
     anneal: AnnealConfig
     trainer: TrainerConfig
-    checkpoint: CheckpointConfig
-    divergence: DivergenceConfig
-    logger: dict[str, Target]
-    callbacks: dict[str, Target]
+    checkpoint: Annotated[CheckpointConfig, Mark.MAY_CHANGE]
+    divergence: Annotated[DivergenceConfig, Mark.MAY_CHANGE]
+    logger: Annotated[Targets, Mark.MAY_CHANGE]
+    callbacks: Annotated[Targets, Mark.MAY_CHANGE]
 
     @field_validator("trainer")
     @classmethod
@@ -216,6 +247,14 @@ def check_config(values: dict[str, Any]) -> Config:
         problems += trainer_problems(values["trainer"])
     raise_if_any(problems)
     return config
+
+
+def as_checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as a checked configuration has them, with those that were left out; as they are if it is none."""
+    try:
+        return Config.model_validate(values).model_dump()
+    except ValidationError:
+        return values
 
 
 def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -260,11 +299,25 @@ def most_like(name: str, names: Iterable[str]) -> list[str]:
     return [other for other in sorted(names, key=likeness, reverse=True)[:3] if likeness(other) >= 0.7]
 
 
-def all_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every key of a configuration, such as "model" and "model.hidden_size"."""
-    keys = []
+@cache
+def all_fields(section: type[BaseModel] = Config, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every key of a configuration, such as "model" and "model.hidden_size", as it is defined."""
+    fields = {}
     for name, field in section.model_fields.items():
-        keys.append(f"{prefix}{name}")
+        fields[f"{prefix}{name}"] = field
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            keys += all_keys(field.annotation, f"{prefix}{name}.")
-    return keys
+            fields |= all_fields(field.annotation, f"{prefix}{name}.")
+    return fields
+
+
+def all_keys() -> list[str]:
+    """Every key of a configuration, such as "model" and "model.hidden_size"."""
+    return list(all_fields())
+
+
+def is_marked(key: str, *marks: Mark) -> bool:
+    """Whether a key, or a section that it is in, bears one of the marks."""
+    fields = all_fields()
+    parts = key.split(".")
+    names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any(mark in fields[name].metadata for name in names if name in fields for mark in marks)

@@ -20,6 +20,7 @@ from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading
 from lmtrain.errors import UserError
 from lmtrain.flair_format import load_dictionary
+from lmtrain.overrides import as_hydra_reads
 
 KNOWN_WARNING, KNOWN_ERROR = 0.01, 0.2  # shares of the validation documents that occur in train
 DUPLICATES_WARNING = 0.05
@@ -91,9 +92,9 @@ def compose_config(path: str, overrides: Sequence[str] = ()) -> Config:
     """
     try:
         with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-            values = hydra.compose("config", ["data=folder", *overrides])
+            values = hydra.compose("config", ["data=folder", *as_hydra_reads(overrides)])
         values.data.path = path
-        return check_config(OmegaConf.to_container(values, resolve=True))
+        return check_config(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split())) from None
 

@@ -1,6 +1,7 @@
 """Starting from a trained model: what comes along from it, what may not contradict it, and new characters for it."""
 
 import copy
+import hashlib
 from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
@@ -36,7 +37,7 @@ def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set
         "model.dropout": model.dropout,
         **{f"model.{name}": getattr(model, name) for name in _SIZES},
     }
-    values = copy.deepcopy(values)
+    before, values = values, copy.deepcopy(values)
     problems = []
     for key, value in brought.items():
         *path, name = key.split(".")
@@ -57,10 +58,24 @@ def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set
             "text's characters."
         )
     raise_if_any(problems)
-    values["model"]["name"] = "tuned"
-    if "name" not in explicit:
-        values["name"] = f"tuned-{values['data']['name']}-{values['direction']}"
+    if "model.name" not in explicit:
+        values["model"]["name"] = "tuned"
+    if "name" not in explicit and values["name"].startswith(composed := _default_name(before)):
+        values["name"] = _default_name(values) + values["name"].removeprefix(composed)  # a sweep has appended to it
     return values
+
+
+def _default_name(values: dict[str, Any]) -> str:
+    return f"{values['model']['name']}-{values['data']['name']}-{values['direction']}"
+
+
+def fingerprint(language_model: LanguageModel) -> str:
+    """A hash of the weights and the dictionary: of the model, whatever file it is in."""
+    hashed = hashlib.blake2b(language_model.dictionary.fingerprint.encode(), digest_size=16)
+    for name, tensor in language_model.model.state_dict().items():
+        hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hashed.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return hashed.hexdigest()
 
 
 def expanded(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -> Dictionary:

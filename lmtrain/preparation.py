@@ -10,6 +10,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from lmtrain.config import Config, DictionaryConfig
+from lmtrain.contents import Contents
 from lmtrain.corpus import Corpus, TextFile, find_corpus
 from lmtrain.demo_corpus import make_demo_corpus
 from lmtrain.dictionary import Dictionary
@@ -44,10 +45,24 @@ class PreparedText:
             )
         return rates
 
-    def fingerprint(self) -> dict[str, list[int]]:
-        """For every file, by name, its number of items and the checksum of its ids: what its text is."""
-        texts = {part.text.name: part.text for split in (*self.train, self.valid, self.test) for part in split.parts}
-        return {name: [text.items, text.checksum()] for name, text in texts.items()}
+    def contents(self, init_from: str | None = None) -> Contents:
+        """What the text is, whatever its files are called and wherever they stand.
+
+        Args:
+            init_from: the fingerprint of the model that training begins with.
+        """
+        return Contents(
+            train=_contents(self.train),
+            valid=_contents([self.valid]),
+            test=_contents([self.test]),
+            dictionary=self.dictionary.fingerprint,
+            init_from=init_from,
+        )
+
+
+def _contents(splits: Iterable[Split]) -> dict[str, list[int]]:
+    texts = {part.text.name: part.text for split in splits for part in split.parts}
+    return {name: [text.items, text.checksum()] for name, text in texts.items()}
 
 
 def prepare_text(config: Config, devices: int, initial: Dictionary | None = None) -> PreparedText:

@@ -11,11 +11,12 @@ from lmtrain.flair_format import load_language_model
 from lmtrain.run_folder import RunFolder
 
 FILES = ("README.md", "report.png", "best-lm.pt", "model.safetensors", "model.json")
-"""The model card and its curves; the model for Flair; the same for lmtrain, without pickles: weights, all the rest."""
+"""The model card and, of runs with logger=csv, its curves; the model for Flair; the same for lmtrain, without pickles:
+weights, all the rest."""
 
 
 def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None:
-    """Writes a folder with FILES; it appears whole, or not at all.
+    """Writes a folder with FILES, without curves if the run has none; it appears whole, or not at all.
 
     Args:
         model: the `best-lm.pt` of a run that has ended, in its run folder.
@@ -32,7 +33,8 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
         folder = Path(place, output.name)  # its parent is for this user only; it is not
         folder.mkdir()
         for name in ("README.md", "report.png"):
-            shutil.copyfile(model.with_name(name), folder / name)
+            if model.with_name(name).is_file():
+                shutil.copyfile(model.with_name(name), folder / name)
         shutil.copyfile(model, folder / "best-lm.pt")
         save_safetensors(language_model, folder / "model.safetensors")
         if output.exists():
@@ -42,7 +44,7 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
 
 def _what_is_wrong_with_the_run(model: Path) -> list[str]:
     folder = RunFolder(model.parent)
-    missing = [name for name in (model.name, "README.md", "report.png") if not (folder.path / name).is_file()]
+    missing = [name for name in (model.name, "README.md") if not (folder.path / name).is_file()]
     if missing:
         return [
             f"{folder.path} has no {', '.join(missing)}. Give the best-lm.pt in the folder of a run that has ended: "

@@ -12,35 +12,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from lmtrain import trainer_arguments
+from lmtrain.config import Mark, as_checked, is_marked
+from lmtrain.contents import Contents, changes
 from lmtrain.corpus import in_part
-from lmtrain.errors import UserError
+from lmtrain.errors import UserError, raise_if_any
 from lmtrain.files import replacing
 
 log = logging.getLogger(__name__)
-
-# Keys that may change when a run goes on: they do not change what is trained, or only how long.
-_MAY_CHANGE = (
-    "resume",
-    "overwrite",
-    "test",
-    "runs_dir",
-    "checkpoint",
-    "logger",
-    "callbacks",
-    "data.cache_dir",
-    "data.format",
-    "anneal.min_lr",
-    "compile",
-    "divergence",
-)
-
-
-_HYPERPARAMETERS = (
-    *("direction", "seed", "init_from", "data.name", "data.path", "data.batch_size", "data.sequence_length"),
-    *("data.level", "dictionary.source", "model", "optimizer"),
-    *("anneal.schedule", "anneal.warmup", "anneal.factor", "anneal.patience"),
-    *("trainer.precision", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
-)
 
 
 class RunFolder:
@@ -57,18 +35,19 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.dictionary = path / "dictionary.json"
         self.corpus = path / "corpus.json"
+        self.contents = path / "contents.json"
         self.results = path / "results.json"
         self.log = path / "train.log"
         self._lock = FileLock(path / ".lock")
         self._key = path / ".key"
 
-    def occupy(self, values: dict[str, Any], overwrite: bool, fingerprint: dict[str, list[int]]) -> None:
+    def occupy(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
         """Takes the folder for this run and writes its configuration.
 
         Args:
             values: the configuration.
             overwrite: throw away what the folder holds.
-            fingerprint: for every file of the corpus its number of items and the checksum of its ids.
+            contents: what stands at the places that the configuration names.
 
         Raises:
             UserError: another run lives in the folder, or has left something there that would be overwritten.
@@ -83,13 +62,15 @@ class RunFolder:
         if overwrite:
             self._empty()
         elif self.config.exists():
-            self._check_same_run(values)
+            self._check_same_run(values, contents)
         elif self.best.exists() or self.checkpoints.exists():
             raise UserError(
                 f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
                 "name=NAME, or throw away what is there with overwrite=true."
             )
-        self._check_same_text(fingerprint)
+        contents.save(self.contents)
+        with replacing(self.corpus) as unfinished:
+            unfinished.write_text(json.dumps(contents.files(), indent=1, ensure_ascii=False), encoding="utf-8")
         with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
 
@@ -122,36 +103,27 @@ class RunFolder:
             else:
                 item.unlink()
 
-    def _check_same_run(self, values: dict[str, Any]) -> None:
+    def _check_same_run(self, values: dict[str, Any], contents: Contents) -> None:
+        """The same keys, but for those that may change, and the same contents, wherever they stand now."""
         try:
-            before = flat(yaml.safe_load(self.config.read_text(encoding="utf-8")))
+            began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            before, now = flat(as_checked(began_with)), flat(values)
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
-        now = flat(values)
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
             if before.get(key) != now.get(key) and not may_change(key)
         ]
+        remedy = "set these keys back to go on with that run, or throw it away with overwrite=true."
+        problems = []
         if different:
-            raise UserError(
+            problems.append(
                 f"{self.path} holds a run with another configuration: {'; '.join(different)}. Give this run another "
-                "name=NAME, set these keys back to go on with that run, or throw it away with overwrite=true."
+                f"name=NAME, {remedy}"
             )
-
-    def _check_same_text(self, fingerprint: dict[str, list[int]]) -> None:
-        try:
-            before = json.loads(self.corpus.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = fingerprint
-        changed = sorted(name for name in {**before, **fingerprint} if before.get(name) != fingerprint.get(name))
-        if changed:
-            raise UserError(
-                f"The corpus has changed since the run in {self.path} began: {', '.join(changed)}. Put the text back, "
-                "train on the new text under another name=NAME, or start this run anew with overwrite=true."
-            )
-        with replacing(self.corpus) as unfinished:
-            unfinished.write_text(json.dumps(fingerprint, indent=1), encoding="utf-8")
+        problems += changes(self, before, now, contents)
+        raise_if_any(problems)
 
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole, if there is one.
@@ -171,6 +143,13 @@ class RunFolder:
                 f"{self.best.name} holds: init_from={self.best} under another name=NAME."
             )
         return None
+
+    def text(self) -> list[list[int]] | None:
+        """The number of items and the checksum of every file that the run trains, validates or tests on, if known."""
+        try:
+            return list(json.loads(self.corpus.read_text(encoding="utf-8")).values())
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def train_items(self, part: str) -> int | None:
         """How many items the files of `data.train=part` have; None if that is not known."""
@@ -202,8 +181,8 @@ def _is_whole(path: Path) -> bool:
 
 
 def hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
-    """The keys that runs are compared by, such as "model.hidden_size": none of them changes when a run goes on."""
-    return {key: value for key, value in flat(values).items() if _is_below(key, _HYPERPARAMETERS)}
+    """The keys that runs are compared by, such as "model.hidden_size"; only places among them may change later."""
+    return {key: value for key, value in flat(values).items() if is_marked(key, Mark.COMPARED)}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -221,11 +200,7 @@ def may_change(key: str) -> bool:
     """Whether a run may go on with another value."""
     if key.startswith("trainer."):
         return trainer_arguments.may_change(key.split(".")[1])
-    return _is_below(key, _MAY_CHANGE)
-
-
-def _is_below(key: str, names: tuple[str, ...]) -> bool:
-    return any(key == name or key.startswith(f"{name}.") for name in names)
+    return is_marked(key, Mark.MAY_CHANGE, Mark.PLACE)
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

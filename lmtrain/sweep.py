@@ -1,5 +1,6 @@
 """What a sweep adds to a run: a name for each of its jobs."""
 
+import hashlib
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+_LONGEST = 200  # bytes of a run's name; file systems take 255 for a folder, and its name is part of others
 
 
 class TellJobsApart(Callback):
@@ -31,12 +34,19 @@ class TellJobsApart(Callback):
 
 
 class SayBest(Callback):
-    """Says at the end of a search what it found; of what Optuna says, lets only warnings through."""
+    """Says at the end of a search what it found; of what Optuna says, lets only warnings through.
 
-    def on_multirun_start(self, config: Any, **_: Any) -> None:  # noqa: ARG002 - Hydra's hook
+    A model that was chosen keeps its size.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         import optuna  # slow, and not needed by other commands
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        given = {override.lstrip("+~").partition("=")[0] for override in config.hydra.overrides.task}
+        if given & {"model", "init_from"} or config.hydra.runtime.choices.model != "small":
+            with open_dict(config.hydra.sweeper.params) as params:  # who has chosen a model has chosen its size
+                params.pop("model.hidden_size", None)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = Path(config.hydra.sweep.dir) / "optimization_results.yaml"
@@ -50,6 +60,19 @@ def add_swept_values(config: DictConfig) -> None:
     choice = HydraConfig.get()
     if choice.mode != RunMode.MULTIRUN or not choice.job.override_dirname:
         return
-    # only what can be written in another command without quotes
-    swept = re.sub(r"[^\w.+-]+", "_", choice.job.override_dirname)
-    config.name = f"{config.name}-{swept}"
+    left_out = choice.job.config.override_dirname.exclude_keys
+    swept = [override for override in choice.overrides.task if override.lstrip("+~").partition("=")[0] not in left_out]
+    config.name = f"{config.name}-{_as_name(sorted(swept), _LONGEST - len(config.name.encode()))}"
+
+
+def _as_name(swept: list[str], longest: int) -> str:
+    """`optimizer.lr-5-seed-1` of `optimizer.lr=5` and `seed=1`.
+
+    What needs quotes in another command is replaced, and what is too long cut; a hash then tells such names apart.
+    """
+    name = re.sub(r"[^\w.+-]+", "_", "-".join(override.replace("=", "-", 1) for override in swept), flags=re.ASCII)
+    is_plain = all(re.fullmatch(r"[\w.+-]+=[\w.+-]*", override, re.ASCII) for override in swept)
+    if is_plain and len(name) <= longest:
+        return name
+    digest = hashlib.sha256("\n".join(swept).encode()).hexdigest()[:8]
+    return f"{name[: max(0, longest - len(digest) - 1)]}-{digest}"

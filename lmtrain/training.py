@@ -30,7 +30,7 @@ from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import AnnealConfig, Config, check_config
 from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import RunFailed, UserError
-from lmtrain.fine_tuning import grown, inherit
+from lmtrain.fine_tuning import fingerprint, grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
@@ -96,6 +96,7 @@ def _prepare_and_train(
     config = check_config(values)
     signals.also_watch(config.checkpoint.requeue_signal)
     check_can_start_processes(config.trainer)
+    values = config.model_dump()
     is_first = is_first_process()
     end_with_first_process()
     initial = None
@@ -111,7 +112,7 @@ def _prepare_and_train(
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
     # as it is until all have met; with overwrite they look at nothing.
     if is_first:
-        folder.occupy(values, config.overwrite, text.fingerprint())
+        folder.occupy(values, config.overwrite, text.contents(fingerprint(initial) if initial else None))
         log_to_file(folder.log)
         if not signals.are_watched:
             log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")

@@ -121,7 +121,7 @@ def test_for_unknown_keys_and_options_the_nearest_are_named(override, meant, ref
     [
         ("model.hidden_size", "'model.hidden_size' on the command line is not KEY=VALUE (missing EQUAL"),
         ("data", "'data' on the command line is not KEY=VALUE"),
-        ("data.path=[a", "'data.path=[a' on the command line is not KEY=VALUE"),
+        ("data.batch_size=[a", "'data.batch_size=[a' on the command line is not KEY=VALUE"),
         ("model=null", "takes the name of an option"),
         ("name=${no_such_key}", "name: Interpolation key 'no_such_key' not found"),
         ("name=a/b", "name=a/b: it must be a folder's name without slashes"),

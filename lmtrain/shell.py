@@ -1,0 +1,64 @@
+"""Texts on their way from and to a shell: escapes that are read, and commands that can be pasted."""
+
+import re
+import shlex
+
+from lmtrain.errors import UserError
+
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+_NAMES = {character: name for name, character in _ESCAPES.items()}
+_WORDS = {"true", "false", "null", "none", "nan", "inf"}  # not texts for Hydra
+
+
+def unescaped(text: str) -> str:
+    r"""Text as people type it, with `\n`, `\t`, `\r`, `\\`, `\xHH`, `\uHHHH` and `\UHHHHHHHH` read as characters.
+
+    Raises:
+        UserError: a number that is no character.
+    """
+
+    def character(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in _ESCAPES:
+            return _ESCAPES[name]
+        number = int(name[1:], 16)
+        if number > 0x10FFFF or 0xD800 <= number < 0xE000:
+            raise UserError(f"{match[0]} in {text!r} is no character of Unicode.")
+        return chr(number)
+
+    return re.sub(r"\\([ntr\\]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})", character, text)
+
+
+def escaped(text: str) -> str:
+    r"""Printable text that `unescaped` reads back: `\n` for a newline."""
+    return "".join(_escape(character) for character in text)
+
+
+def _escape(character: str) -> str:
+    if character in _NAMES:
+        return f"\\{_NAMES[character]}"
+    if character.isprintable():
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
+
+
+def override_of(key: str, value: object, is_quoted: bool = False) -> str:
+    """`KEY=VALUE` for the command line of train.py, quoted for Hydra and for the shell where it must be, or always."""
+    if not isinstance(value, str) and not hasattr(value, "__fspath__"):
+        return f"{key}={value}"
+    text = str(value)
+    is_plain = re.fullmatch(r"[A-Za-z_/.][\w/.+-]*", text, re.ASCII) and text.lower() not in _WORDS
+    return f"{key}={text}" if is_plain and not is_quoted else shlex.quote(f"{key}={quoted(text)}")
+
+
+def quoted(text: str) -> str:
+    """The text in quotes for Hydra, which reads any characters in them."""
+    from hydra.core.override_parser.types import Quote, QuotedString  # slow to import for scripts that need no Hydra
+
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def pasteable(*arguments: object) -> str:
+    """A command line that a shell takes apart into these arguments."""
+    return shlex.join(map(str, arguments))
