@@ -197,8 +197,11 @@ def _explain(error: Exception) -> str:
             "A value with special characters needs quotes that the shell leaves: "
             f"{override_of(key, value or 'VALUE', is_quoted=True)}"
         )
-    if isinstance(error.__cause__, UserError):  # of a resolver
-        return error.__cause__.report()
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):  # of a resolver
+            return cause.report()
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file in _EXTRAS:
         group, _, option = error.missing_cfg_file.rpartition("/")
         extra = _EXTRAS[error.missing_cfg_file]

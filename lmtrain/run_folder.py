@@ -59,6 +59,19 @@ class RunFolder:
             raise UserError(
                 f"Another process is training in {self.path}. Wait for it, or give this run another name=NAME."
             ) from None
+        try:
+            self._check(values, overwrite, contents)
+        except BaseException:
+            self.release()
+            raise
+        contents.save(self.contents)
+        with replacing(self.corpus) as unfinished:
+            unfinished.write_text(json.dumps(contents.files(), indent=1, ensure_ascii=False), encoding="utf-8")
+        with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
+
+    def _check(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
+        """Empties the folder, or makes sure that it is this run's."""
         if overwrite:
             self._empty()
         elif self.config.exists():
@@ -68,11 +81,6 @@ class RunFolder:
                 f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
                 "name=NAME, or throw away what is there with overwrite=true."
             )
-        contents.save(self.contents)
-        with replacing(self.corpus) as unfinished:
-            unfinished.write_text(json.dumps(contents.files(), indent=1, ensure_ascii=False), encoding="utf-8")
-        with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
 
     def key(self) -> str:
         """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""

@@ -62,14 +62,15 @@ def add_swept_values(config: DictConfig) -> None:
         return
     left_out = choice.job.config.override_dirname.exclude_keys
     swept = [override for override in choice.overrides.task if override.lstrip("+~").partition("=")[0] not in left_out]
-    config.name = f"{config.name}-{_as_name(sorted(swept), _LONGEST - len(config.name.encode()))}"
+    config.name = f"{config.name}-{as_name(sorted(swept), _LONGEST - len(f"{config.name}-".encode()))}"
 
 
-def _as_name(swept: list[str], longest: int) -> str:
+def as_name(swept: list[str], longest: int) -> str:
     """`optimizer.lr-5-seed-1` of `optimizer.lr=5` and `seed=1`.
 
     What needs quotes in another command is replaced, and what is too long cut; a hash then tells such names apart.
     """
+    swept = [re.sub(r"""=(['"])(.*)\1$""", r"=\2", override, flags=re.DOTALL) for override in swept]  # without quotes
     name = re.sub(r"[^\w.+-]+", "_", "-".join(override.replace("=", "-", 1) for override in swept), flags=re.ASCII)
     is_plain = all(re.fullmatch(r"[\w.+-]+=[\w.+-]*", override, re.ASCII) for override in swept)
     if is_plain and len(name) <= longest:

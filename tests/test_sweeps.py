@@ -1,6 +1,7 @@
 """Sweeps: every job has its own run folder, a search finds the best, and the same command goes on."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,12 @@ from pathlib import Path
 import pytest
 import yaml
 from corpora import write_corpus
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from processes import ROOT, run
 from running import SMALL
+
+from lmtrain.sweep import as_name
 
 # Optuna 2.10, which is what Hydra's sweeper takes, was written for an older SQLAlchemy
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:optuna")
@@ -34,8 +39,8 @@ def losses() -> dict[str, float]:
         (("name=mine", "direction=forward,backward"), {"mine-direction-forward", "mine-direction-backward"}),
         (("name=mine-${seed}", "seed=1,2"), {"mine-1", "mine-2"}),
         (
-            ("optimizer.lr=5", "data.path=corpus,./corpus/"),
-            {"tiny-folder-forward-data.path-corpus", "tiny-folder-forward-data.path-._corpus_"},
+            ("optimizer.lr=5,1e-05", "seed=1"),
+            {"tiny-folder-forward-optimizer.lr-5", "tiny-folder-forward-optimizer.lr-1e-05"},
         ),
     ],
 )
@@ -43,6 +48,52 @@ def test_a_job_is_named_by_what_is_swept_and_not_in_its_name_already(arguments, 
     status, message = train_py("-m", *SMALL, "trainer.max_steps=1", "test=false", *arguments)
     assert status == 0, message
     assert runs().keys() == names
+
+
+def test_values_that_are_no_names_are_told_apart_and_fit_a_file_system(train_py):
+    Path("a").mkdir()
+    names = ["a_b", "a/b", "a/../a/b", "a//b", f"{'./' * 150}a_b"]
+    for name in ("a_b", "a/b"):
+        Path(name).symlink_to(Path("corpus").resolve())
+    choices = ",".join(f"'{name}'" for name in names)
+    status, message = train_py("-m", *SMALL, "trainer.max_steps=1", "test=false", f"data.path={choices}")
+    assert status == 0, message
+    assert len(runs()) == len(names)
+    assert "tiny-folder-forward-data.path-a_b" in runs()
+    assert max(len(name.encode()) for name in runs()) <= 200
+    assert all(re.fullmatch(r"[\w.+-]+", name, re.ASCII) for name in runs())
+    configs = [yaml.safe_load(path.read_text())["data"]["path"] for path in Path("runs").glob("*/config.yaml")]
+    assert sorted(configs) == sorted(names)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(min_size=1, max_size=300), min_size=2, max_size=4, unique=True), st.integers(0, 250))
+@example(["1", "1-m=2"], 9)
+def test_other_values_give_other_names(values, length):
+    names = [as_name([f"key={value}"], length) for value in values]
+    assert len(set(names)) == len(values)
+    assert all(len(name) <= max(length, 9) and name.isascii() for name in names)
+
+
+def test_jobs_of_a_sweep_of_fine_tunings_have_names_of_their_own(train_py):
+    assert train_py(*SMALL, "trainer.max_steps=1", "direction=backward")[0] == 0
+    Path("runs/tiny-folder-backward").rename("base")
+    tuning = [setting for setting in SMALL if not setting.startswith("model")]
+    status, message = train_py(
+        *("-m", *tuning, "experiment=fine_tune", "init_from=base/best-lm.pt", "optimizer.lr=1,5", "test=false")
+    )
+    assert status == 0, message
+    assert runs().keys() == {f"tuned-folder-backward-optimizer.lr-{rate}" for rate in (1, 5)}
+
+
+def test_a_search_keeps_the_size_of_a_model_that_was_chosen(train_py):
+    status, message = train_py(
+        *SEARCH[:4], "data.sequence_length=20", *SEARCH[7:], "model=tiny", "hydra.sweeper.n_trials=1"
+    )
+    assert status == 0, message
+    [name] = runs()
+    assert "hidden_size" not in name
+    assert yaml.safe_load(Path("runs", name, "config.yaml").read_text())["model"]["hidden_size"] == 128
 
 
 def test_jobs_of_a_grid_go_on_together_and_alone(train_py):
