@@ -62,7 +62,7 @@ def add_swept_values(config: DictConfig) -> None:
         return
     left_out = choice.job.config.override_dirname.exclude_keys
     swept = [override for override in choice.overrides.task if override.lstrip("+~").partition("=")[0] not in left_out]
-    config.name = f"{config.name}-{as_name(sorted(swept), _LONGEST - len(f"{config.name}-".encode()))}"
+    config.name = f"{config.name}-{as_name(sorted(swept), _LONGEST - len(config.name.encode()) - 1)}"
 
 
 def as_name(swept: list[str], longest: int) -> str:
