@@ -282,7 +282,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     Raises:
         UserError: there is no validation to draw.
     """
-    drawn = [run for run in runs if "val/bpc" in run.figures]
+    drawn = [run for run in runs if extreme(run.rows, "val/bpc") is not None]
     if not drawn:
         raise UserError("None of the runs has a validation in its metrics.csv yet: there is nothing to draw.")
     colors = _colors(drawn)

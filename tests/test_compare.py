@@ -11,7 +11,8 @@ import yaml
 from running import read_metrics as column_of
 from script_calls import call
 
-from lmtrain.compare import differing_keys, plot, read_runs, records, unlike_twins
+from lmtrain.compare import _NEEDED, _NOT_COMPARED, differing_keys, plot, read_runs, records, remarks, unlike_twins
+from lmtrain.config import all_keys
 from lmtrain.curves import read_metrics
 from lmtrain.errors import UserError
 
@@ -190,3 +191,33 @@ def test_runs_without_a_validation_cannot_be_drawn(pair_of_runs, tmp_path):
     (tmp_path / "run/metrics.csv").unlink()
     with pytest.raises(UserError, match="nothing to draw"):
         plot(read_runs([tmp_path / "run"]), tmp_path / "a.png")
+
+
+def test_a_run_without_metrics_csv_has_the_figures_of_its_end(pair_of_runs, tmp_path):
+    shutil.copytree(pair_of_runs / "forward", tmp_path / "run")
+    (tmp_path / "run/metrics.csv").unlink()
+    results = json.loads((pair_of_runs / "forward/results.json").read_text())
+    run = only(read_runs([tmp_path / "run"]))
+    assert {name: run.figures[name] for name in ("steps", "chars", "val/loss")} == {
+        name: results[name] for name in ("steps", "chars", "val/loss")
+    }
+    assert run.figures["val/ppl"] == pytest.approx(math.exp(results["val/loss"]))
+    assert run.figures["test/ppl"] == pytest.approx(math.exp(results["test/loss"]))
+    assert "hours" not in run.figures
+
+
+def test_the_same_text_elsewhere_is_the_same_text(pair_of_runs, tmp_path):
+    bad = copied(pair_of_runs / "backward", tmp_path / "b", losses=lambda loss: loss + 1, data__path="/elsewhere")
+    runs = read_runs([pair_of_runs / "forward", bad])
+    assert [Path(name).name for name in unlike_twins(runs)] == ["b"]
+    assert not any("different texts" in line for line in remarks(runs))
+    texts = json.loads((bad / "corpus.json").read_text())
+    texts["valid.txt"][1] += 1
+    (bad / "corpus.json").write_text(json.dumps(texts))
+    runs = read_runs([pair_of_runs / "forward", bad])
+    assert unlike_twins(runs) == {}
+    assert remarks(runs) == ["Figures on different texts do not compare: docs/how_good.md"]
+
+
+def test_the_keys_that_are_treated_apart_exist():
+    assert {*_NOT_COMPARED, *_NEEDED} <= set(all_keys())

@@ -119,6 +119,13 @@ def test_a_run_without_its_card_is_not_published(run, tmp_path, capsys):
     assert not (tmp_path / "hub").exists()
 
 
+def test_a_run_that_drew_no_curves_is_published_without_them(run, tmp_path):
+    (run / "report.png").unlink()
+    (run / "metrics.csv").unlink()
+    assert call("export", run / "best-lm.pt", "--format", "hub", "--output", tmp_path / "hub") == 0
+    assert {path.name for path in (tmp_path / "hub").iterdir()} == FILES - {"report.png"}
+
+
 def test_a_card_of_an_earlier_model_is_not_published(run, tmp_path, capsys):
     """The run has gone on with a higher limit, has found a better model, and has not ended."""
     lines = (run / "metrics.csv").read_text().splitlines()
