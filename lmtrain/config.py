@@ -89,6 +89,7 @@ class DataConfig(Section):
     test: Annotated[str, Field(min_length=1), Mark.PLACE]
     format: Annotated[Literal["auto", "text"], Mark.MAY_CHANGE]
     batch_size: Annotated[Positive, Mark.COMPARED]
+    lanes_per_device: Annotated[Positive | None, Mark.MAY_CHANGE]  # data.batch_size says what came of it
     sequence_length: Annotated[Positive, Mark.COMPARED]
     grow_to_sequence_length: Annotated[int, Field(ge=0)]
     level: Annotated[Literal["character", "word"], Mark.COMPARED]

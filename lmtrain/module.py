@@ -203,11 +203,15 @@ class LanguageModelModule(LightningModule):
             self.train_mean = RunningMean(*state["train_mean"])
         if state["hidden"] is not None:
             lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
-            # in the weights' type: the hardware that it was saved on may have computed in another one
-            self.hidden = tuple(
-                part[:, lanes.start : lanes.stop].contiguous().to(self.device, self.model.encoder.weight.dtype)
-                for part in state["hidden"]
-            )
+            self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state["hidden"])
+
+    def on_train_start(self) -> None:
+        """Puts a loaded state where the weights are, in their type.
+
+        The hardware that it was saved on may have computed in another one.
+        """
+        if self.hidden is not None:
+            self.hidden = tuple(part.to(self.model.encoder.weight) for part in self.hidden)
 
     def _all_lanes(self, part: Tensor) -> Tensor:
         """This rank's `(L, B of this rank, H)` → that of all ranks, `(L, B, H)`, on the CPU."""

@@ -6,7 +6,6 @@ import time
 import warnings
 
 from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
     LSFEnvironment,
     MPIEnvironment,
     SLURMEnvironment,
@@ -16,23 +15,27 @@ from lightning.fabric.plugins.environments import (
 
 def is_first_process() -> bool:
     """True in the process with global rank 0, also before the ranks have met."""
-    environment = _cluster()
-    if environment is not None:
-        return environment.global_rank() == 0
+    rank = _rank_of_cluster()
+    if rank is not None:
+        return rank == 0
     return os.environ.get("NODE_RANK", "0") == os.environ.get("LOCAL_RANK", "0") == "0"
 
 
-def _cluster() -> ClusterEnvironment | None:
-    """Who has started the processes, as Lightning decides it; None if Lightning starts them itself.
+def _rank_of_cluster() -> int | None:
+    """The global rank, decided as Lightning does; None if Lightning starts the processes itself.
 
     A process in an interactive SLURM shell (job name bash or interactive) has SLURM_PROCID=0, and so have all that it
     starts: there the variable says nothing.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "srun is available, but not used": Lightning's Trainer says it again
-        for kind in (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment):
+        if TorchElasticEnvironment.detect():
+            return int(os.environ["RANK"])
+        if SLURMEnvironment.detect():
+            return int(os.environ.get("SLURM_PROCID", "0"))
+        for kind in (LSFEnvironment, MPIEnvironment):
             if kind.detect():
-                return kind()
+                return kind().global_rank()
     return None
 
 
@@ -45,7 +48,7 @@ def end_with_first_process(seconds: float = 1.0) -> None:
     Args:
         seconds: how often it looks.
     """
-    if is_first_process() or _cluster() is not None or "LOCAL_RANK" not in os.environ:
+    if is_first_process() or _rank_of_cluster() is not None or "LOCAL_RANK" not in os.environ:
         return
     parent = os.getppid()
 

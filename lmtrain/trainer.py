@@ -151,7 +151,8 @@ def _check_devices(trainer: Trainer, config: TrainerConfig) -> None:
 
 @contextmanager
 def torch_settings_kept() -> Iterator[None]:
-    """Undoes at the end what `trainer.deterministic` and `trainer.benchmark` set for the whole process."""
+    """Undoes at the end what is set for the whole process: by `trainer.deterministic` and `benchmark`, and for GPUs."""
+    products = torch.get_float32_matmul_precision()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     is_benchmark = torch.backends.cudnn.benchmark
@@ -161,6 +162,7 @@ def torch_settings_kept() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(is_deterministic, warn_only=only_warns)
         torch.backends.cudnn.benchmark = is_benchmark
+        torch.set_float32_matmul_precision(products)
         if workspace is None:
             os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 

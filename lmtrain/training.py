@@ -32,6 +32,7 @@ from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import fingerprint, grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
+from lmtrain.lanes import with_lanes
 from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
 from lmtrain.model import CharLM, LanguageModel
@@ -107,8 +108,10 @@ def _prepare_and_train(
     make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     check_logger_packages(config)
     world_size = make_trainer(config.trainer).world_size
-    text = prepare_text(config, world_size, initial.dictionary if initial else None)
     folder = RunFolder(Path(config.runs_dir) / config.name)
+    values = with_lanes(values, world_size, explicit, folder)
+    config = check_config(values)
+    text = prepare_text(config, world_size, initial.dictionary if initial else None)
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
     # as it is until all have met; with overwrite they look at nothing.
     if is_first:

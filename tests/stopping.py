@@ -92,3 +92,13 @@ class SignalAt(Callback):
         self.seen += trainer.state.fn == "fit"
         if self.seen == self.validation_window:
             signal.raise_signal(signal.SIGTERM)
+
+
+class FirstRankFails(Callback):
+    """At step 5 the first rank fails, and the others wait for it, as they would in a collective."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == 5:
+            if trainer.is_global_zero:
+                raise RuntimeError("the first rank fails")
+            time.sleep(600)

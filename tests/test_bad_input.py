@@ -210,12 +210,17 @@ def test_text_that_is_too_short_for_any_batch_is_told(refused):
     assert "it has 0 items, and must have at least 8; put more text into it" in refused()
 
 
-def test_lanes_that_devices_cannot_share_equally_are_told_with_all_else(refused):
-    message = refused("trainer=ddp_cpu", "trainer.devices=3", "data.batch_size=1000")
-    assert "data.batch_size=1000 lanes cannot be shared equally by 3 devices" in message
-    assert "data.batch_size=999 or 1002" in message
+def test_fewer_lanes_than_devices_are_told_with_all_else(refused):
+    Path("corpus/valid.txt").write_text("a\n")
+    message = refused("trainer=ddp_cpu", "trainer.devices=3", "data.batch_size=2")
+    assert "data.batch_size=2 lanes are too few for 3 devices" in message
+    assert "Use data.batch_size=3 or more" in message
     assert "validation text is too short" in message
-    assert "data.batch_size=3, or" in refused("trainer=ddp_cpu", "trainer.devices=3", "data.batch_size=2")
+
+
+def test_lanes_of_all_devices_and_of_each_are_not_both_taken(refused):
+    message = refused("data.batch_size=4", "data.lanes_per_device=2")
+    assert "data.batch_size=4 and data.lanes_per_device=2 both say" in message
 
 
 def test_splits_too_small_for_the_lanes_are_told_once(refused):

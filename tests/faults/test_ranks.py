@@ -80,13 +80,21 @@ def test_two_ranks_have_the_losses_of_one_process(corpus, tmp_path, one_process)
     assert errors.count("Test of the best model") == 1  # only one rank speaks
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+# four lanes on three ranks are 1, 1 and 2
+@pytest.mark.parametrize("count", [1, 2, 3])
 def test_a_run_on_two_ranks_goes_on_on_another_number_of_ranks(count, corpus, tmp_path, killed_on_two, one_process):
     shutil.copytree(killed_on_two / "run", tmp_path / "run")
     status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(count)])
     assert status == 0, errors
     assert "Going on from" in errors
     assert_same_figures(tmp_path / "run", one_process)
+
+
+def test_no_rank_stays_when_the_first_one_fails(corpus, tmp_path):
+    process = start([*command(corpus, tmp_path), *ranks(2), "+callbacks.fail={_target_: stopping.FirstRankFails}"])
+    _, errors = process.communicate(timeout=60)  # until nobody has the pipe any more: the other rank sleeps for long
+    assert process.returncode == 1
+    assert "the first rank fails" in errors
 
 
 def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_process):
