@@ -1,6 +1,7 @@
 """Which process is the first one, as Lightning decides it."""
 
 import pytest
+import yaml
 from running import compose
 
 from lmtrain.lanes import with_lanes
@@ -54,8 +55,8 @@ def test_lanes_grow_with_the_devices_and_stay_when_a_run_goes_on(tmp_path):
     folder = RunFolder(tmp_path / "run")
     begun = with_lanes(values, 8, {"data.lanes_per_device"}, folder)
     assert begun["data"]["batch_size"] == 800
-    folder.occupy(begun, False, {})
-    folder.release()
+    folder.path.mkdir()
+    folder.config.write_text(yaml.safe_dump(begun), encoding="utf-8")  # as `occupy` does
     assert with_lanes(values, 4, {"data.lanes_per_device"}, folder) == begun
     assert with_lanes({**values, "overwrite": True}, 4, (), folder)["data"]["batch_size"] == 400
     assert with_lanes(compose("data=folder"), 8, (), folder)["data"]["batch_size"] == 100
