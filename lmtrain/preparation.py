@@ -2,12 +2,11 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-from filelock import FileLock
 
 from lmtrain.config import Config, DictionaryConfig
 from lmtrain.contents import Contents
@@ -18,6 +17,7 @@ from lmtrain.encoding import EncodedText, Reading, count_items, encode_file, rem
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.fine_tuning import expanded
 from lmtrain.flair_format import load_dictionary
+from lmtrain.locks import CANNOT_WRITE, Lock
 from lmtrain.windows import Part, Split, cut_splits
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     data = config.data
     cache_dir = Path(data.cache_dir).expanduser()
     try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache_dir / ".lock"):
-            remove_unfinished(cache_dir)
+        with _locked(cache_dir):
             corpus = _find(config, cache_dir)
             reading = Reading(data.level, data.document_delimiter, data.errors)
             dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)
@@ -103,6 +101,26 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     problems += _check_lengths(prepared, data.batch_size, devices)
     raise_if_any(problems)
     return prepared
+
+
+@contextmanager
+def _locked(cache_dir: Path) -> Iterator[None]:
+    """Within the block no other process works on the cache. One that cannot be written is used without a lock."""
+    lock = Lock(cache_dir / ".lock", "Give another data.cache_dir")
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        lock.acquire(f"the cache {cache_dir}, where text is prepared")
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE or not cache_dir.is_dir():
+            raise
+        log.info("The cache %s cannot be written (%s): what is there is used", cache_dir, error.strerror)
+        yield
+        return
+    try:
+        remove_unfinished(cache_dir)
+        yield
+    finally:
+        lock.release()
 
 
 def _find(config: Config, cache_dir: Path) -> Corpus:

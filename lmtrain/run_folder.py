@@ -1,5 +1,6 @@
 """The folder of a run: what it holds, whose it is, and whether a run may begin or go on in it."""
 
+import _thread
 import json
 import logging
 import secrets
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from lmtrain import trainer_arguments
 from lmtrain.config import Mark, as_checked, is_marked
@@ -17,6 +17,7 @@ from lmtrain.contents import Contents, changes
 from lmtrain.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.files import replacing
+from lmtrain.locks import Lock
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,8 @@ class RunFolder:
         self.contents = path / "contents.json"
         self.results = path / "results.json"
         self.log = path / "train.log"
-        self._lock = FileLock(path / ".lock")
+        # who has lost the lock saves and stops, as after Ctrl-C
+        self._lock = Lock(path / ".lock", "Give another runs_dir", on_loss=_thread.interrupt_main)
         self._key = path / ".key"
 
     def occupy(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
@@ -54,11 +56,13 @@ class RunFolder:
         """
         self._make()
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            other = self._lock.acquire_now()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}. Give another runs_dir.") from None
+        if other is not None:
             raise UserError(
-                f"Another process is training in {self.path}. Wait for it, or give this run another name=NAME."
-            ) from None
+                f"Another process is training in {self.path}: {other}. Wait for it, or give this run another name=NAME."
+            )
         try:
             self._check(values, overwrite, contents)
         except BaseException:
@@ -66,7 +70,7 @@ class RunFolder:
             raise
         contents.save(self.contents)
         with replacing(self.corpus) as unfinished:
-            unfinished.write_text(json.dumps(contents.files(), indent=1, ensure_ascii=False), encoding="utf-8")
+            unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")
         with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
 
