@@ -59,13 +59,9 @@ class Lock:
             OSError: nothing may be written in the folder; the error's number is one of `CANNOT_WRITE`.
         """
         lock, seconds = self._made(), _FIRST_WORD
-        try:
-            while not self._take(lock, seconds):
-                log.info("Waiting for %s: %s", what, self._about_owner())
-                seconds = min(2 * seconds, _SELDOM)
-        except KeyboardInterrupt:
-            log.info("Stopped while waiting for %s; nothing has changed", what)
-            raise
+        while not self._take(lock, seconds):
+            log.info("Waiting for %s: %s", what, self._about_owner())
+            seconds = min(2 * seconds, _SELDOM)
 
     def acquire_now(self) -> str | None:
         """Takes it, or tells who has it; only a process of another host that gives no sign of life is waited for.

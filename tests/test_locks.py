@@ -219,7 +219,7 @@ def test_ctrl_c_while_waiting_ends_with_a_sentence(prepared, tmp_path):
             assert f"Waiting for the cache {prepared}/cache, where text is prepared: process {other.pid} on" in line
             process.send_signal(signal.SIGINT)
             assert process.wait(60) == 130
-            assert "Stopped while waiting for the cache" in process.stderr.read().splitlines()[-1]
+            assert "The same command goes on" in process.stderr.read().splitlines()[-1]
     assert not (tmp_path / "new").exists()
 
 
