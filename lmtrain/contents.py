@@ -41,7 +41,7 @@ class Contents:
 
     def save(self, path: Path) -> None:
         with replacing(path) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False), encoding="utf-8")
+            unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
 def changes(folder: "RunFolder", before: dict[str, Any], now: dict[str, Any], contents: Contents) -> list[str]:

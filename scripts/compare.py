@@ -65,7 +65,7 @@ def _write_json(rows: list[dict], path: Path) -> None:
     from lmtrain.files import replacing
 
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:
