@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtrain.command_line import CONFIG_FOLDER
 from lmtrain.config import Config, check_config
 from lmtrain.corpus import Corpus, find_corpus
+from lmtrain.corpus_quality import Effect, effects, languages
 from lmtrain.corpus_scan import PartScan, scan_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading
@@ -55,6 +56,8 @@ class Check:
         findings: errors first.
         parts: of train, valid and test, what `PartScan` says, in a form for JSON.
         scripts, blocks: how many characters belong to each Unicode script and block, most frequent first.
+        languages: how many documents of a sample of train are surely in each language.
+        effects: what the optional steps of scripts/prepare_corpus.py would do to that sample.
         dictionaries: how each of the built-in choices fits.
         splits: how many items each training split has.
         validation: about validations: how often, how long.
@@ -66,6 +69,8 @@ class Check:
     parts: dict[str, dict[str, Any]] = field(default_factory=dict)
     scripts: dict[str, int] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
+    languages: dict[str, int] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
     dictionaries: list[Coverage] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
@@ -135,6 +140,7 @@ def check_corpus(
     scans = scan_corpus(files, reading, report)
     _check_parts(check, scans, config)
     _count_scripts(check, scans)
+    _check_quality(check, scans["train"].sample.documents)
     dictionary = _check_dictionaries(check, scans, config)
     _check_splits(check, scans, config)
     if with_cost and not any(scan.problems for scan in scans.values()) and dictionary is not None:
@@ -228,6 +234,22 @@ def _count_scripts(check: Check, scans: dict[str, PartScan]) -> None:
         scripts[unicodedata.script_name(unicodedata.script(chr(code)))] += int(codes[code])
         blocks[unicodedata.block(chr(code))] += int(codes[code])
     check.scripts, check.blocks = dict(scripts.most_common()), dict(blocks.most_common())
+
+
+def _check_quality(check: Check, documents: list[str]) -> None:
+    spoken = languages(documents)
+    check.languages = dict(spoken.most_common())
+    for effect in effects(documents, spoken):
+        if not effect.share:
+            continue
+        check.effects.append(effect)
+        example = effect.examples[0]
+        remedy = f" scripts/prepare_corpus.py has {effect.option} for that." if effect.option else ""
+        check.note(
+            "warning",
+            effect.share >= effect.notable,
+            f"{effect.share:.1%} of a sample of the documents of train {effect.what}: {example!r}.{remedy}",
+        )
 
 
 def _check_dictionaries(check: Check, scans: dict[str, PartScan], config: Config) -> Dictionary | None:

@@ -9,6 +9,7 @@ from itertools import chain
 import numpy as np
 
 from lmtrain.corpus import TextFile, document_blocks, read_text
+from lmtrain.corpus_quality import Sample
 from lmtrain.dictionary import code_points
 from lmtrain.encoding import Reading
 from lmtrain.errors import UserError
@@ -60,6 +61,7 @@ class PartScan:
         not_nfc: documents that are not in the Unicode form NFC.
         known: for valid and test, documents that occur in train.
         problems: what is wrong with the files, one sentence each.
+        sample: some of the documents.
     """
 
     name: str
@@ -74,6 +76,7 @@ class PartScan:
     not_nfc: int = 0
     known: int = 0
     problems: list[str] = field(default_factory=list)
+    sample: Sample = field(default_factory=Sample)
 
     def percentile(self, share: float) -> int:
         """The length that this share of the documents does not exceed."""
@@ -127,6 +130,7 @@ def _scan_part(
             begun, ended = _count(scan, documents, begun, reading)
             block = np.fromiter(map(hash, ended), np.int64, len(ended))
             hashes.add(block)
+            scan.sample.add(ended)
             if compare:
                 compare(block)
             else:

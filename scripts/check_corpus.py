@@ -2,7 +2,8 @@
 """Says what would go wrong when a corpus trains, before the hours are spent.
 
 Checks the encoding, the sizes of the parts and splits, duplicates, documents of valid and test that occur in train,
-and how the built-in dictionaries fit; counts scripts and blocks; tries how fast the model trains on this machine.
+and how the built-in dictionaries fit; counts scripts, blocks and languages; shows what the optional steps of
+prepare_corpus.py would change, on a sample; tries how fast the model trains on this machine.
 Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an option is wrong.
 """
 
@@ -70,6 +71,7 @@ def show(check: "Check", console) -> None:
     if check.parts:
         _show_parts(check, console)
         _show_characters(check, console)
+        _show_quality(check, console)
         _show_training(check, console)
     from rich.text import Text
 
@@ -118,6 +120,22 @@ def _show_characters(check: "Check", console) -> None:
         shares = (f"{share:.4%}" for share in coverage.covered.values())
         table.add_row(f"dictionary={coverage.choice}", f"{coverage.size:,}", *shares, lacking)
     console.print(table, "", sep="\n")
+
+
+def _show_quality(check: "Check", console) -> None:
+    from rich.markup import escape
+
+    total = sum(check.languages.values())
+    shares = ", ".join(f"{language} {count / total:.1%}" for language, count in list(check.languages.items())[:8])
+    if shares:
+        console.print(f"languages of {total:,} documents (?: not sure): {shares}", "", sep="\n", soft_wrap=True)
+    table = _table("option of prepare_corpus.py", "documents")
+    table.add_column("that")
+    for effect in check.effects:
+        example = escape(f"{effect.what}: {effect.examples[0]}")
+        table.add_row(escape(effect.option), f"{effect.share:.2%}", example)
+    if check.effects:
+        console.print(table, "", sep="\n")
 
 
 def _show_training(check: "Check", console) -> None:

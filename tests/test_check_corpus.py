@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from script_calls import call
 
 from lmtrain.corpus_check import check_corpus, compose_config
+from lmtrain.corpus_quality import Sample
 from lmtrain.corpus_scan import Hashes, scan_corpus
 from lmtrain.cost import estimate_cost, training_memory
 from lmtrain.dictionary import Dictionary
@@ -259,3 +261,53 @@ def test_other_layouts(corpus_folder, tmp_path: Path) -> None:
     assert "data.train" not in messages(folder, "data.train=texts")
     with pytest.raises(UserError, match=r"data\.path="):
         check_corpus(str(tmp_path / "none"))
+
+
+# --- what preparing would change ---
+
+WORDS = "the of and to in is was it for on he as with his that at by this had not are but from or have an they which"
+
+
+def english(count: int, seed: int) -> list[str]:
+    source = random.Random(seed)
+    return [" ".join(source.choices(WORDS.split(), k=15)) + "." for _ in range(count)]
+
+
+def test_what_the_optional_steps_would_change_is_shown_with_examples(corpus_folder, capsys):
+    odd = {
+        "--fix-mojibake": ["FranÃ§ais Ã©tÃ© " + line for line in english(10, 2)],
+        "--remove-invisible": ["so\xadft\u200b " + line for line in english(20, 3)],
+        "--only-language en": [f"Das ist der deutsche Satz {n * n}, und er ist lang genug dazu." for n in range(60)],
+        "--script Latin": [f"слово {n} по-русски, и ещё одно: {n * n}" for n in range(40)],
+        "--format jsonl": [json.dumps({"text": f"{n} words"}) for n in range(20)],
+        "--max-markup 0.2": [f"<div><a>{n}</a></div> &nbsp; words" for n in range(40)],
+        "--near-duplicates": [line + " and more" for line in english(100, 1)],
+        "": [f"A wоrd of two alphabets, {n}" for n in range(30)],  # its o is Cyrillic
+    }
+    lines = english(1000, 1) + [line for found in odd.values() for line in found]
+    folder = corpus_folder(
+        train={"a.txt": "\n".join(lines)}, valid="\n".join(english(900, 8)), test="\n".join(english(900, 9))
+    )
+    assert call("check_corpus", folder, "--no-cost", "--json", *SMALL) == 0
+    check = json.loads(capsys.readouterr().out)
+    effects = {effect["option"]: effect for effect in check["effects"]}
+    assert check["languages"]["en"] > 1000
+    for option, found in odd.items():
+        (effect,) = (effect for name, effect in effects.items() if name == option or (option and option in name))
+        assert len(found) <= effect["share"] * len(lines) <= len(found) + 100  # some are of two kinds
+        assert f"{effect['share']:.1%} of a sample" in "".join(finding["message"] for finding in check["findings"])
+    assert effects["--remove-invisible"]["examples"][0].startswith("so<U+00AD>ft<U+200B> ")
+    assert call("check_corpus", folder, "--no-cost", *SMALL) == 0
+    shown = capsys.readouterr().out
+    assert "were decoded with a wrong encoding: FranÃ§ais" in shown
+    assert "scripts/prepare_corpus.py has --remove-invisible for that." in shown
+
+
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 4))
+def test_a_sample_has_documents_at_equal_distances(blocks, size):
+    sample, total = Sample(size), sum(blocks)
+    numbers = map(str, range(total))
+    for count in blocks:
+        sample.add(list(islice(numbers, count)))
+    assert sample.documents == [str(number) for number in range(0, total, sample.one_in)]
+    assert min(total, size) <= len(sample.documents) <= 2 * size

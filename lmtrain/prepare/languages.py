@@ -1,8 +1,9 @@
 """Documents in other languages or scripts than the corpus is to have."""
 
 import sys
+from collections import Counter
 from collections.abc import Collection
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -26,6 +27,7 @@ def known_languages() -> list[str]:
     return sorted(set(_identifier().labels))
 
 
+@lru_cache(4096)
 def language_of(document: str) -> tuple[str, float]:
     """The language that a document most probably is in, and how probable that is."""
     return _identifier().classify(document)
@@ -82,3 +84,14 @@ def script_code(name: str) -> str:
     if found is None:
         raise UserError(f"--script {name}: Unicode has no script of that name; write it like Cyrillic or Cyrl.")
     return found
+
+
+def script_of(text: str) -> str | None:
+    """The script that most characters of a text belong to, as `--script` takes it; None if they belong to none."""
+    codes, counts = np.unique(code_points(text), return_counts=True)
+    scripts: Counter[str] = Counter()
+    for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+        scripts[_unicodedata().script(chr(code))] += count
+    for name in _NO_SCRIPT:
+        del scripts[name]
+    return _unicodedata().script_name(scripts.most_common(1)[0][0]) if scripts else None
