@@ -3,6 +3,7 @@
 import logging
 import math
 import textwrap
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lmtrain.model import LanguageModel
 from lmtrain.module import perplexity
 from lmtrain.preparation import PreparedText
 from lmtrain.run_folder import RunFolder
+from lmtrain.trainer_values import seconds
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ def say_what_is_trained(
         trainer.accelerator.__class__.__name__.removesuffix("Accelerator"),
         trainer.precision,
     )
+    if max_time := config.trainer.added("max_time"):
+        log.info("Trains for %s at most, this time (trainer.max_time)", timedelta(seconds=seconds(max_time)))
     if checkpoint:
         log.info("Going on from %s", checkpoint)
 

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from lmtrain.curves import Row, count_axis, draw, extreme, new_figure, read_metrics, save_figure
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.run_folder import RunFolder, flat, may_change
+from lmtrain.run_folder import RunFolder, flat, is_finished, may_change
 
 TOLERANCE = 1.1
 """A direction whose perplexity is more than 10 % above its twin's is suspect; docs/how_good.md says why 10."""
@@ -45,7 +45,7 @@ class Run:
             hours of training without validations, and items in a second of them; the best validation's figures; the
             perplexity of the best model's test.
         text: what it trains on: the same for the same text, wherever it stands; its place if that is all that is known.
-        is_finished: it has reached the limits of its configuration.
+        is_finished: it has reached the limits of its configuration, or a callback has ended it.
     """
 
     name: str
@@ -116,20 +116,25 @@ def _read_run(path: Path, name: str) -> Run:
     folder = RunFolder(path)
     config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     rows = read_metrics(path / "metrics.csv")
-    results = folder.read_results() or {}
-    limits = results.get("limits", {})
-    is_finished = bool(results) and all(config.get(key) == limit for key, limit in limits.items())
-    figures = _figures(rows) if rows else _figures_of_the_end(results)
+    results = folder.read_results()
+    figures = _figures(rows) if rows else _figures_of_the_end(results or {})
     if figures["hours"]:
         figures["chars_per_second"] = figures["chars"] / figures["hours"] / 3600
     train_items = folder.train_items(config.get("data.train", "train"))
     if train_items and figures["chars"] is not None:
         figures["epochs"] = figures["chars"] / train_items
-    if is_finished:
+    ended = has_ended(results, config, figures["steps"])
+    if ended:
         figures["test/ppl"] = results.get("test/ppl")
     text = json.dumps(folder.text() or [config["data.path"], config["data.name"]])
     figures = {key: value for key, value in figures.items() if value is not None}
-    return Run(name, path, config, rows, figures, text, is_finished)
+    return Run(name, path, config, rows, figures, text, ended)
+
+
+def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
+    """Whether a run has reached its limits, or a callback has ended it and it has not gone on since."""
+    by_callback = results is not None and results.get("ended_by") == "callbacks" and results["steps"] >= (steps or 0)
+    return by_callback or is_finished(results, config)
 
 
 def _figures(rows: list[Row]) -> dict[str, float | None]:

@@ -172,7 +172,7 @@ def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
         "annealing": f"rate × {anneal['factor']} when more than {anneal['patience']} validations in a row bring no "
         f"improvement; the end below {anneal['min_lr']}",
         "window": f"{data['sequence_length']} {level}s × {data['batch_size']} lanes, over all devices",
-        "gradient clipping": str(trainer["gradient_clip_val"]),
+        "gradient clipping": _clipping(trainer),
         "dropout": str(values["model"]["dropout"]),
         "limits": f"{trainer['max_epochs']} epochs, {trainer['max_steps']} steps (-1: none)",
         "precision": str(trainer["precision"]),
@@ -185,6 +185,13 @@ def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
 
 
+def _clipping(trainer: dict[str, Any]) -> str:
+    if trainer["gradient_clip_val"] is None:
+        return "none"
+    algorithm = (trainer.get("gradient_clip_algorithm") or "norm").lower()
+    return f"{trainer['gradient_clip_val']}, of {'the norm' if algorithm == 'norm' else 'each value'}"
+
+
 def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
     trainer = values["trainer"]
     packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
@@ -194,7 +201,7 @@ def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
             f"- lmtrain's commit: {_commit()}",
             f"- {_hardware(trainer)}, trainer.devices={trainer['devices']} on {trainer['num_nodes']} host(s)",
             f"- seed {values['seed']}",
-            f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}",
+            f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
             f"- `{' '.join([program(), *sys.argv[1:]])}`",
         ]
     )

@@ -6,6 +6,7 @@ import logging
 import secrets
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,13 @@ class RunFolder:
                 f"The run folder {self.path} cannot be made: {error.strerror}. Give another runs_dir."
             ) from None
 
+    def remove(self) -> None:
+        """Removes what a trial has written: the folder, and those above it that are empty then."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for folder in list(self.path.parents)[:2]:
+            with suppress(OSError):
+                folder.rmdir()
+
     def release(self) -> None:
         self._lock.release()
 
@@ -181,6 +189,18 @@ class RunFolder:
     def write_results(self, results: dict[str, Any]) -> None:
         with replacing(self.results) as unfinished:
             unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def is_finished(results: dict[str, Any] | None, limits: dict[str, Any]) -> bool:
+    """Whether a run has reached the limits it has: what else ended it may begin again.
+
+    Args:
+        results: what its `results.json` holds; None if there is none.
+        limits: those it has now, by their keys, perhaps among others.
+    """
+    if results is None or results.get("ended_by") not in results["limits"]:
+        return False
+    return all(limits.get(key) == limit for key, limit in results["limits"].items())
 
 
 def _is_whole(path: Path) -> bool:

@@ -90,7 +90,7 @@ def _lightning_arguments(config: TrainerConfig, folder: Path | None) -> dict[str
     arguments["precision"] = _precision(config)
     arguments["profiler"] = make_profiler(config.added("profiler"), folder)
     if not isinstance(config.strategy, str):
-        arguments["strategy"] = instantiate(config.strategy)
+        arguments["strategy"] = instantiate(config.strategy, _convert_="all")
     elif config.strategy.lower() == "single_device":  # as a name it would take the CPU whatever the accelerator is
         arguments["strategy"] = "auto"
     return arguments
@@ -120,7 +120,7 @@ def make_profiler(setting: str | dict[str, Any] | None, folder: Path | None) -> 
     takes = inspect.signature(get_object(setting["_target_"])).parameters
     place = {"dirpath": str(folder) if folder else None, "filename": "profile"}
     try:
-        return instantiate({name: value for name, value in place.items() if name in takes} | setting)
+        return instantiate({name: value for name, value in place.items() if name in takes} | setting, _convert_="all")
     except InstantiationException as error:
         raise UserError(f"trainer.profiler cannot be made: {' '.join(str(error.__cause__ or error).split())}") from None
 

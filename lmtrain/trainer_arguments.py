@@ -96,7 +96,7 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     "max_steps": Argument(OBEYED, "optimizer steps; `-1`: no limit"),
     "max_time": Argument(
         OBEYED,
-        "`DD:HH:MM:SS` or `{hours: 23}`, from when the text is prepared, for each start anew: then the run "
+        "`DD:HH:MM:SS` or `{hours: 23}`, of training, for each start anew: then the run "
         "validates, tests and ends, and the same command goes on",
         trainer_values.max_time,
     ),

@@ -1,6 +1,7 @@
 """The whole run: configuration → objects → fit → test → results."""
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -22,8 +23,10 @@ from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
+from lmtrain.callbacks.ending import CALLBACKS, Ending, limits
 from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
+from lmtrain.callbacks.run_length import TimeLimit
 from lmtrain.callbacks.signals import Interrupted, SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
@@ -41,14 +44,14 @@ from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.ranks import end_with_first_process, is_first_process
 from lmtrain.report import is_reported, write_report
-from lmtrain.run_folder import RunFolder, hyperparameters
+from lmtrain.run_folder import RunFolder, hyperparameters, is_finished
 from lmtrain.trainer import check_can_start_processes, make_trainer, torch_settings_kept
+from lmtrain.trainer_values import seconds
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
 
 
-@torch_settings_kept()
 def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, Any]:
     """Trains as a resolved configuration says, or goes on where the run stopped.
 
@@ -70,7 +73,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         Interrupted: a signal ended the run.
     """
     console = Console(file=cast(TextIO, forgiving(sys.stderr)), highlight=False)
-    with _only_one(), logging_to(console, is_first_process()), SignalWatch() as signals:
+    with _only_one(), torch_settings_kept(), logging_to(console, is_first_process()), SignalWatch() as signals:
         return _prepare_and_train(values, explicit, console, signals)
 
 
@@ -96,6 +99,11 @@ def _prepare_and_train(
 ) -> dict[str, Any]:
     config = check_config(values)
     signals.also_watch(config.checkpoint.requeue_signal)
+    is_trial = bool(config.trainer.added("fast_dev_run"))
+    if is_trial:  # in a folder of its own, which is removed: the run of that name is none of its business
+        place = str(Path(config.runs_dir) / ".fast_dev_run")
+        values = values | {"runs_dir": place, "overwrite": True, "logger": {}}
+        config = check_config(values)
     check_can_start_processes(config.trainer)
     values = config.model_dump()
     is_first = is_first_process()
@@ -126,6 +134,8 @@ def _prepare_and_train(
             text.dictionary.save(folder.dictionary)
         return _train(config, text, initial, folder, console, signals)
     finally:
+        if is_first and is_trial:
+            folder.remove()
         if is_first:
             folder.release()
 
@@ -133,7 +143,7 @@ def _prepare_and_train(
 def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     """The results of a run that reached the limits it has; higher limits continue it."""
     results = folder.read_results()
-    if results is None or any(results["limits"][name] != limit for name, limit in _limits(config).items()):
+    if not is_finished(results, limits(config)):
         return None
     log.info("The run in %s is finished: %s", folder.path, loss_figures(results["val/loss"]))
     if is_first_process() and not is_reported(folder):
@@ -143,14 +153,6 @@ def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
         "name=NAME."
     )
     return results
-
-
-def _limits(config: Config) -> dict[str, Any]:
-    return {
-        "trainer.max_epochs": config.trainer.max_epochs,
-        "trainer.max_steps": config.trainer.max_steps,
-        "anneal.min_lr": config.anneal.min_lr,
-    }
 
 
 def _train(
@@ -164,9 +166,11 @@ def _train(
     """Fits, again from the last checkpoint after a divergence, then tests."""
     checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
     diverged: Diverged | None = None
+    max_time = config.trainer.added("max_time")
+    time_limit = TimeLimit(None if max_time is None else seconds(max_time))
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
-        run = Run(config, text, initial, folder, console, signals, checkpoint, diverged)
+        run = Run(config, text, initial, folder, console, signals, checkpoint, diverged, time_limit)
         if rollbacks == 0:
             say_what_is_trained(config, run.language_model, text, run.trainer, checkpoint)
         else:
@@ -203,6 +207,7 @@ class Run:
     Args:
         checkpoint: what to go on from, if anything.
         diverged: what happened before, if anything; the learning rate is then lower.
+        time_limit: when to end.
     """
 
     def __init__(
@@ -215,6 +220,7 @@ class Run:
         signals: SignalWatch,
         checkpoint: Path | None,
         diverged: Diverged | None,
+        time_limit: TimeLimit,
     ) -> None:
         self.config = config
         self.folder = folder
@@ -228,15 +234,21 @@ class Run:
         self.monitor = Monitor(
             config.trainer.log_every_n_steps, self.best, text.unknown_rates(), hyperparameters(config.model_dump())
         )
-        self.saving = RunCheckpoint(folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps)
+        self.saving = RunCheckpoint(
+            folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps, time_limit
+        )
+        annealing = make_annealing(config.anneal, diverged)
+        others = {name: instantiate(settings, _convert_="all") for name, settings in config.callbacks.items()}
+        self.ending = Ending(annealing, self.saving, others)
         callbacks = [
             ValidationSchedule(config.data.validations_per_epoch),
-            make_annealing(config.anneal, diverged),
+            annealing,
+            self.ending,
             self.best,
             self.monitor,
             RunProgress(self.monitor, self.best, console),
             TextSamples(self.language_model, config.model_dump()),
-            *(instantiate(callback) for callback in config.callbacks.values()),
+            *others.values(),
             self.saving,
         ]
         loggers = make_loggers(config, folder, checkpoint)
@@ -282,6 +294,12 @@ class Run:
                 f"The run is at its end, but its last checkpoint could not be saved in {self.folder.checkpoints}. "
                 "Make room there; the same command goes on from the checkpoint before."
             )
+        cause = self.ending.cause(self.trainer)
+        if cause == CALLBACKS and not self.ending.has_trained(self.trainer):
+            self._say_that_nothing_was_trained()
+            results = self.folder.read_results()
+            if results is not None and results["steps"] == self.trainer.global_step:
+                return results
         results = {
             "epochs": self.trainer.fit_loop.epoch_progress.current.ready,  # begun
             "steps": self.trainer.global_step,
@@ -289,7 +307,8 @@ class Run:
             "seconds": self.module.seconds_so_far(),
             "best_step": self.best.step,
             "val/loss": self.best.loss,
-            "limits": _limits(self.config),
+            "limits": limits(self.config),
+            "ended_by": cause,
         }
         if self.config.test:
             best = load_language_model(self.folder.best)
@@ -301,8 +320,17 @@ class Run:
         if self.trainer.is_global_zero:
             write_report(self.folder, self.config.model_dump(), results)
             self.folder.write_results(results)  # last: until it is there the same command does all of this
-            say_how_it_ended(self.config, results, self.folder)
+            if not self.trainer.fast_dev_run:
+                say_how_it_ended(self.config, results, self.folder)
+            self.ending.say(self.trainer, cause, self.config)
         return results
+
+    def _say_that_nothing_was_trained(self) -> None:
+        """Raises `RunFailed` if there is no model from before, either."""
+        reason = self.ending.why_nothing_was_trained(self.trainer, self.folder.path)
+        if math.isinf(self.best.loss):
+            raise RunFailed(reason)
+        log.warning("%s", reason)
 
 
 def new_language_model(config: Config, text: PreparedText) -> LanguageModel:

@@ -78,3 +78,16 @@ class LoseGradient(Callback):
             return value * ((value - value.detach()).sqrt() * 0 + 1), hidden
 
         pl_module.training_loss = spoilt
+
+
+class StopAfter(Callback):
+    """Ends the run after so many steps of this process, as a callback that looks at the clock would."""
+
+    def __init__(self, steps):
+        self.steps = steps
+
+    def on_train_start(self, trainer, pl_module):
+        self.end = trainer.global_step + self.steps
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.should_stop or trainer.global_step >= self.end

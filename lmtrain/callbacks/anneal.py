@@ -28,6 +28,7 @@ class AnnealOnPlateau(Callback):
         self.patience = patience
         self.min_lr = min_lr
         self.start_lr = start_lr
+        self.is_below_min_lr = False
         self._scheduler: ReduceLROnPlateau | None = None
         self._restored: dict[str, Any] | None = None
 
@@ -59,8 +60,10 @@ class AnnealOnPlateau(Callback):
 
     def _stop_below_min_lr(self, trainer: Trainer) -> None:
         if trainer.optimizers[0].param_groups[0]["lr"] < self.min_lr:
-            log.info("The learning rate fell below anneal.min_lr=%g: training ends here", self.min_lr)
+            self.is_below_min_lr = True
             trainer.should_stop = True
+            when = "here" if trainer.fit_loop._can_stop_early else "at trainer.min_epochs or trainer.min_steps"
+            log.info("The learning rate fell below anneal.min_lr=%g: training ends %s", self.min_lr, when)
 
     def state_dict(self) -> dict[str, Any]:
         if self._scheduler is None:

@@ -11,7 +11,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from lmtrain.callbacks.signals import SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
+from lmtrain.callbacks.run_length import TimeLimit
+from lmtrain.callbacks.signals import END, SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
 from lmtrain.files import replacing
 from lmtrain.windows import Window
 
@@ -30,15 +31,23 @@ class RunCheckpoint(Checkpoint):
         signals: which signals came.
         every: minutes between saves; None for never.
         every_steps: optimizer steps between saves; None for never.
+        time_limit: when to end the run.
     """
 
     def __init__(
-        self, folder: Path, signals: SignalWatch, every: float | None = 10.0, every_steps: int | None = None
+        self,
+        folder: Path,
+        signals: SignalWatch,
+        every: float | None = 10.0,
+        every_steps: int | None = None,
+        time_limit: TimeLimit | None = None,
     ) -> None:
         self.folder = folder
         self.signals = signals
         self.every = every
         self.every_steps = every_steps
+        self.time_limit = time_limit or TimeLimit(None)
+        self.is_out_of_time = False
         self.is_saved = True  # False if the last save failed
         self._validation_is_due = False
         self._saved_at = time.monotonic()
@@ -50,6 +59,7 @@ class RunCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()
+        self.time_limit.start()
         # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
         # synchronisation with the host; `_agreed` does that about once a second, for all signals
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
@@ -105,6 +115,9 @@ class RunCheckpoint(Checkpoint):
             self.save(trainer)
         if wish == SAVE_AND_GO_ON:
             log.info("Saved at step %d, as SIGUSR1 asked", trainer.global_step)
+        elif wish == END:
+            self.is_out_of_time = True
+            trainer.should_stop = True  # Lightning makes this step, then validates
         elif wish > STOP:
             raise Interrupted(wish - STOP, f"at step {trainer.global_step:,}: {self.how_saved()}")
 
@@ -117,6 +130,8 @@ class RunCheckpoint(Checkpoint):
         wish = self.signals.wish
         if self.every is not None and time.monotonic() - self._saved_at > self.every * 60:
             wish = max(wish, SAVE)
+        if self.time_limit.is_over() and not self.is_out_of_time:
+            wish = max(wish, END)
         wish = self._agreed(trainer, wish)
         if self.every_steps is not None and step % self.every_steps == 0 and step != self._saved_step:
             wish = max(wish, SAVE)

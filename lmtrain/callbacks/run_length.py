@@ -1,8 +1,28 @@
 """How long a run will be."""
 
 import math
+import time
 
 from lightning.pytorch import Trainer
+
+
+class TimeLimit:
+    """The time that this part of a run may take.
+
+    Args:
+        seconds: from the first call of `start` on; None for no limit.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self._began: float | None = None
+
+    def start(self) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+
+    def is_over(self) -> bool:
+        return self.seconds is not None and time.monotonic() - self._began > self.seconds
 
 
 def planned_steps(trainer: Trainer) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any
 # What a rank wishes for; the greatest wish of all ranks is followed. From STOP on: STOP + the number of a signal.
 SAVE = 1
 SAVE_AND_GO_ON = 2
+END = 3  # the time is over
 STOP = 100
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
