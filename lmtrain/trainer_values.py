@@ -124,9 +124,11 @@ def accelerator(value: Any) -> str | None:
 
 
 def devices(value: Any) -> str | None:
-    if isinstance(value, bool) or value in (0, "0", []):
-        return "it must be how many devices, -1 or auto for all, or a list of their numbers"
-    return None
+    text = str(value).strip("[]").replace(" ", "")
+    is_known = (
+        text == "auto" or re.fullmatch(r"-1|[1-9]\d*", text) or (value != 0 and re.fullmatch(r"\d+(,\d+)*,?", text))
+    )
+    return None if is_known and value != "0" else "it must be how many, -1 or auto for all, or a list of their numbers"
 
 
 def shown(value: Any) -> str:
