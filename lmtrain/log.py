@@ -86,6 +86,7 @@ def _leave_out_known_warnings() -> None:
         ".*does not have many workers.*",  # the dataset reads ahead by itself
         ".*your dataloader is not resumable.*",  # it begins where the checkpoint says
         ".*is smaller than the logging interval.*",
+        ".*callbacks used to create the checkpoint need to be provided.*",  # a run may go on without one of them
         ".*`IterableDataset` has `__len__` defined.*",  # there are no workers
         ".*It is recommended to use `self.log.*sync_dist=True.*",  # the figures are reduced already
         ".*isinstance.treespec, LeafSpec.*",
