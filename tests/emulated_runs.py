@@ -2,7 +2,8 @@
 
     python emulated_runs.py FOLDER [CASE ...]        in the environment of emulated_cuda.environment()
 
-test_emulated_gpu.py asserts on FOLDER/report.json, which holds an entry for each of CASES.
+test_emulated_gpu.py asserts on FOLDER/report.json, which holds an entry for each of CASES and of
+emulated_uses.USES.
 """
 
 import functools
@@ -10,6 +11,8 @@ import json
 import sys
 import traceback
 from pathlib import Path
+
+from running import read_metrics
 
 REPORT_EVERY = 5
 STOPS = {"in training": "{_target_: stopping.SignalAt, windows: 7}"}
@@ -52,11 +55,13 @@ def main(folder: Path, cases: list[str]) -> None:
 
     torch.compile = functools.partial(torch.compile, backend="eager")
     write_corpus(folder / "corpus")
+    from emulated_uses import USES
+
     report = {}
     for name in cases:
         try:
-            report[name] = one(folder, name)
-        except Exception:
+            report[name] = USES[name](folder) if name in USES else one(folder, name)
+        except BaseException:
             report[name] = {"error": traceback.format_exc()}
     (folder / "report.json").write_text(json.dumps(report))
 
@@ -68,25 +73,30 @@ def one(folder: Path, name: str) -> dict:
     from lmtrain.callbacks.signals import Interrupted
 
     lmtrain.loss.MOST_LOGITS = 400 if "many items" in name else 1 << 25
-    place = name.replace(" ", "-").replace(",", "")
     watched = "+callbacks.watch={_target_: emulated_runs.watch}"
     emulated_cuda.device().seen()
     WATCHES.clear()
-    train(folder, f"{place}", name, watched)
+    run = place(name)
+    train(folder, run, name, watched)
     (watch,) = WATCHES
-    report = {**watch.pages, "val": losses(folder / place), "differences": {}}
+    report = {**watch.pages, "val": losses(folder / run), "differences": {}}
     if any(option == "trainer.precision=32-true" for option in CASES[name]) and "model.dropout=0" in CASES[name]:
-        train(folder, f"{place}-cpu", name, "trainer.accelerator=cpu")
-        report["cpu"] = losses(folder / f"{place}-cpu")
+        train(folder, f"{run}-cpu", name, "trainer.accelerator=cpu")
+        report["cpu"] = losses(folder / f"{run}-cpu")
     for where, callback in STOPS.items():
-        stopped = f"{place}-{where.replace(' ', '-')}"
+        stopped = f"{run}-{where.replace(' ', '-')}"
         try:
             train(folder, stopped, name, f"+callbacks.stop={callback}")
             report["differences"][where] = ["it was not stopped"]
         except Interrupted:
             train(folder, stopped, name)
-            report["differences"][where] = differences(folder / place, folder / stopped)
+            report["differences"][where] = differences(folder / run, folder / stopped)
     return report
+
+
+def place(name: str) -> str:
+    """The run's name."""
+    return name.replace(" ", "-").replace(",", "")
 
 
 def train(folder: Path, run: str, name: str, *more: str) -> dict:
@@ -101,8 +111,6 @@ def train(folder: Path, run: str, name: str, *more: str) -> dict:
 
 
 def losses(run: Path) -> list[float]:
-    from running import read_metrics
-
     return read_metrics(run, "val/loss")
 
 
@@ -175,4 +183,6 @@ def watch():
 
 if __name__ == "__main__":
     sys.modules["emulated_runs"] = sys.modules["__main__"]
-    main(Path(sys.argv[1]), sys.argv[2:] or list(CASES))
+    from emulated_uses import USES
+
+    main(Path(sys.argv[1]), sys.argv[2:] or [*CASES, *USES])

@@ -6,10 +6,15 @@ import sys
 
 import emulated_cuda
 import pytest
-from emulated_runs import CASES, STOPS
+from corpora import write_corpus
+from emulated_runs import BASE, CASES, STOPS
 from processes import ROOT
+from running import read_metrics
 
-pytestmark = pytest.mark.skipif(not emulated_cuda.is_possible(), reason=emulated_cuda.REASON)
+pytestmark = [
+    pytest.mark.skipif(not emulated_cuda.is_possible(), reason=emulated_cuda.REASON),
+    pytest.mark.timeout(900),  # the first test waits for the device to be compiled and for all runs
+]
 
 IN_FLOAT16 = [name for name in CASES if "16-mixed" in name and "bf16" not in name]
 ON_THE_CPU_TOO = [
@@ -24,6 +29,15 @@ def report(tmp_path_factory):
     done = subprocess.run(command, env=emulated_cuda.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-5000:]
     return json.loads((folder / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def used(report):
+    def result(name: str) -> dict:
+        assert "error" not in report[name], report[name]["error"]
+        return report[name]
+
+    return result
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -62,3 +76,62 @@ def test_the_host_waits_for_nothing_in_a_step(name, report):
 @pytest.mark.parametrize("name", CASES)
 def test_float16_is_used_only_where_it_is_asked_for(name, report):
     assert bool(report[name]["halves"]) == (name in IN_FLOAT16), report[name]["halves"][:5]
+
+
+def test_steps_that_scaled_gradients_skip_are_no_divergence(used):
+    skipped = used("skipped_steps")
+    assert skipped["skipped"] > 1
+    assert skipped["steps"] == 39
+    assert skipped["loss"] < 3
+
+
+def test_a_run_that_diverges_goes_back(used):
+    assert used("rollback")["rates"] == [0.125, 0.5]
+    assert used("rollback")["steps"] == 39
+    assert used("rollback")["loss"] < 3
+
+
+@pytest.mark.parametrize("where", ["on an older GPU", "on a newer GPU", "on the CPU"])
+def test_a_run_goes_on_where_auto_is_another_precision(where, used):
+    assert used("another_precision")[where] == 39
+
+
+def test_fine_tuning_has_the_losses_of_the_cpu(used):
+    tuned = used("fine_tuning")
+    assert tuned["gpu"] == pytest.approx(tuned["cpu"], rel=1e-5)
+    assert tuned["gpu"] < tuned["before"]
+
+
+def test_scores_texts_and_vectors_are_those_of_the_cpu(used):
+    gpu, cpu = used("scripts")["cuda"], used("scripts")["cpu"]
+    assert gpu["statuses"] == cpu["statuses"] == [0, 0, 0, 0]
+    assert len(gpu["scores"]) == 3  # two files and their total
+    assert gpu["scores"] == pytest.approx(cpu["scores"], rel=1e-6)
+    assert len(gpu["texts"]) == 4
+    assert gpu["texts"][0]["text"] == cpu["texts"][0]["text"]  # the most probable one
+    assert gpu["vectors"] == pytest.approx(cpu["vectors"], rel=1e-5)
+
+
+def test_generating_scoring_and_embedding_need_no_float64_on_the_device(used):  # Apple's GPUs have none
+    assert used("scripts")["in float64"] == []
+
+
+def test_training_on_the_cpu_beside_a_gpu_leaves_it_alone(used):
+    assert used("cpu_beside_a_gpu") == {"pinned": 0, "seen": []}
+
+
+def test_two_gpus_have_the_losses_of_one(report, tmp_path):
+    write_corpus(tmp_path / "corpus")
+    places = (f"data.path={tmp_path}/corpus", f"data.cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}", "name=run")
+    name = "LSTM, 32-true"
+    options = (*BASE, *CASES[name], *places, "trainer=ddp", "trainer.devices=2")
+    done = subprocess.run(
+        [sys.executable, ROOT / "train.py", *options],
+        env=emulated_cuda.environment(devices=2),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-5000:]
+    assert "2 × CUDA" in done.stderr
+    assert read_metrics(tmp_path / "run", "val/loss") == pytest.approx(report[name]["val"], rel=1e-5)

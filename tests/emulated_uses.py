@@ -1,0 +1,149 @@
+"""What else is done on a GPU than to train there once; emulated_runs.py calls it on the emulated one.
+
+Each of USES takes a folder with the run of the case FINISHED in it, and gives what test_emulated_gpu.py asserts on.
+"""
+
+import io
+import json
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import emulated_runs
+
+FINISHED = "LSTM with nout, AdamW, 32-true"
+TEXT = "the of and a to in is was he for it with as his on be at by I this had not are but\n" * 3
+
+
+def model(folder: Path) -> Path:
+    return folder / emulated_runs.place(FINISHED) / "best-lm.pt"
+
+
+def skipped_steps(folder: Path) -> dict:
+    """float16 with a scale that is too large for many steps, which are skipped."""
+    options = ("trainer.precision=16-mixed", "trainer.log_every_n_steps=1", "divergence.max_rollbacks=0")
+    huge = "+callbacks.scale={_target_: emulated_uses.huge_scale}"
+    results = emulated_runs.train(folder, "skipped", "", *options, huge)
+    norms = emulated_runs.read_metrics(folder / "skipped", "grad_norm")
+    return {"steps": results["steps"], "loss": results["val/loss"], "skipped": norms.count(float("inf"))}
+
+
+def rollback(folder: Path) -> dict:
+    poison = "+callbacks.poison={_target_: stopping.PoisonAt, step: 12, times: 1}"
+    results = emulated_runs.train(folder, "rollback", "", "checkpoint.every_steps=5", poison)
+    rates = emulated_runs.read_metrics(folder / "rollback", "lr")
+    return {"rates": sorted({*rates}), "steps": results["steps"], "loss": results["val/loss"]}
+
+
+def another_precision(folder: Path) -> dict:
+    """A run goes on where `trainer.precision=auto` means something else."""
+    import torch
+
+    from lmtrain.callbacks.signals import Interrupted
+
+    newer, ends = torch.cuda.is_bf16_supported, {}
+
+    def older(*_, **__) -> bool:
+        return False
+
+    for name, before, after, accelerator in (
+        ("on an older GPU", newer, older, "gpu"),
+        ("on a newer GPU", older, newer, "gpu"),
+        ("on the CPU", newer, newer, "cpu"),
+    ):
+        run = f"precision-{name.replace(' ', '-')}"
+        try:
+            torch.cuda.is_bf16_supported = before
+            emulated_runs.train(folder, run, "", f"+callbacks.stop={emulated_runs.STOPS['in training']}")
+        except Interrupted:
+            torch.cuda.is_bf16_supported = after
+            ends[name] = emulated_runs.train(folder, run, "", f"trainer.accelerator={accelerator}")["steps"]
+        finally:
+            torch.cuda.is_bf16_supported = newer
+    return ends
+
+
+def fine_tuning(folder: Path) -> dict:
+    losses = {
+        accelerator: emulated_runs.train(
+            *(folder, f"tuned-{accelerator}", FINISHED, f"init_from={model(folder)}"),
+            *(f"trainer.accelerator={accelerator}", "compile=false"),
+        )["val/loss"]
+        for accelerator in ("gpu", "cpu")
+    }
+    return {**losses, "before": min(emulated_runs.losses(folder / emulated_runs.place(FINISHED)))}
+
+
+def scripts(folder: Path) -> dict:
+    """What the scripts print and write with --device=cuda and without; and what they did in float64 on the GPU."""
+    import torch
+    from numpy import load
+    from script_calls import call
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    in_float64 = set()
+
+    class LooksForFloat64(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), named=None):
+            results = function(*arguments, **(named or {}))
+            for one in results if isinstance(results, (list, tuple)) else [results]:
+                if isinstance(one, torch.Tensor) and one.is_cuda and one.dtype == torch.float64:
+                    in_float64.add(str(function))
+            return results
+
+    (folder / "text.txt").write_text(TEXT)
+    (folder / "stories.txt").write_text("".join(f"{line} and {line}\n" for line in TEXT.splitlines()))
+    outputs = {}
+    for device in ("cuda", "cpu"):
+        printed = io.StringIO()
+        with redirect_stdout(printed), LooksForFloat64():
+            statuses = [
+                call(name, *arguments, "--device", device)
+                for name, *arguments in (
+                    ("score", model(folder), folder / "text.txt", folder / "stories.txt", "--json"),
+                    ("generate", model(folder), "--temperature=0", "--length=30", "--json"),
+                    ("generate", model(folder), "--samples=3", "--seed=5", "--length=30", "--json"),
+                    ("embed", model(folder), folder / "text.txt", "--output", folder / f"{device}.npz"),
+                )
+            ]
+        lines = [json.loads(line) for line in printed.getvalue().splitlines()]
+        texts = [line for line in lines if "negative_log_probability" in line]
+        scores = [line["loss"] for line in lines if "loss" in line]
+        with load(folder / f"{device}.npz") as arrays:
+            vectors = [float(arrays[name].astype(float).sum()) for name in sorted(arrays.files)]
+        outputs[device] = {"statuses": statuses, "texts": texts, "scores": scores, "vectors": vectors}
+    return {**outputs, "in float64": sorted(in_float64)}
+
+
+def cpu_beside_a_gpu(folder: Path) -> dict:
+    """`trainer.accelerator=cpu` where there is a GPU: nothing comes to it, not even pinned memory; no warning."""
+    import warnings
+
+    import emulated_cuda
+    import torch
+
+    pinned = []
+    pin = torch.Tensor.pin_memory
+    torch.Tensor.pin_memory = lambda self, *more: (pinned.append(self.shape), pin(self, *more))[1]
+    emulated_cuda.device().seen()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            emulated_runs.train(folder, "cpu", "", "trainer.accelerator=cpu", "trainer.max_steps=3")
+    finally:
+        torch.Tensor.pin_memory = pin
+    return {"pinned": len(pinned), "seen": emulated_cuda.device().seen().names}
+
+
+def huge_scale():
+    from lightning.pytorch import Callback
+
+    class HugeScale(Callback):
+        def on_train_start(self, trainer, pl_module) -> None:
+            trainer.precision_plugin.scaler._init_scale = 2.0**40
+
+    return HugeScale()
+
+
+USES = {
+    use.__name__: use for use in (skipped_steps, rollback, another_precision, fine_tuning, scripts, cpu_beside_a_gpu)
+}
