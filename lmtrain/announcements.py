@@ -50,6 +50,8 @@ def say_how_it_ended(config: Config, results: dict[str, Any], folder: RunFolder)
     log.info("Best validation: %s, at step %s", loss_figures(results["val/loss"]), f"{results['best_step']:,}")
     if "test/loss" in results:
         log.info("Test of the best model: %s", loss_figures(results["test/loss"]))
+    if config.trainer.added("profiler"):
+        log.info("Profiles: %s", ", ".join(map(str, sorted(folder.path.glob("*profile*")))) or "see its arguments")
     sample = sample_text(load_language_model(folder.best), 400)
     log.info("It writes:\n%s", textwrap.indent(textwrap.fill(sample, 100), "  "))
     log.info(

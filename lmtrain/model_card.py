@@ -162,6 +162,9 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
 
 
+_UNITS = ("epochs", "steps")
+
+
 def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
     data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
     arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
@@ -174,7 +177,7 @@ def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
         "window": f"{data['sequence_length']} {level}s × {data['batch_size']} lanes, over all devices",
         "gradient clipping": _clipping(trainer),
         "dropout": str(values["model"]["dropout"]),
-        "limits": f"{trainer['max_epochs']} epochs, {trainer['max_steps']} steps (-1: none)",
+        "limits": _limits(trainer),
         "precision": str(trainer["precision"]),
         "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
         + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
@@ -183,6 +186,13 @@ def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
         "weights": f"`{values['init_from']}` at the beginning" if values["init_from"] else "random at the beginning",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
+
+
+def _limits(trainer: dict[str, Any]) -> str:
+    """For example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
+    names = {f"{end}_{unit}": unit + least for end, least in (("min", " at least"), ("max", "")) for unit in _UNITS}
+    parts = [f"{trainer[name]:,} {text}" for name, text in names.items() if (trainer.get(name) or -1) > 0]
+    return ", ".join(parts) or "none"
 
 
 def _clipping(trainer: dict[str, Any]) -> str:

@@ -91,7 +91,7 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
         nothing=(None, 1.0),
     ),
     "log_every_n_steps": Argument(OBEYED, "optimizer steps between two rows of metrics.csv"),
-    "logger": Argument(SET, "logger=[tensorboard,csv], or others, chooses them"),
+    "logger": Argument(SET, "logger=[tensorboard,csv], or others, chooses them, logger=[] none"),
     "max_epochs": Argument(OBEYED, "passes over the training text; `-1`, or `null` beside another limit: no limit"),
     "max_steps": Argument(OBEYED, "optimizer steps; `-1`: no limit"),
     "max_time": Argument(

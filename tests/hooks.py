@@ -91,3 +91,19 @@ class StopAfter(Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         trainer.should_stop = trainer.should_stop or trainer.global_step >= self.end
+
+
+class NoteSettings(Callback):
+    """Notes what torch is set to in training and in the test."""
+
+    seen: dict = {}  # noqa: RUF012 - for the test
+
+    def on_train_start(self, trainer, pl_module):
+        NoteSettings.seen = {
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "anomaly": torch.is_anomaly_enabled(),
+            "benchmark": torch.backends.cudnn.benchmark,
+        }
+
+    def on_test_start(self, trainer, pl_module):
+        NoteSettings.seen["inference"] = torch.is_inference_mode_enabled()

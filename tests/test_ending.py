@@ -5,9 +5,10 @@ import json
 import logging
 from pathlib import Path
 
+import processes
 import pytest
 import torch
-from corpora import sentences
+from corpora import sentences, write_corpus
 from running import SMALL, read_metrics
 
 STOPPING = (
@@ -156,3 +157,16 @@ def test_fast_dev_run_leaves_nothing(windows, run):
     run(*more, "overwrite=true")
     assert files() == after
     assert run("trainer.max_steps=7")[0]["steps"] == 7
+
+
+def test_ranks_of_a_strategy_object_end_together_when_the_time_is_over(tmp_path):
+    """Real processes, which agree on the clock about once a second."""
+    corpus = write_corpus(tmp_path / "corpus", train={"1.txt": sentences(900)})
+    strategy = "{_target_: lightning.pytorch.strategies.DDPStrategy, find_unused_parameters: true, bucket_cap_mb: 1}"
+    arguments = ("trainer=ddp_cpu", f"trainer.strategy={strategy}", "+trainer.max_time={milliseconds: 1}")
+    status, message = processes.run(processes.command(corpus, tmp_path, processes.SLOW, *arguments))
+    assert status == 0, message
+    results = json.loads((tmp_path / "run/results.json").read_text())
+    assert results["ended_by"] == "trainer.max_time"
+    assert "2 × CPU" in message
+    assert 1 <= results["steps"] < 900

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hooks import Moves
+from hooks import Moves, NoteSettings
 from lightning.pytorch import Trainer
 from lightning.pytorch.accelerators import AcceleratorRegistry
 from lightning.pytorch.strategies import StrategyRegistry
@@ -274,6 +274,36 @@ def test_looking_at_the_devices_changes_nothing():
     assert not Path("runs").exists()
 
 
+def test_values_reach_lightning_as_they_were_meant():
+    def made(**arguments):
+        return make_trainer(check_config(with_trainer(**arguments)).trainer)
+
+    assert made(max_epochs=None, max_steps=5).max_epochs == -1
+    assert made(max_epochs=None, max_time="00:01:00:00").max_epochs == -1
+    assert made(min_steps=2).min_epochs == 0
+    assert made(devices="2", strategy="ddp").world_size == 2
+    assert made(devices=1, strategy={"_target_": DDP, "bucket_cap_mb": 3}).strategy._ddp_kwargs == {"bucket_cap_mb": 3}
+    for asked, expected in ((32, "32-true"), ("bf16", "bf16-mixed"), ("64", "64-true"), ("16-true", "16-true")):
+        assert made(precision=asked).precision == expected
+
+
+def test_a_schedule_needs_a_length_which_no_time_gives(train_py):
+    status, message = train_py(
+        *(*SMALL, "trainer.max_steps=-1", "name=run", "anneal.schedule=linear", "+trainer.max_time=01:00:00:00"),
+        "trainer.max_epochs=null",
+    )
+    assert (status, "anneal.schedule=linear needs the run's length" in message) == (2, True)
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_torchs_settings_are_those_that_were_asked_for(is_asked, train_py):
+    asked = ("+trainer.deterministic=true", "+trainer.inference_mode=false", "+trainer.detect_anomaly=true")
+    more = asked if is_asked else ("+trainer.benchmark=true",)
+    assert train_py(*SMALL, "name=run", "+callbacks.note._target_=hooks.NoteSettings", *more).status == 0
+    expected = {"deterministic": is_asked, "anomaly": is_asked, "benchmark": not is_asked, "inference": not is_asked}
+    assert NoteSettings.seen == expected
+
+
 def test_settings_of_the_whole_process_end_with_the_run(train_py):
     assert train_py(*SMALL, "name=run", "+trainer.deterministic=warn").status == 0
     assert not torch.are_deterministic_algorithms_enabled()
@@ -299,10 +329,12 @@ def test_gradients_are_clipped_as_asked(train_py):
 
 @pytest.mark.parametrize("profiler", ["simple", "advanced", "pytorch"])
 def test_a_profile_is_written_into_the_run_folder(profiler, train_py):
-    assert train_py(*SMALL, "name=run", f"+trainer.profiler={profiler}").status == 0
+    status, message = train_py(*SMALL, "name=run", f"+trainer.profiler={profiler}")
+    assert status == 0
     report = "".join(path.read_text() for path in Path("runs/run").glob("fit-profile*.txt"))
     assert "run_training_batch" in report or "training_step" in report
     assert {path.name for path in Path().iterdir()} == {"corpus", "cache", "runs"}
+    assert "Profiles: runs/run/fit-profile" in message
 
 
 def test_a_profiler_is_made_as_its_arguments_say(train_py):
