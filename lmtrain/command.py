@@ -84,8 +84,8 @@ def script(name: str) -> str:
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:
-    """Raises `UserError` if an output exists, unless it may be overwritten."""
-    existing = [path for path in map(Path, paths) if path.is_dir() or (path.exists() and not overwrite)]
+    """Raises `UserError` if an output exists, unless it may be overwritten; devices and pipes are written to."""
+    existing = [path for path in map(Path, paths) if path.is_dir() or (path.is_file() and not overwrite)]
     problems = [
         f"{path} is a folder; --output must name a file."
         if path.is_dir()

@@ -76,13 +76,13 @@ def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[Run]:
     """Reads run folders; only reads, so that runs may be training.
 
     Args:
-        paths: the folders. YAML files, which Hydra leaves beside the runs of a multirun, are passed over.
+        paths: the folders. Files beside them are passed over, such as Hydra's multirun.yaml and MLflow's mlflow.db.
         sort: one of FIGURES, runs without it last; or "run", by name.
 
     Raises:
         UserError: all that is no run.
     """
-    found = list({os.path.abspath(path): Path(path) for path in paths if not _is_hydras(Path(path))}.items())
+    found = list({os.path.abspath(path): Path(path) for path in paths if not _is_neighbour(Path(path))}.items())
     raise_if_any([problem for _, path in found if (problem := _what_is_wrong(path))])
     if not found:
         raise UserError("There is no run folder to compare. Give one or more, such as runs/*.")
@@ -93,8 +93,9 @@ def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[Run]:
     return sorted(runs, key=lambda run: run.figures.get(sort, math.inf))
 
 
-def _is_hydras(path: Path) -> bool:
-    return path.suffix == ".yaml" and path.is_file()
+def _is_neighbour(path: Path) -> bool:
+    """Whether it is a file that stands beside runs, not in one."""
+    return path.is_file() and not (path.parent / "config.yaml").exists()
 
 
 def _what_is_wrong(path: Path) -> str | None:

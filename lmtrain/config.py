@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from lmtrain.arguments import LARGEST_SEED
 from lmtrain.errors import raise_if_any
 from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.trainer_arguments import problems as trainer_problems
@@ -35,7 +36,7 @@ class Mark(Enum):
     COMPARED = "runs are compared by it, in the tables of loggers"
 
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
 
 
 def _check_limit(value: int) -> int:
@@ -44,7 +45,7 @@ def _check_limit(value: int) -> int:
     return value
 
 
-Limit = Annotated[int, Field(ge=-1), AfterValidator(_check_limit)]
+Limit = Annotated[int, Field(ge=-1, lt=2**63), AfterValidator(_check_limit)]
 
 
 def local_path(path: str) -> str:
@@ -198,7 +199,7 @@ class Config(Section):
 
     name: Annotated[str, Mark.PLACE]
     direction: Annotated[Literal["forward", "backward"], Mark.COMPARED]
-    seed: Annotated[int, Field(ge=0), Mark.COMPARED]
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), Mark.COMPARED]
     compile: Annotated[bool, Mark.MAY_CHANGE]
     init_from: Annotated[LocalPath | None, Mark.PLACE, Mark.COMPARED]
     resume: Annotated[Literal["auto", "never"], Mark.MAY_CHANGE]

@@ -189,7 +189,7 @@ def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
     except UserError:
         raise
     except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
-        raise UserError(f"{file.url} cannot be read: {error}.") from None
+        raise UserError(f"{file.url} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
 
 
 def document_blocks(pieces: Iterable[str], delimiter: str, keep_whole: bool = False) -> Iterator[list[str]]:

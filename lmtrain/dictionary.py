@@ -87,6 +87,18 @@ class Dictionary:
         get = self.ids.get
         return np.fromiter((get(word, missing) for word in words), dtype=self.dtype, count=len(words))
 
+    def are_unknown(self, items: np.ndarray | Sequence[str], ids: np.ndarray) -> np.ndarray:
+        """Which items have no id of their own, bool `(N,)`.
+
+        Args:
+            items: code points, or words, among which `<unk>` itself is an item like any other.
+            ids: what they were encoded to.
+        """
+        unknown = ids == self.missing
+        if not isinstance(items, np.ndarray) and self.has_unk and unknown.any():
+            unknown &= np.fromiter((word != UNK for word in items), dtype=bool, count=len(items))
+        return unknown
+
     def encode(self, text: str) -> np.ndarray:
         """The characters of a text → int64 ids `(N,)`.
 
@@ -132,8 +144,8 @@ class Dictionary:
             UserError: the file is missing or is not such a file.
         """
         try:
-            content = json.loads(Path(path).read_bytes().decode("utf-8", "surrogatepass"))
-            items = content["items"]
+            text = Path(path).read_bytes().decode("utf-8", "surrogatepass")
+            items = json.loads(text.removeprefix("\ufeff"))["items"]
             if not (isinstance(items, list) and all(isinstance(item, str) for item in items)):
                 raise TypeError("items is not a list of strings")
         except OSError as error:

@@ -21,7 +21,7 @@ from lmtrain.files import replacing, unfinished_name
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 3  # of the cache; raise it whenever the same text would give other files
+_FORMAT = 4  # of the cache; raise it whenever the same text would give other files
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _write(folder: Path, file: TextFile, reading: Reading, dictionary: Dictionar
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
         for block, ends in reading.items(file):
             ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
-            _count_unknown(unknown, block, ids == dictionary.missing)
+            _count_unknown(unknown, block, dictionary.are_unknown(block, ids))
             ids_file.write(ids.tobytes())
             ends_file.write((ends + items).tobytes())
             items += len(ids)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from lmtrain.dictionary import Dictionary
+from lmtrain.dictionary import UNK, Dictionary
 from lmtrain.errors import raise_if_any
 from lmtrain.model import CharLM, LanguageModel
 
@@ -83,7 +83,7 @@ def expanded(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -
     new = [
         item
         for item, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        if count >= min_count and item not in dictionary.ids
+        if count >= min_count and item not in dictionary.ids and item != UNK  # which stands at 0 or nowhere
     ]
     return Dictionary([*dictionary.items, *new])
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,7 @@ def generate(
     stop: str | None = None,
     seed: int | None = None,
     precision: str = "32",
+    progress: Callable[[float], None] = lambda _: None,
 ) -> list[tuple[str, float]]:
     """Samples texts, all of them as one batch.
 
@@ -49,6 +51,7 @@ def generate(
             with it); None for always `length` items. It stays in the text.
         seed: the same seed gives the same texts on the same machine; None for PyTorch's global generator.
         precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32.
+        progress: called with how many items of each sample have been generated since the last call.
 
     Returns:
         a text and its mean negative log-probability for each sample.
@@ -57,7 +60,7 @@ def generate(
         UserError: an argument is out of range, the model has no decoder, or the prefix has a character that is
             not in a dictionary without `<unk>`.
     """
-    _check(language_model, length, temperature, samples)
+    _check(language_model, length, temperature, samples, seed)
     dtype = product_dtype(precision, language_model.model, samples)
     device = language_model.model.encoder.weight.device
     generator = None if seed is None else torch.Generator(device).manual_seed(seed)
@@ -67,7 +70,7 @@ def generate(
     with torch.inference_mode():
         runner = Stepper(language_model.model, samples, dtype, decode=True)
         runner.set_hidden(_state_after(language_model, read[:-1]))
-        ids, losses = _sample(runner, read[-1:].expand(samples), length, temperature, generator, written)
+        ids, losses = _sample(runner, read[-1:].expand(samples), length, temperature, generator, written, progress)
     return [
         (sample.text(prefix, items), float(nats[: sample.length(len(items))].mean()))
         for sample, items, nats in zip(written, ids.tolist(), losses.cpu().double(), strict=True)
@@ -81,6 +84,7 @@ def _sample(
     temperature: float,
     generator: torch.Generator | None,
     written: list["_Sample"],
+    progress: Callable[[float], None],
 ) -> tuple[Tensor, Tensor]:
     """Lets the model read `ids` `(B,)` and continue.
 
@@ -108,6 +112,7 @@ def _sample(
         logits = scores[: len(chosen)].add_(bias)
         all_losses.append(F.cross_entropy(logits.flatten(0, 1), chosen.flatten(), reduction="none").view_as(chosen))
         all_ids.append(chosen)
+        progress(len(chosen))
     return torch.cat(all_ids).t(), torch.cat(all_losses).t()
 
 
@@ -118,7 +123,7 @@ def readable(text: str) -> str:
     return only_bytes.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _check(language_model: LanguageModel, length: int, temperature: float, samples: int) -> None:
+def _check(language_model: LanguageModel, length: int, temperature: float, samples: int, seed: int | None) -> None:
     problems = []
     if language_model.model.decoder is None:
         problems.append("The model has no decoder: it can embed, but not generate.")
@@ -128,6 +133,8 @@ def _check(language_model: LanguageModel, length: int, temperature: float, sampl
         problems.append(f"samples is {samples}; it must be at least 1.")
     if not 0 <= temperature < math.inf:
         problems.append(f"temperature is {temperature}; it must be 0 (greedy) or a positive number.")
+    if seed is not None and not 0 <= seed < 2**64:
+        problems.append(f"seed is {seed}; it must be from 0 to 2**64 - 1.")
     raise_if_any(problems)
 
 

@@ -19,6 +19,7 @@ from lmtrain.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.files import replacing
 from lmtrain.locks import Lock
+from lmtrain.plain_json import to_json
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +189,7 @@ class RunFolder:
 
     def write_results(self, results: dict[str, Any]) -> None:
         with replacing(self.results) as unfinished:
-            unfinished.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            unfinished.write_text(to_json(results, indent=1), encoding="utf-8")
 
 
 def is_finished(results: dict[str, Any] | None, limits: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -78,7 +78,12 @@ def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else math.nan
 
 
-def score(language_model: LanguageModel, texts: Iterable[str], batch_size: int = 64) -> list[Score]:
+def score(
+    language_model: LanguageModel,
+    texts: Iterable[str],
+    batch_size: int = 64,
+    progress: Callable[[float], None] = lambda _: None,
+) -> list[Score]:
     """Scores texts of any length, each by itself, from a zero state.
 
     Texts of similar length share a batch and are read in windows that carry the state, so that memory beyond the
@@ -89,22 +94,22 @@ def score(language_model: LanguageModel, texts: Iterable[str], batch_size: int =
         language_model: a model with a decoder.
         texts: what to score. A text of fewer than two items has a score of no items.
         batch_size: how many texts are read at once.
+        progress: called with how many items have been scored since the last call.
 
     Raises:
         UserError: the model has no decoder, or a character is not in a dictionary without `<unk>`.
     """
     if language_model.model.decoder is None:
         raise UserError("The model has no decoder: it can embed, but not score.")
-    encoded = [_encode(language_model, text) for text in texts]
+    encoded = [encoded_text(language_model, text) for text in texts]
     order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index].ids))
     scores = [Score()] * len(encoded)
     for begin in range(0, len(order), batch_size):
         batch = [index for index in order[begin : begin + batch_size] if len(encoded[index].ids) > 1]
-        nats = _nats_of_batch(language_model.model, [encoded[index].ids for index in batch])
+        nats = _nats_of_batch(language_model.model, [encoded[index].ids for index in batch], progress)
         for index, total in zip(batch, nats, strict=True):
             text = encoded[index]
-            unknown = int((text.ids[1:] == 0).sum()) if language_model.dictionary.has_unk else 0
-            scores[index] = Score(len(text.ids) - 1, total, text.bytes, unknown)
+            scores[index] = Score(len(text.ids) - 1, total, text.bytes, text.unknown)
     return scores
 
 
@@ -118,11 +123,18 @@ def score_lines(
 
 
 @dataclass(frozen=True)
-class _Encoded:
-    """ids `(N,)` in the order in which the model reads them, and the UTF-8 length of all but the first."""
+class EncodedItems:
+    """A text as a model reads it.
+
+    Args:
+        ids: of the dictionary's type `(N,)`, in the order in which the model reads them.
+        bytes: the UTF-8 length of all items but the first.
+        unknown: how many of those have no id of their own.
+    """
 
     ids: np.ndarray
     bytes: int
+    unknown: int
 
 
 def encode(language_model: LanguageModel, text: str) -> np.ndarray:
@@ -131,29 +143,52 @@ def encode(language_model: LanguageModel, text: str) -> np.ndarray:
     Raises:
         UserError: an item is not in a dictionary without `<unk>`.
     """
-    return _encode(language_model, text).ids
+    return encoded_text(language_model, text).ids
 
 
-def _encode(language_model: LanguageModel, text: str) -> _Encoded:
+def encoded_text(language_model: LanguageModel, text: str) -> EncodedItems:
+    """A text as the model reads it.
+
+    Raises:
+        UserError: an item is not in a dictionary without `<unk>`.
+    """
     dictionary = language_model.dictionary
     ids = [np.zeros(0, dictionary.dtype)]
-    first, last, total = 0, 0, 0
+    bytes_, unknown = _Sum(), _Sum()
     for items in _chunks_of_items(text, language_model.level):
         if isinstance(items, str):
-            points = code_points(items)
-            ids.append(dictionary.encode_code_points(points))
-            lengths = 1 + (points > 0x7F).astype(np.int64) + (points > 0x7FF) + (points > 0xFFFF)
+            codes = code_points(items)
+            ids.append(dictionary.encode_code_points(codes))
+            are_unknown = dictionary.are_unknown(codes, ids[-1])
+            lengths = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
         else:
             ids.append(dictionary.encode_words(items))
+            are_unknown = dictionary.are_unknown(items, ids[-1])
             lengths = np.array([1 + len(word.encode("utf-8", "surrogatepass")) for word in items])
-        if not dictionary.has_unk and (ids[-1] == dictionary.missing).any():
-            item = items[int(np.argmax(ids[-1] == dictionary.missing))]
-            raise UserError(f"{item!r} is not in the dictionary, which has no {UNK}.")
-        first, last, total = first or int(lengths[0]), int(lengths[-1]), total + int(lengths.sum())
-    joined = np.concatenate(ids)
-    if language_model.is_forward_lm:
-        return _Encoded(joined, total - first)
-    return _Encoded(joined[::-1], total - last)
+        if not dictionary.has_unk and are_unknown.any():
+            raise UserError(f"{items[int(np.argmax(are_unknown))]!r} is not in the dictionary, which has no {UNK}.")
+        bytes_.add(lengths)
+        unknown.add(are_unknown)
+    joined, is_forward = np.concatenate(ids), language_model.is_forward_lm
+    read = joined if is_forward else joined[::-1]
+    return EncodedItems(read, bytes_.but_the_first_read(is_forward), unknown.but_the_first_read(is_forward))
+
+
+@dataclass
+class _Sum:
+    """The sum of numbers that come in chunks, and the first and the last of them."""
+
+    total: int = 0
+    first: int | None = None
+    last: int = 0
+
+    def add(self, numbers: np.ndarray) -> None:
+        self.total += int(numbers.sum())
+        self.first = int(numbers[0]) if self.first is None else self.first
+        self.last = int(numbers[-1])
+
+    def but_the_first_read(self, is_forward: bool) -> int:
+        return self.total - ((self.first or 0) if is_forward else self.last)
 
 
 def _chunks_of_items(text: str, level: str) -> Iterator[str | list[str]]:
@@ -167,7 +202,7 @@ def _chunks_of_items(text: str, level: str) -> Iterator[str | list[str]]:
 
 
 @torch.inference_mode()
-def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray]) -> list[float]:
+def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callable[[float], None]) -> list[float]:
     """The summed negative log-probability of every text's items but the first.
 
     Args:
@@ -189,13 +224,14 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray]) -> list[float]:
         output, hidden = model(ids[:-1].clamp_min(0), tuple(part[:, :active].contiguous() for part in hidden))
         targets = ids[1:]
         wanted = targets >= 0
-        losses = _losses(model, output[wanted], targets[wanted])
+        losses = losses_of(model, output[wanted], targets[wanted])
         totals.index_add_(0, wanted.nonzero()[:, 1].cpu(), losses)
         begin += window
+        progress(int(wanted.sum()))
     return totals.tolist()
 
 
-def _losses(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
+def losses_of(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
     rows = max(1, _LOGIT_ELEMENTS // model.vocabulary_size)
     losses = [

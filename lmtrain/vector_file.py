@@ -10,8 +10,10 @@ from typing import IO
 
 import numpy as np
 
+from lmtrain.conllu_words import COLUMNS, ID, words_of_sentence
 from lmtrain.errors import UserError
 from lmtrain.files import replacing
+from lmtrain.text_input import input_lines
 
 
 @dataclass(frozen=True)
@@ -22,57 +24,84 @@ class TokenizedSentence:
     whitespace_after: list[int]
 
 
-def read_text_sentences(path: str | Path) -> Iterator[TokenizedSentence]:
+def read_text_sentences(path: str | Path, errors: str = "strict") -> Iterator[TokenizedSentence]:
     """A sentence a line, its tokens separated by spaces. An empty line is a sentence without tokens.
+
+    Args:
+        path: the file, or "-" for standard input.
+        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
 
     Raises:
         UserError: the file cannot be read or is not UTF-8.
     """
-    for line in _lines(path):
+    for line in input_lines(str(path), errors):
         tokens = [token for token in line.split(" ") if token]
         yield TokenizedSentence(tokens, [1] * len(tokens))
 
 
-def read_conll_sentences(path: str | Path, column: int = 0, comment: str | None = None) -> Iterator[TokenizedSentence]:
+def read_conll_sentences(
+    path: str | Path, column: int = 0, comment: str | None = None, errors: str = "strict"
+) -> Iterator[TokenizedSentence]:
     """A token a line with its columns, sentences separated by empty lines.
 
     Columns are separated by tabs if the line has any, else by white space. A token whose last column holds
-    `SpaceAfter=No`, as in CoNLL-U, has no space after it.
+    `SpaceAfter=No`, as in CoNLL-U, has no space after it. Ten columns, the second of them the token and the first its
+    number, are CoNLL-U: see `read_conllu_sentences`.
 
     Args:
-        path: the file.
+        path, errors: as of `read_text_sentences`.
         column: which column is the token, counted from 0.
         comment: lines that begin with this are skipped; None to skip none.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line has too few columns.
     """
-    tokens, spaces = [], []
-    for number, line in enumerate(_lines(path), 1):
+    for rows in _blocks(path, comment, errors):
+        fields = [(number, line, line.split("\t") if "\t" in line else line.split()) for number, line in rows]
+        words = [row for _, line, row in fields if not line.startswith("#")]
+        if column == 1 and all(len(row) == len(COLUMNS) and ID.fullmatch(row[0]) for row in words):
+            yield TokenizedSentence(*words_of_sentence(words))
+            continue
+        for number, line, row in fields:
+            if not -len(row) <= column < len(row):
+                raise UserError(f"{path}, line {number}: there is no column {column} in {line!r} (the first is 0).")
+        spaces = [0 if "SpaceAfter=No" in row[-1].split("|") else 1 for _, _, row in fields]
+        yield TokenizedSentence([row[column] for _, _, row in fields], spaces)
+
+
+def read_conllu_sentences(path: str | Path, errors: str = "strict") -> Iterator[TokenizedSentence]:
+    """The words of CoNLL-U, as Universal Dependencies have it; see `lmtrain.conllu_words`.
+
+    Args:
+        path, errors: as of `read_text_sentences`.
+
+    Raises:
+        UserError: the file cannot be read, is not UTF-8, or a line is not CoNLL-U.
+    """
+    for rows in _blocks(path, "#", errors):
+        fields = [line.split("\t") for _, line in rows]
+        for (number, line), row in zip(rows, fields, strict=True):
+            if len(row) != len(COLUMNS) or not ID.fullmatch(row[0]):
+                raise UserError(
+                    f"{path}, line {number}: {line!r} is not CoNLL-U, which has {len(COLUMNS)} columns with a tab "
+                    "between them, the first of them the word's number. Other columns are --format conll."
+                )
+        yield TokenizedSentence(*words_of_sentence(fields))
+
+
+def _blocks(path: str | Path, comment: str | None, errors: str) -> Iterator[list[tuple[int, str]]]:
+    """The lines of every sentence with their numbers; empty lines separate sentences."""
+    rows = []
+    for number, line in enumerate(input_lines(str(path), errors), 1):
         if comment and line.startswith(comment):
             continue
         if line.strip():
-            fields = line.split("\t") if "\t" in line else line.split()
-            if not -len(fields) <= column < len(fields):
-                raise UserError(f"{path}, line {number}: there is no column {column} in {line!r} (the first is 0).")
-            tokens.append(fields[column])
-            spaces.append(0 if "SpaceAfter=No" in fields[-1].split("|") else 1)
-        elif tokens:
-            yield TokenizedSentence(tokens, spaces)
-            tokens, spaces = [], []
-    if tokens:
-        yield TokenizedSentence(tokens, spaces)
-
-
-def _lines(path: str | Path) -> Iterator[str]:
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            for line in file:
-                yield line.removesuffix("\n")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error}.") from None
+            rows.append((number, line))
+        elif rows:
+            yield rows
+            rows = []
+    if rows:
+        yield rows
 
 
 def write_vectors(
@@ -94,7 +123,7 @@ def write_vectors(
         dimension: the length of a vector.
 
     Raises:
-        UserError: the name ends in something else.
+        UserError: the name ends in something else, or a vector holds NaN or infinity; no file is left then.
     """
     encoded = [token.encode("utf-8", "surrogatepass") for tokens in sentences for token in tokens]
     index = {
@@ -155,6 +184,8 @@ def _write_safetensors(
 
 def _write_blocks(file: IO[bytes], vectors: Iterable[np.ndarray]) -> None:
     for block in vectors:
+        if not np.isfinite(block).all():
+            raise UserError("A vector holds numbers that are not finite. Is the model a run that diverged?")
         file.write(np.ascontiguousarray(block, "<f4").tobytes())
 
 

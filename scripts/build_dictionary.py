@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lmtrain.arguments import Range, parse
 from lmtrain.command import check_outputs, run
 
 if TYPE_CHECKING:
@@ -28,20 +29,13 @@ EXAMPLE = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    options = parse(
+        _parser(), arguments, min_count=Range(1), max_size=Range(1), rows=Range(0), coverage=Range(0, 1, above=True)
+    )
     from lmtrain.dictionary import Dictionary
     from lmtrain.dictionary_counts import count_texts
     from lmtrain.encoding import Reading
-    from lmtrain.errors import raise_if_any
 
-    problems = [
-        f"--{name.replace('_', '-')} {getattr(options, name)}: it must be at least {least}."
-        for name, least in (("min_count", 1), ("max_size", 1), ("rows", 0))
-        if getattr(options, name) is not None and getattr(options, name) < least
-    ]
-    if not 0 < options.coverage <= 1:
-        problems.append(f"--coverage {options.coverage}: it must be a share, more than 0 and at most 1.")
-    raise_if_any(problems)
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     reading = Reading(options.level, errors=options.errors)

@@ -8,13 +8,14 @@ Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an opt
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from lmtrain.arguments import parse
 from lmtrain.command import run
+from lmtrain.plain_json import to_json
 
 if TYPE_CHECKING:
     from lmtrain.corpus_check import Check
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print all that was found out as JSON")
     parser.add_argument("--no-cost", action="store_true", help="do not try how fast the model trains")
-    options = parser.parse_intermixed_args(arguments)
+    options = parse(parser, arguments)
     from rich.console import Console
     from rich.progress import Progress
 
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if options.json:
-        print(json.dumps(check.to_json(), indent=2))
+        print(to_json(check.to_json(), indent=2))
     else:
         console = Console(highlight=False)
         if not console.is_terminal:

@@ -3,14 +3,15 @@
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from lmtrain.arguments import parse
 from lmtrain.command import check_outputs, run
 from lmtrain.errors import UserError
+from lmtrain.plain_json import to_json
 
 EXAMPLE = """examples:  python scripts/compare.py runs/*
            python scripts/compare.py runs/* --output runs.png --csv runs.csv
@@ -26,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="run folders, such as runs/*")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="run folders, such as runs/*; files beside them are passed over"
+    )
     parser.add_argument("--sort", choices=SORTS, default="val/loss", help="lowest first (default: %(default)s)")
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="draw val/bpc by characters and by hours: .png, .pdf"
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures, with all their digits")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="the same")
     parser.add_argument("--overwrite", action="store_true", help="replace the files if they exist")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.output and options.output.suffix not in (".png", ".pdf"):
         raise UserError(f"--output is {options.output}; it must end in .png or .pdf.")
     check_outputs(*filter(None, (options.output, options.json, options.csv)), overwrite=options.overwrite)
@@ -50,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _write_json(records(runs), options.json)
     if options.csv:
         _write_csv(records(runs), options.csv)
-    console = Console(highlight=False)
+    taken = Path("/dev/stdout") in (options.json, options.csv)  # by figures, which tables would spoil
+    console = Console(highlight=False, stderr=taken)
     terminal = console.width
     for one in tables(runs):
         # lines that the terminal wraps are easier to read than cells squeezed to a few letters
@@ -58,14 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(one)
         console.print()
     for line in remarks(runs):
-        print(line)
+        print(line, file=sys.stderr if taken else sys.stdout)
 
 
 def _write_json(rows: list[dict], path: Path) -> None:
     from lmtrain.files import replacing
 
     with replacing(path) as unfinished:
-        unfinished.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:

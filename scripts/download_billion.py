@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from lmtrain.arguments import Range, parse
 from lmtrain.command import run
 
 EXAMPLE = """example:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="that the archive must have (default: the published file's; with --url, any)",
     )
     parser.add_argument("--sha256", metavar="HEX", help="likewise")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments, size=Range(1))
     own = options.url != BILLION_URL
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn

@@ -3,10 +3,16 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+from lmtrain.arguments import Range, parse
 from lmtrain.command import check_outputs, run
+
+if TYPE_CHECKING:
+    from lmtrain.embeddings import StringEmbeddings
+    from lmtrain.vector_file import TokenizedSentence
 
 EXAMPLE = """example:  python scripts/embed.py forward/best-lm.pt backward/best-lm.pt sentences.txt --output vectors.npz
 
@@ -18,12 +24,12 @@ BLOCK = 2048  # sentences that are embedded, and whose vectors are in memory, at
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments, column=Range(-(10**6), 10**6))
     check_outputs(options.output, overwrite=options.overwrite)
 
     from lmtrain.embeddings import StringEmbeddings
     from lmtrain.export import load_model
-    from lmtrain.vector_file import check_vector_path, read_conll_sentences, read_text_sentences, write_vectors
+    from lmtrain.vector_file import check_vector_path, write_vectors
 
     check_vector_path(options.output)
     embeddings = StringEmbeddings(
@@ -33,13 +39,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         is_lower=options.lower,
         precision=options.precision,
     )
-    if options.format == "conll":
-        sentences = list(read_conll_sentences(options.input, options.column, options.comment))
-    else:
-        sentences = list(read_text_sentences(options.input))
+    sentences = list(_sentences(options))
     tokens = [sentence.tokens for sentence in sentences]
     write_vectors(options.output, tokens, _blocks(embeddings, sentences), embeddings.embedding_length)
     print(f"{sum(map(len, tokens))} vectors of {len(tokens)} sentences: {options.output}", file=sys.stderr)
+
+
+def _sentences(options: argparse.Namespace) -> "Iterable[TokenizedSentence]":
+    from lmtrain.vector_file import read_conll_sentences, read_conllu_sentences, read_text_sentences
+
+    if options.format == "conllu":
+        return read_conllu_sentences(options.input, options.errors)
+    if options.format == "conll":
+        return read_conll_sentences(options.input, options.column, options.comment, options.errors)
+    return read_text_sentences(options.input, options.errors)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,17 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "models", metavar="MODEL", nargs="+", help="best-lm.pt; the vectors of several are joined, in this order"
     )
-    parser.add_argument("input", metavar="INPUT", help="a file with the sentences, in UTF-8")
+    parser.add_argument("input", metavar="INPUT", help="a file with the sentences, in UTF-8; -: standard input")
     parser.add_argument(
         "--output", required=True, metavar="FILE", help="where to write; the name ends in .safetensors or .npz"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
     parser.add_argument(
         "--format",
-        choices=["text", "conll"],
+        choices=["text", "conll", "conllu"],
         default="text",
         help="text: a sentence a line, tokens separated by spaces; conll: a token a line, then its columns, an empty "
-        "line after each sentence (default: %(default)s)",
+        "line after each sentence; conllu: CoNLL-U, as Universal Dependencies have it: the words, without ranges and "
+        "empty nodes (default: %(default)s)",
     )
     parser.add_argument(
         "--column", type=int, default=0, help="conll: which column is the token, counted from 0 (default: %(default)s)"
@@ -69,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         "--untokenized",
         action="store_true",
         help="the models were trained on untokenized text: no space after CoNLL-U's SpaceAfter=No",
+    )
+    parser.add_argument(
+        "--errors",
+        choices=["strict", "replace"],
+        default="strict",
+        help="bytes that are not UTF-8: strict stops at them, replace reads them as U+FFFD (default: %(default)s)",
     )
     parser.add_argument(
         "--without-whitespace", action="store_true", help="take the state at a token's last character, not after it"
@@ -84,20 +104,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _blocks(embeddings, sentences: list) -> Iterator:
-    """float32 arrays of the vectors, a block of sentences after the other, with a progress bar."""
+def _blocks(embeddings: "StringEmbeddings", sentences: list) -> Iterator:
+    """float32 arrays of the vectors, a block of sentences after the other."""
     import torch
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [TextColumn("sentences"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("embedding", total=len(sentences))
+    from lmtrain.time_left import time_left
+
+    with time_left("Embedding", len(sentences)) as progress:
         for begin in range(0, len(sentences), BLOCK):
             block = sentences[begin : begin + BLOCK]
             tokens, spaces = [one.tokens for one in block], [one.whitespace_after for one in block]
             yield torch.cat(embeddings.embed(tokens, spaces)).cpu().numpy()
-            progress.advance(task, len(block))
+            progress(len(block))
 
 
 command = partial(run, main)

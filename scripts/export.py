@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from lmtrain.arguments import parse
 from lmtrain.command import check_outputs, run
 from lmtrain.errors import UserError
+from lmtrain.files import is_stream
 
 EXAMPLE = """example:  python scripts/export.py runs/small-demo-forward/best-lm.pt --format safetensors \\
               --output my-model.safetensors
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--format", choices=["flair", "safetensors", "onnx", "hub"], required=True, help="see below")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="where to write; hub: a folder")
     parser.add_argument("--overwrite", action="store_true", help="replace FILE, or the folder, if it exists")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     if options.format == "hub":
         from lmtrain.publishing import write_hub_folder
 
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("Not compared with PyTorch: onnxruntime is not installed.", file=sys.stderr)
         else:
             print(f"onnxruntime and PyTorch differ by {difference:.1e} at most.", file=sys.stderr)
-    print(" and ".join(map(str, written)))
+    print(" and ".join(map(str, written)), file=sys.stderr if is_stream(options.output) else sys.stdout)
 
 
 command = partial(run, main)

@@ -2,12 +2,14 @@
 """Lets a trained model write text."""
 
 import argparse
-import json
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
 
+from lmtrain.arguments import SEEDS, Range, parse
 from lmtrain.command import run
+from lmtrain.plain_json import to_json
 
 EXAMPLE = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
 
@@ -16,6 +18,45 @@ Texts go to standard output, their mean negative log-probabilities to standard e
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    options = parse(
+        _parser(),
+        arguments,
+        length=Range(1, 10**9),
+        temperature=Range(0),
+        samples=Range(1, 10**6),
+        seed=SEEDS,
+    )
+    prefix, stop = _unescaped(options.prefix), _unescaped(options.stop) if options.stop else None
+
+    from lmtrain.export import load_model
+    from lmtrain.generation import generate, readable
+    from lmtrain.time_left import time_left
+
+    language_model = load_model(options.model, options.device)
+    with time_left("Generating", options.length) as progress:
+        texts = generate(
+            language_model,
+            prefix=prefix,
+            length=options.length,
+            temperature=options.temperature,
+            samples=options.samples,
+            stop=stop,
+            seed=options.seed,
+            precision=options.precision,
+            progress=progress,
+        )
+    unit = "word" if language_model.level == "word" else "character"
+    for number, (text, nats) in enumerate(texts, 1):
+        if options.json:
+            print(to_json({"text": text, "negative_log_probability": nats}))
+            continue
+        if len(texts) > 1:
+            print(f"===== {number} of {len(texts)} =====")
+        print(readable(text), flush=True)
+        print(f"text {number}: {nats:.4f} nats a {unit} ({nats / math.log(2):.4f} bits)", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,14 +68,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="what the text begins with (default: a line break); for a backward model, what it ends with",
     )
     parser.add_argument(
-        "--length", type=int, default=1000, metavar="N", help="characters to generate (default: %(default)s)"
+        "--length",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="characters (of a word model: words) to generate (default: %(default)s)",
     )
     parser.add_argument(
         "--temperature",
         type=float,
         default=1.0,
         metavar="T",
-        help="below 1 less varied, above 1 wilder; 0: always the most probable character (default: %(default)s)",
+        help="below 1 less varied, above 1 wilder; 0: always the most probable item (default: %(default)s)",
     )
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="how many texts (default: %(default)s)")
     parser.add_argument(
@@ -49,29 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON: text and negative_log_probability")
-    options = parser.parse_args(arguments)
-
-    from lmtrain.export import load_model
-    from lmtrain.generation import generate, readable
-
-    texts = generate(
-        load_model(options.model, options.device),
-        prefix=_unescaped(options.prefix),
-        length=options.length,
-        temperature=options.temperature,
-        samples=options.samples,
-        stop=_unescaped(options.stop) if options.stop else None,
-        seed=options.seed,
-        precision=options.precision,
-    )
-    for number, (text, nats) in enumerate(texts, 1):
-        if options.json:
-            print(json.dumps({"text": text, "negative_log_probability": nats}))
-            continue
-        if len(texts) > 1:
-            print(f"===== {number} of {len(texts)} =====")
-        print(readable(text), flush=True)
-        print(f"text {number}: {nats:.4f} nats a character ({nats / 0.6931471805599453:.4f} bits)", file=sys.stderr)
+    return parser
 
 
 def _unescaped(text: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from lmtrain.arguments import SEEDS, SHARES, Range, parse
 from lmtrain.command import run
 
 FORMATS = (
@@ -28,7 +29,13 @@ EXAMPLE = r"""examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
+    options = parse(
+        _parser(),
+        arguments,
+        **dict.fromkeys(("valid", "test", "min_letters", "max_repeats", "max_markup"), SHARES),
+        **dict.fromkeys(("min_length", "max_length", "split_size", "workers"), Range(1)),
+        seed=SEEDS,
+    )
     from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
     from lmtrain.prepare.folder import prepare_corpus
     from lmtrain.prepare.options import PrepareOptions

@@ -87,7 +87,7 @@ def test_script(corpus_folder, tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert Dictionary.load(output).items == (UNK, "e")
     capsys.readouterr()
     assert call(*arguments, "--coverage", "2", "--min-count", "0") == 2
-    assert capsys.readouterr().err.startswith("2 errors:\n  1. --min-count 0: it must be at least 1.")
+    assert capsys.readouterr().err.startswith("2 errors:\n  1. --min-count is 0; it must be at least 1.")
 
 
 def test_flair_reads_the_pickle(corpus_folder, tmp_path: Path) -> None:

@@ -196,6 +196,6 @@ def test_script(model_file, capsys):
 def test_script_reports_mistakes(model_file, tmp_path, capsys):
     assert call("generate", model_file, "--length", 0, "--temperature", -1) == 2
     err = capsys.readouterr().err
-    assert err.startswith("2 errors:\n  1. length is 0")
+    assert err.startswith("2 errors:\n  1. --length is 0; it must be from 1 to")
     assert call("generate", tmp_path / "none.pt") == 2
     assert "none.pt" in capsys.readouterr().err

@@ -163,11 +163,11 @@ def test_script_reports_mistakes(model_file, tmp_path, capsys):
     (tmp_path / "latin1.txt").write_bytes(b"gr\xfcn")
     (tmp_path / "short.txt").write_text("a")
     for arguments, words in [
-        ([tmp_path / "none.txt"], "none.txt: No such file"),
-        ([tmp_path / "latin1.txt"], "latin1.txt is not UTF-8"),
-        ([tmp_path / "latin1.txt", "--per-line"], "latin1.txt is not UTF-8"),
+        ([tmp_path / "none.txt"], "none.txt cannot be read: No such file"),
+        ([tmp_path / "latin1.txt"], "latin1.txt: byte 0xfc at offset 2 is not UTF-8"),
+        ([tmp_path / "latin1.txt", "--per-line"], "latin1.txt: byte 0xfc at offset 2 is not UTF-8"),
         ([tmp_path / "short.txt"], "short.txt is too short"),
-        ([tmp_path / "short.txt", "--batch-size", 0], "--batch-size is 0"),
+        ([tmp_path / "short.txt", "--batch-size", 0], "--batch-size is 0; it must be from 1 to"),
     ]:
         assert call("score", model_file, *arguments) == 2
         assert words in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""The text that scripts are given: a file or URL, or standard input, read as training reads it."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from lmtrain.corpus import TextFile, document_blocks, read_text
+from lmtrain.formats.streams import decoded, decompressed
+
+STANDARD_INPUT = "-"
+
+
+def input_text(name: str, errors: str = "strict") -> Iterator[str]:
+    """The text in pieces of bounded size: decompressed, without a byte-order mark, with `\\n` for every line end.
+
+    Args:
+        name: a path or fsspec URL, or "-" for standard input.
+        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+
+    Raises:
+        UserError: it cannot be read, or (strict) is not UTF-8.
+    """
+    if name != STANDARD_INPUT:
+        return read_text(TextFile(name, name, -1, ""), errors)
+    if sys.stdin.buffer.isatty():
+        print("Reading the text from the terminal; Ctrl-D ends it.", file=sys.stderr)
+    return decoded(decompressed(sys.stdin.buffer), "Standard input", errors)
+
+
+def input_lines(name: str, errors: str = "strict") -> Iterator[str]:
+    """The lines of `input_text`, without their ends."""
+    tail = ""
+    for piece in input_text(name, errors):
+        *lines, tail = (tail + piece).split("\n")
+        yield from lines
+    if tail:
+        yield tail
+
+
+def without_empty_documents(pieces: Iterable[str], delimiter: str) -> tuple[str, int]:
+    """The text that is left where empty documents are left out, as in training, and how many they were."""
+    read, end = 0, ""
+
+    def counted() -> Iterator[str]:
+        nonlocal read, end
+        for piece in pieces:
+            read += len(piece)
+            end = (end + piece)[-len(delimiter) :]
+            yield piece
+
+    text = "".join("".join(block) for block in document_blocks(counted(), delimiter))
+    if read and end != delimiter:
+        text = text.removesuffix(delimiter)  # which a last document is given if it has none
+    return text, (read - len(text)) // len(delimiter)
