@@ -7,7 +7,7 @@ import pickle
 import random
 import stat
 import threading
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -197,13 +197,3 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["fifo"]
     write(Path("/dev/null"), b"a")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
-
-
-def _score_in_process(language_model):
-    return score(language_model, ["The cat sat."])[0]
-
-
-def test_a_language_model_goes_through_a_pool_of_processes():
-    language_model = make_model()
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        assert list(pool.map(_score_in_process, [language_model])) == [_score_in_process(language_model)]

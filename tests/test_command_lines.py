@@ -1,0 +1,225 @@
+"""Command lines as people type them."""
+
+import argparse
+import glob
+import gzip
+import io
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from script_calls import call
+from small_models import make_model
+
+from lmtrain.arguments import SEEDS, SHARES, Range, parse
+from lmtrain.errors import UserError
+from lmtrain.flair_format import load_language_model, save_language_model
+from lmtrain.plain_json import to_json
+from lmtrain.scoring import score
+from lmtrain.time_left import time_left
+from lmtrain.vector_file import read_vectors
+
+
+@pytest.fixture
+def model_file(tmp_path) -> Path:
+    save_language_model(make_model(), tmp_path / "best-lm.pt")
+    return tmp_path / "best-lm.pt"
+
+
+def test_options_stand_anywhere(model_file, tmp_path, capsys):
+    (tmp_path / "text").write_text("The cat\n")
+    for arguments in (
+        [model_file, "--per-line", tmp_path / "text"],
+        ["--per-line", model_file, tmp_path / "text"],
+        [model_file, tmp_path / "text", "--per-line"],
+    ):
+        assert call("score", *arguments) == 0
+        assert capsys.readouterr().out.endswith("\tThe cat\n")
+    output = tmp_path / "v.npz"
+    assert call("embed", model_file, "--output", output, model_file, "--lower", tmp_path / "text") == 0
+    vectors, tokens = read_vectors(output)
+    assert (vectors[0].shape, tokens) == ((2, 64), [["The", "cat"]])
+    assert call("export", "--format", "flair", model_file, "--output", tmp_path / "copy.pt") == 0
+    assert call("generate", "--length", 3, model_file, "--seed", 1) == 0
+
+
+def test_runs_and_their_neighbours_are_compared(pair_of_runs, tmp_path, capsys):
+    for name in ("mlflow.db", "multirun.yaml", "optimization_results.yaml", "notes.txt"):
+        (tmp_path / name).touch()
+    neighbours = sorted(tmp_path.iterdir())
+    runs = [pair_of_runs / "forward", *neighbours, pair_of_runs / "backward"]
+    assert call("compare", runs[0], "--sort", "steps", *runs[1:]) == 0
+    assert "forward" in capsys.readouterr().out
+    assert call("compare", *neighbours) == 2
+    assert "There is no run folder" in capsys.readouterr().err
+    assert call("compare", *runs, "--json", "/dev/null", "--csv", "/dev/null") == 0
+    assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize(
+    ("script", "typed", "words"),
+    [
+        ("score", ["m", "--batch-size", "0"], "--batch-size is 0; it must be from 1 to"),
+        ("score", ["m", "--lanes", "-1", "--context", "-1"], "--context is -1; it must be from 0 to"),
+        ("generate", ["m", "--length=-1"], "--length is -1; it must be from 1 to"),
+        ("generate", ["m", "--temperature", "nan"], "--temperature is nan; it must be at least 0"),
+        ("generate", ["m", "--temperature", "inf"], "--temperature is inf; it must be at least 0"),
+        ("generate", ["m", "--seed", str(2**64)], "it must be from 0 to 18,446,744,073,709,551,615"),
+        ("prepare_corpus", ["m", "--output=c", "--valid", "1.5"], "--valid is 1.5; it must be from 0 to 1"),
+        ("prepare_corpus", ["m", "--output=c", "--workers", "0"], "--workers is 0; it must be at least 1"),
+        ("build_dictionary", ["m", "--coverage", "0"], "--coverage is 0.0; it must be above 0 and at most 1"),
+        ("download_billion", ["--size", "0", "--output=c"], "--size is 0; it must be at least 1"),
+    ],
+)
+def test_numbers_out_of_range_are_named_before_anything_is_made(script, typed, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(script, *typed) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("override", [f"seed={2**64}", "seed=-1", f"data.batch_size={10**30}"])
+def test_train_py_names_them_too(override, train_py):
+    ended = train_py("data=folder", "data.path=corpus", override)
+    assert ended.status == 2
+    assert f"{override}: it must be" in ended.message
+    assert not Path("runs").exists()
+
+
+def test_ranges():
+    assert [number in Range(1, 3) for number in (0, 1, 3, 4, math.nan)] == [False, True, True, False, False]
+    assert [number in Range(0, above=True) for number in (0, 1e-9, math.inf)] == [False, True, False]
+    assert 2**64 - 1 in SEEDS
+    assert 2**64 not in SEEDS
+    assert -0.1 not in SHARES
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--a-b", type=int)
+    parser.add_argument("--c", type=float)
+    parser.add_argument("files", nargs="*")
+    assert parse(parser, ["x", "--a-b", "1", "y", "--", "-z"], a_b=Range(1)).files == ["x", "y", "-z"]
+    with pytest.raises(UserError) as caught:
+        parse(parser, ["--a-b=0", "--c=7"], a_b=Range(1), c=SHARES)
+    assert len(caught.value.problems) == 2
+
+
+def test_json_has_neither_nan_nor_infinity(model_file, tmp_path, capsys):
+    assert to_json({"a": [math.nan, 1.5, (math.inf,)], "b": "nan"}) == '{"a": [null, 1.5, [null]], "b": "nan"}'
+    (tmp_path / "text").write_text("a\n\nThe cat\n")
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    for options in ([], ["--per-line"]):
+        assert call("score", model_file, "--json", *options, tmp_path / "text") == 0
+        for line in capsys.readouterr().out.splitlines():
+            json.loads(line, parse_constant=refuse)
+
+
+def test_standard_input_and_output(model_file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"The cat\n")))
+    assert call("embed", model_file, "-", "--output", tmp_path / "v.npz") == 0
+    assert read_vectors(tmp_path / "v.npz")[1] == [["The", "cat"]]
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"The cat\n")))
+    assert call("score", model_file, "-", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(score(make_model(), ["The cat\n"])[0].loss)
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor(1) as pool:
+        read = pool.submit((tmp_path / "pipe").read_bytes)
+        assert call("export", model_file, "--format", "flair", "--output", tmp_path / "pipe") == 0
+        (tmp_path / "copy.pt").write_bytes(read.result())
+    assert capsys.readouterr().out == ""
+    assert load_language_model(tmp_path / "copy.pt").dictionary == make_model().dictionary
+
+
+def test_a_model_of_words_has_words(tmp_path, capsys):
+    save_language_model(make_model(["<unk>", "a", "b"], level="word"), tmp_path / "words.pt")
+    assert call("generate", tmp_path / "words.pt", "--length", 3) == 0
+    assert "nats a word" in capsys.readouterr().err
+
+
+def commands(text: str) -> list[str]:
+    """The example commands of a help text; a backslash at the end of a line goes on in the next."""
+    joined = re.sub(r"\\\n\s*", "", text)
+    return re.findall(r"^(?:examples?:)?\s*(python scripts/.*)$", joined, re.MULTILINE)
+
+
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Does what a shell does with a line, in `tmp_path`; the script itself runs in this process. Gives its status."""
+
+    def run(line: str, *more: str) -> int:
+        script, _, then = line.partition(" | ")
+        script, _, target = script.partition(" > ")
+        script, _, source = script.partition(" < ")
+        data = (tmp_path / source).read_bytes() if source else b""
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+        _, name, *words = shlex.split(script)
+        found = [sorted(glob.glob(word)) if glob.has_magic(word) else [word] for word in words]
+        capsys.readouterr()
+        try:
+            status = call(Path(name).stem, *(word for one in found for word in one), *more)
+        except SystemExit as error:
+            status = error.code
+        printed = capsys.readouterr().out
+        if then:
+            subprocess.run(["bash", "-o", "pipefail", "-c", then], input=printed, text=True, check=True)
+        elif target:
+            (tmp_path / target).write_text(printed)
+        return status
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMTRAIN_CACHE", str(tmp_path / "cache"))
+    return run
+
+
+NAMES = ["score", "embed", "generate", "export", "compare", "check_corpus", "build_dictionary"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_commands_of_the_help_work_as_they_are_written(name, typed, pair_of_runs, tmp_path, corpus_folder, capsys):
+    """In a folder that has what they speak of."""
+    corpus_folder(train={"1.txt": "The cat sat.\n" * 400}, valid="The cat sat.\n" * 90, test="A mat.\n" * 90)
+    for direction in ("forward", "backward"):
+        shutil.copytree(pair_of_runs / direction, tmp_path / f"runs/small-demo-{direction}")
+        (tmp_path / direction).symlink_to(tmp_path / f"runs/small-demo-{direction}")
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.txt.gz").write_bytes(gzip.compress(b"abc\n" * 20))
+    save_language_model(make_model(), tmp_path / "best-lm.pt")
+    for file in ("valid.txt", "test.txt", "sentences.txt"):
+        (tmp_path / file).write_text("The cat sat.\nA mat.\n")
+    (tmp_path / "crawl.txt").write_text(CRAWL)
+    with pytest.raises(SystemExit):
+        call(name, "--help")
+    found = commands(capsys.readouterr().out)
+    assert found
+    is_check = name == "check_corpus"
+    for line in found:
+        assert typed(line, *["--no-cost"] * is_check) in ({0, 1} if is_check else {0}), line
+    if name == "score":
+        lines = [line for line in CRAWL.splitlines() if len(line) > 1]
+        ranked = sorted(lines, key=lambda line: score(make_model(), [line])[0].bits_per_item)
+        assert (tmp_path / "ranked.txt").read_text().splitlines() == ranked
+
+
+CRAWL = "The cat sat.\n\nx\nabc\twith a tab\nqqqqqqq\nan cat\n\n"
+
+
+def test_time_left_in_lines(capsys, monkeypatch):
+    now = iter([0.0, 5.0, 20.0, 30.0, 90.0, 100.0])
+    monkeypatch.setattr("lmtrain.time_left.time", SimpleNamespace(monotonic=lambda: next(now)))
+    with time_left("Scoring", 100) as progress:
+        for amount in (5, 15, 10, 30, 40):
+            progress(amount)
+    assert capsys.readouterr().err.splitlines() == [
+        "Scoring: 20% done, about 1:20 min left",
+        "Scoring: 60% done, about 1:00 min left",
+    ]
