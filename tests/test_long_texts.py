@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import make_model
 
-from lmtrain import lanes as module
+from lmtrain import long_texts as module
 from lmtrain.errors import UserError
-from lmtrain.lanes import _Layout, score_in_lanes
+from lmtrain.long_texts import _Layout, score_in_lanes
 from lmtrain.scoring import Score, score
 
 
