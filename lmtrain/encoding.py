@@ -97,7 +97,15 @@ class EncodedText:
 
 
 def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
-    return np.memmap(path, dtype=dtype, mode="r", shape=(length,)) if length else np.empty(0, dtype)
+    if not length:
+        return np.empty(0, dtype)
+    try:
+        return np.memmap(path, dtype=dtype, mode="r", shape=(length,))
+    except (OSError, ValueError) as error:  # somebody has removed it, or cut it off
+        raise UserError(
+            f"{path} in the cache cannot be read any more: {getattr(error, 'strerror', None) or error}. The same "
+            "command goes on from the last checkpoint; it encodes again what is missing."
+        ) from None
 
 
 def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[str]:

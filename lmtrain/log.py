@@ -80,6 +80,15 @@ def log_to_file(path: Path) -> None:
     _PACKAGE.addHandler(handler)
 
 
+def reopen_log() -> None:
+    """Goes on with the file in its place, which somebody has removed."""
+    for handler in [*_PACKAGE.handlers]:
+        if isinstance(handler, _FileHandler):
+            _PACKAGE.removeHandler(handler)
+            handler.close()
+            log_to_file(Path(handler.baseFilename))
+
+
 def _leave_out_known_warnings() -> None:
     """Lightning's advice that does not hold here, and its own use of things that are on their way out."""
     for message in (

@@ -11,6 +11,7 @@ from hydra.utils import get_object, instantiate
 
 from lmtrain.config import Config
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.guarded_logger import guarded
 from lmtrain.ranks import is_first_process
 from lmtrain.run_folder import RunFolder
 
@@ -25,7 +26,8 @@ def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) ->
     for settings in config.logger.values():
         takes = inspect.signature(get_object(settings["_target_"])).parameters
         try:
-            loggers.append(instantiate({name: value for name, value in known.items() if name in takes} | settings))
+            logger = instantiate({name: value for name, value in known.items() if name in takes} | settings)
+            loggers.append(guarded(logger))
         except InstantiationException as error:
             raise (error.__cause__ if isinstance(error.__cause__, UserError) else error) from None
     return loggers

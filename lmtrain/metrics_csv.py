@@ -1,7 +1,11 @@
 """metrics.csv: one row a report, one column a figure, continued when the run is resumed."""
 
 import csv
+import errno
+import io
+import os
 from argparse import Namespace
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ COLUMNS = (
     *("test/loss", "test/ppl", "test/bpc", "lr", "grad_norm", "chars_per_second"),
     *("train/unknown_rate", "val/unknown_rate"),
 )
+
+_MOST_WAITING = 10_000
 
 
 class MetricsCSV(Logger):
@@ -30,6 +36,7 @@ class MetricsCSV(Logger):
         self.path = Path(save_dir) / "metrics.csv"
         self._resume_step = resume_step
         self._is_prepared = False
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)  # rows that could not be written
 
     @property
     def name(self) -> str:
@@ -52,8 +59,23 @@ class MetricsCSV(Logger):
             self._prepare()
         row = {"step": step, **{name: value for name, value in metrics.items() if name in COLUMNS}}
         if len(row) > 2:  # more than step and chars
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, COLUMNS, restval="").writerow(row)
+            self._waiting.append(row)
+            self._write()
+
+    def _write(self) -> None:
+        """Appends the rows that wait, all of them or none: what a full disk cuts off would spoil the next row."""
+        with self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS, restval="")
+            if size == 0:  # somebody has removed it
+                writer.writeheader()
+            writer.writerows(self._waiting)
+            content = text.getvalue().encode()
+            if file.write(content) < len(content):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._waiting.clear()
 
     def _prepare(self) -> None:
         rows = []

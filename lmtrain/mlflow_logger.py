@@ -1,8 +1,12 @@
 """Figures and configuration in MLflow."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
 from lightning.pytorch.loggers import MLFlowLogger
 
 from lmtrain.errors import UserError
@@ -24,17 +28,34 @@ def mlflow_logger(run_key: str | None, experiment_name: str, run_name: str, trac
     Raises:
         UserError: the server or database does not take the run.
     """
-    if run_key is None:
-        return MLFlowLogger(experiment_name, run_name, tracking_uri)
     from mlflow import MlflowClient  # slow, and an optional package
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes its database
     try:
-        run_id = _run_id(MlflowClient(tracking_uri), run_key, experiment_name, run_name)
-    except MlflowException as error:
+        with _database_for_itself(tracking_uri):
+            if run_key is None:
+                return MLFlowLogger(experiment_name, run_name, tracking_uri)
+            run_id = _run_id(MlflowClient(tracking_uri), run_key, experiment_name, run_name)
+            return MLFlowLogger(experiment_name, run_name, tracking_uri, run_id=run_id)
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise UserError(f"logger.mlflow.tracking_uri={tracking_uri} does not take the run: {error}") from None
-    return MLFlowLogger(experiment_name, run_name, tracking_uri, run_id=run_id)
+
+
+@contextmanager
+def _database_for_itself(tracking_uri: str) -> Iterator[None]:
+    """Lets one process at a time make or open a database file: MLflow's processes spoil it for each other."""
+    from sqlalchemy import make_url
+
+    database = make_url(tracking_uri).database if tracking_uri.startswith("sqlite:") else None
+    if not database or database == ":memory:":
+        yield
+        return
+    place = Path(database)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.with_name(f".{place.name}.lock")):
+        yield
 
 
 def _run_id(client: "MlflowClient", run_key: str, experiment_name: str, run_name: str) -> str:

@@ -19,6 +19,7 @@ from lmtrain.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.files import replacing
 from lmtrain.locks import Lock
+from lmtrain.log import reopen_log
 from lmtrain.plain_json import to_json
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,8 @@ class RunFolder:
         # who has lost the lock saves and stops, as after Ctrl-C
         self._lock = Lock(path / ".lock", "Give another runs_dir", on_loss=_thread.interrupt_main)
         self._key = path / ".key"
+        self._described: dict[Path, bytes] = {}
+        self._lost_locks: list[Lock] = []
 
     def occupy(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
         """Takes the folder for this run and writes its configuration.
@@ -87,6 +90,49 @@ class RunFolder:
                 f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
                 "name=NAME, or throw away what is there with overwrite=true."
             )
+
+    def remember(self) -> None:
+        """Keeps in memory what describes the run, for `restore_if_removed`."""
+        self.key()  # which is made here
+        described = (self.config, self.corpus, self.contents, self.dictionary, self._key)
+        self._described = {path: path.read_bytes() for path in described}
+
+    def restore_if_removed(self) -> bool:
+        """Makes the folder again if it is not there any more; tells whether it had to.
+
+        Raises:
+            UserError: another run has begun in its place.
+        """
+        if self._key_there() == self._described[self._key]:
+            return False
+        lock = Lock(self._lock.path, self._lock.remedy, self._lock.on_loss)
+        self._make()
+        if lock.acquire_now() is not None or self._key_there() is not None:
+            lock.release()
+            raise UserError(
+                f"{self.path} was removed while this run went on in it, and another run has begun there: nothing more "
+                "can be saved. Give one of them another name=NAME."
+            )
+        self._lost_locks.append(self._lock)  # to release it would touch the new one
+        self._lock = lock
+        for path, content in self._described.items():
+            with replacing(path) as unfinished:
+                unfinished.write_bytes(content)
+        reopen_log()
+        log.warning(
+            "%s was removed while the run goes on in it. It is made again; what it held is lost, but for what comes",
+            self.path,
+        )
+        return True
+
+    def _key_there(self) -> bytes | None:
+        """Tells this folder from another in the same place; None if there is none."""
+        try:
+            return self._key.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:  # such as too many open files, which says nothing
+            return self._described[self._key]
 
     def key(self) -> str:
         """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""

@@ -1,6 +1,7 @@
 """The figures in TensorBoard: by step, by characters seen, and as a row of the table of all runs."""
 
 from argparse import Namespace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from lightning.fabric.loggers import TensorBoardLogger as ScalarLogger
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 # HPARAMS shows the latest values of these scalars
@@ -16,7 +18,18 @@ _TABLE_FIGURES = ("val/loss_best", "test/loss", "test/ppl", "test/bpc")
 _COLUMNS_OF_SOME_RUNS = {"init_from": "", "model.nout": 0, "optimizer.momentum": 0, "optimizer.weight_decay": 0}
 
 
-class TensorBoard(TensorBoardLogger):
+class _Scalars(ScalarLogger):
+    """TensorBoard's writer, a thread, keeps its exception for whoever calls next, and need not print it."""
+
+    @property
+    def experiment(self) -> SummaryWriter:
+        writer = super().experiment
+        if isinstance(writer, SummaryWriter) and writer.file_writer is not None:
+            writer.file_writer.event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
+        return writer
+
+
+class TensorBoard(_Scalars, TensorBoardLogger):
     """Lightning's logger in the folder `tensorboard`, with the scalars a second time by characters seen.
 
     Those are called `by_chars/...` and stand in `tensorboard/by_chars`: what TensorBoard drops where a run was resumed
@@ -30,7 +43,7 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, save_dir: str | Path, resume_step: int | None = None, resume_chars: int | None = None) -> None:
         place = {"name": "", "version": "tensorboard"}
         super().__init__(save_dir, default_hp_metric=False, **place, **_purge(resume_step))
-        self._by_chars = ScalarLogger(save_dir, sub_dir="by_chars", **place, **_purge(resume_chars))
+        self._by_chars = _Scalars(save_dir, sub_dir="by_chars", **place, **_purge(resume_chars))
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -53,6 +66,15 @@ class TensorBoard(TensorBoardLogger):
     def save(self) -> None:
         """Writes what is in memory; Lightning's would add a hparams.yaml, but config.yaml says more."""
         self.experiment.flush()
+
+    def reopen(self) -> None:
+        """Begins new files: TensorBoard's writer, a thread, ends with the first error."""
+        for logger in (self, self._by_chars):
+            if logger._experiment is not None:
+                with suppress(Exception):
+                    logger._experiment.close()
+                logger._experiment = None
+            logger._kwargs.pop("purge_step", None)  # what was written since the run was resumed counts
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

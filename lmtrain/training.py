@@ -24,6 +24,7 @@ from lmtrain.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
 from lmtrain.callbacks.ending import CALLBACKS, Ending, limits
+from lmtrain.callbacks.folder_watch import FolderWatch
 from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
 from lmtrain.callbacks.run_length import TimeLimit
@@ -132,7 +133,11 @@ def _prepare_and_train(
             return results
         if is_first:
             text.dictionary.save(folder.dictionary)
+            folder.remember()
         return _train(config, text, initial, folder, console, signals)
+    except OSError as error:  # such as a full disk, or too many open files
+        log.info("Where it happened stands in %s", folder.log, exc_info=True)
+        raise UserError(f"{error}. What was saved before is kept; the same command goes on from there.") from error
     finally:
         if is_first and is_trial:
             folder.remove()
@@ -241,6 +246,7 @@ class Run:
         others = {name: instantiate(settings, _convert_="all") for name, settings in config.callbacks.items()}
         self.ending = Ending(annealing, self.saving, others)
         callbacks = [
+            FolderWatch(folder, config.trainer.log_every_n_steps),
             ValidationSchedule(config.data.validations_per_epoch),
             annealing,
             self.ending,
@@ -262,13 +268,16 @@ class Run:
             # read when cuBLAS is used first; without it the same product may be summed in another order
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if self.is_fine_tuning and self.checkpoint is None:
-            self.trainer.validate(self.module, datamodule=self.data, verbose=False)
-            self.saving.let_signals_act(self.trainer)
+            self._validate()
             log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
         self.module.train()
         keep_freed_memory()  # not before: the allocations of encoding differ from each other
         self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
         self.saving.signals.where = f"after the last step: {self.saving.how_saved()}, but not tested and reported yet"
+        self.saving.let_signals_act(self.trainer)
+
+    def _validate(self) -> None:
+        self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         self.saving.let_signals_act(self.trainer)
 
     def stop_other_processes(self) -> None:
@@ -300,6 +309,8 @@ class Run:
             results = self.folder.read_results()
             if results is not None and results["steps"] == self.trainer.global_step:
                 return results
+        if not self.trainer.strategy.broadcast(self.folder.best.exists()):  # somebody has removed it
+            self._validate()
         results = {
             "epochs": self.trainer.fit_loop.epoch_progress.current.ready,  # begun
             "steps": self.trainer.global_step,

@@ -30,7 +30,7 @@ class BestModel(Callback):
         if trainer.sanity_checking:
             return
         loss = trainer.callback_metrics["val/loss"].item()
-        self.is_new = loss < self.loss
+        self.is_new = loss < self.loss or (trainer.is_global_zero and not self.path.exists())
         if self.is_new and trainer.is_global_zero:
             try:
                 self.save(self.path)

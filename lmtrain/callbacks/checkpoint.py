@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from lmtrain.callbacks.run_length import TimeLimit
 from lmtrain.callbacks.signals import END, SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
+from lmtrain.errors import UserError
 from lmtrain.files import replacing
 from lmtrain.windows import Window
 
@@ -50,6 +51,7 @@ class RunCheckpoint(Checkpoint):
         self.is_out_of_time = False
         self.is_saved = True  # False if the last save failed
         self._validation_is_due = False
+        self._is_training = False
         self._saved_at = time.monotonic()
         self._saved_step = 0
         self._looks = 0  # windows of training and validation before which this rank could talk to the others
@@ -70,6 +72,10 @@ class RunCheckpoint(Checkpoint):
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True
+        self._is_training = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._is_training = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
         if batch_idx % trainer.accumulate_grad_batches == 0:
@@ -87,6 +93,16 @@ class RunCheckpoint(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
             self.save(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Saves if it was no step that failed, but for example the reading of the next window."""
+        if not self._is_training or trainer.world_size > 1 or not isinstance(exception, (OSError, UserError)):
+            return
+        windows = trainer.fit_loop.epoch_loop.batch_progress.current
+        if windows.ready == windows.processed and windows.processed % trainer.accumulate_grad_batches == 0:
+            self._validation_is_due = bool(trainer.validating)
+            self.save(trainer)
+            log.info("Step %d: %s", trainer.global_step, self.how_saved())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()

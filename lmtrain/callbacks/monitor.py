@@ -1,6 +1,5 @@
 """Writes the figures of the run to the loggers, under the names that metrics.csv and TensorBoard share."""
 
-import logging
 import math
 import time
 from typing import Any
@@ -10,8 +9,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.module import LanguageModelModule, RunningMean, raise_if_diverged
 from lmtrain.windows import Window
-
-log = logging.getLogger(__name__)
 
 
 class Monitor(Callback):
@@ -96,15 +93,9 @@ class Monitor(Callback):
         self.write(trainer, module, figures)
 
     def write(self, trainer: Trainer, module: LanguageModelModule, figures: dict[str, float]) -> None:
-        """Sends figures to all loggers, with the present step and the number of items seen.
-
-        A full disk is no reason to stop, nor is a server that does not answer.
-        """
+        """Sends figures to all loggers, with the present step and the number of items seen."""
         for logger in trainer.loggers:
-            try:
-                logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)
-            except Exception as error:  # each service has its own
-                log.warning("Figures of step %d could not be written: %s", trainer.global_step, error)
+            logger.log_metrics({**figures, "chars": module.items_seen}, step=trainer.global_step)
 
     def note(self, trainer: Trainer, figures: dict[str, float], step: int) -> None:
         """Sends figures about a step to all loggers."""
