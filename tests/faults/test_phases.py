@@ -21,7 +21,7 @@ PHASES = {
     "the characters are counted": ("lmtrain.encoding", "document_blocks", 1),
     "the dictionary is made": ("lmtrain.dictionary", "Dictionary.__init__", 1),
     "a file is encoded": ("lmtrain.encoding", "_count_unknown", 2),
-    "the folder is taken": ("lmtrain.run_folder", "RunFolder._check_same_text", 1),
+    "the folder is taken": ("lmtrain.run_folder", "yaml.safe_dump", 1),
     "the model is made": ("lmtrain.training", "make_module", 1),
     "a step is made": ("lmtrain.module", "LanguageModelModule.training_step", 2),
     "it is validated": ("lmtrain.module", "LanguageModelModule.validation_step", 2),
