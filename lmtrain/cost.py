@@ -10,6 +10,8 @@ import torch
 from lmtrain.config import Config
 from lmtrain.model import CharLM
 
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # others are measured in float32
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -18,7 +20,7 @@ class Cost:
     Args:
         parameters: how many the model has.
         memory: bytes for weights, gradients, optimizer state and the activations of a window, in float32.
-        device: what the speed was measured on.
+        device: what the speed was measured on, and in which precision.
         items_per_second: trained on.
         epoch_seconds: an epoch, without validations.
         validation_seconds: one validation.
@@ -33,16 +35,21 @@ class Cost:
 
 
 def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
-    """Estimates what training takes on this machine's first device, from a few training steps on random items."""
+    """Estimates what training takes on one of the configured devices, from a few training steps on random items."""
+    from lmtrain.trainer import choose_precision  # slow to import
+
     model = CharLM(vocabulary_size, **config.model.model_dump(exclude={"name"}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
+    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
+    precision = str(choose_precision(config.trainer.precision, config.trainer.accelerator))
+    with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
+        train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return Cost(
         parameters,
         training_memory(config, vocabulary_size, parameters),
-        name,
+        f"{name}, {precision if precision in _AUTOCAST else '32-true'}",
         train_rate,
         train_items / train_rate,
         valid_items / valid_rate,

@@ -134,6 +134,77 @@ def cpu_beside_a_gpu(folder: Path) -> dict:
     return {"pinned": len(pinned), "seen": emulated_cuda.device().seen().names}
 
 
+def older_cudnn(folder: Path) -> dict:
+    """cuDNN without recurrent layers in bfloat16."""
+    import os
+
+    import emulated_cuda
+    import torch
+
+    from lmtrain.cuda_recurrence import takes_bfloat16
+
+    os.environ["EMULATED_CUDA_BFLOAT16_RNN"] = "0"
+    takes_bfloat16.cache_clear()
+    emulated_cuda.device().seen()
+    try:
+        results = emulated_runs.train(folder, "older", "", "model.dropout=0.2", "model.nlayers=2")
+    finally:
+        os.environ["EMULATED_CUDA_BFLOAT16_RNN"] = "1"
+        takes_bfloat16.cache_clear()
+    state = torch.load(folder / "older/checkpoints/last.ckpt", weights_only=True, map_location="cpu")
+    return {
+        "halves": emulated_cuda.device().seen().halves,
+        "loss": results["val/loss"],
+        "hidden": [str(part.dtype) for part in state["lmtrain"]["hidden"]],
+        "log": (folder / "older/train.log").read_text(),
+    }
+
+
+def small_gradients(folder: Path) -> dict:
+    """Gradients of the weights of a loss that is scaled down until float16 would have none of them left; the cosine
+    and the ratio of lengths to those that float32 has on the CPU."""
+    import torch
+
+    from lmtrain.model import CharLM
+
+    results = {}
+    for kind in ("LSTM", "GRU"):
+        torch.manual_seed(1)
+        model = CharLM(20, 32, recurrent_type=kind, dropout=0.0)
+        ids = torch.randint(20, (31, 8))
+        gradients = []
+        for device in ("cpu", "cuda"):
+            model.to(device).zero_grad()
+            with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+                loss, _ = model.loss(ids[:-1].to(device), ids[1:].to(device))
+            (loss * 1e-7).backward()
+            gradients.append(1e7 * torch.cat([parameter.grad.flatten().cpu() for parameter in model.rnn.parameters()]))
+            assert all(parameter.grad.dtype == torch.float32 for parameter in model.parameters())
+        exact, mixed = gradients
+        cosine = torch.nn.functional.cosine_similarity(exact, mixed, dim=0).item()
+        results[kind] = {"cosine": cosine, "ratio": (mixed.norm() / exact.norm()).item()}
+    return results
+
+
+def cost(folder: Path) -> dict:
+    """What is estimated, and whether that was in float16, bfloat16 or on the CPU."""
+    import emulated_cuda
+
+    from lmtrain.command_line import compose_values
+    from lmtrain.config import check_config
+    from lmtrain.cost import estimate_cost
+
+    small = ("data=folder", "model=tiny", "data.batch_size=4", "data.sequence_length=10")
+    devices = {}
+    precisions = [f"trainer.precision={precision}" for precision in ("auto", "32-true", "16-mixed")]
+    for more in (*precisions, "trainer.accelerator=cpu"):
+        emulated_cuda.device().seen()
+        estimated = estimate_cost(check_config(compose_values(*small, more)), 20, 1000, 100)
+        seen = emulated_cuda.device().seen()
+        devices[more] = [estimated.device, seen.halves > 0, seen.writes > 0]
+    return devices
+
+
 def huge_scale():
     from lightning.pytorch import Callback
 
@@ -144,6 +215,5 @@ def huge_scale():
     return HugeScale()
 
 
-USES = {
-    use.__name__: use for use in (skipped_steps, rollback, another_precision, fine_tuning, scripts, cpu_beside_a_gpu)
-}
+ALL = (skipped_steps, rollback, another_precision, fine_tuning, scripts, cpu_beside_a_gpu)
+USES = {use.__name__: use for use in (*ALL, older_cudnn, small_gradients, cost)}

@@ -120,6 +120,31 @@ def test_training_on_the_cpu_beside_a_gpu_leaves_it_alone(used):
     assert used("cpu_beside_a_gpu") == {"pinned": 0, "seen": []}
 
 
+def test_without_bfloat16_in_cudnn_recurrent_layers_are_computed_in_float32(used):
+    older = used("older_cudnn")
+    assert older["halves"] == 0
+    assert older["hidden"] == ["torch.float32"] * 2
+    assert "no LSTM in bfloat16 here: it is computed in float32" in older["log"]
+    assert older["loss"] < 3
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_small_gradients_are_not_lost_in_mixed_precision(kind, used):
+    assert used("small_gradients")[kind]["cosine"] > 0.99
+    assert used("small_gradients")[kind]["ratio"] == pytest.approx(1, abs=0.05)
+
+
+def test_the_cost_is_measured_in_the_precision_and_on_the_device_of_training(used):
+    cost = used("cost")
+    assert cost["trainer.precision=auto"] == ["Emulated GPU, bf16-mixed", False, True]
+    assert cost["trainer.precision=32-true"] == ["Emulated GPU, 32-true", False, True]
+    assert cost["trainer.precision=16-mixed"] == ["Emulated GPU, 16-mixed", True, True]
+    device, in_float16, on_gpu = cost["trainer.accelerator=cpu"]
+    assert device.startswith("CPU, ")
+    assert not in_float16
+    assert not on_gpu
+
+
 def test_two_gpus_have_the_losses_of_one(report, tmp_path):
     write_corpus(tmp_path / "corpus")
     places = (f"data.path={tmp_path}/corpus", f"data.cache_dir={tmp_path}/cache", f"runs_dir={tmp_path}", "name=run")

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lmtrain import loss as loss_module
-from lmtrain.loss import decoder_loss
+from lmtrain.loss import decoder_loss, rows_of_chunk
 
 
 def problem(dtype=torch.float64, rows: int = 37, vocabulary: int = 50, size: int = 8):
@@ -52,3 +52,13 @@ def test_without_gradients_it_needs_none(monkeypatch):
         assert decoder_loss(decoder, output, targets).item() == pytest.approx(
             F.cross_entropy(decoder(output), targets).item()
         )
+
+
+def test_chunks_add_to_the_gradient_of_a_large_vocabulary_a_few_times_only():
+    items, vocabulary, size = 250 * 100, 50_000, 2048
+    rows = rows_of_chunk(loss_module.MOST_LOGITS, vocabulary, size)
+    assert items / rows < 30
+    assert rows * vocabulary <= vocabulary * size / 2  # the logits take half of what the gradient takes
+    on_80_gb = rows_of_chunk((80 << 30) // 256, vocabulary, size)
+    assert on_80_gb >= rows
+    assert 4 * on_80_gb * vocabulary < (80 << 30) / 64

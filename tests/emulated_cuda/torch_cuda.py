@@ -56,11 +56,11 @@ def replace_python_side(device, count: int) -> None:
     cuda.set_device = lambda to: device.set_current(_index(to, device))
     cuda._exchange_device = lambda to: _exchange(device, to)
     cuda._maybe_exchange_device = lambda to: _exchange(device, to)  # torch.compile wants two functions
-    cuda.device = lambda to: _on(device, _index(to, device))
+    cuda.device = type("device", (_On,), {"owner": device})
     cuda.Stream = cuda.Event = Stream
     cuda.current_stream = cuda.default_stream = _constant(Stream())
     cuda.stream = lambda _: contextlib.nullcontext()
-    cuda.default_generators = tuple(_default_generator(device, index) for index in range(count))
+    cuda.default_generators = tuple(_default_generator(index) for index in range(count))
     cuda.manual_seed = lambda seed: cuda.default_generators[device.current()].manual_seed(int(seed))
     cuda.manual_seed_all = lambda seed: [one.manual_seed(int(seed)) for one in cuda.default_generators]
     cuda.get_rng_state = lambda *_: cuda.default_generators[device.current()].get_state()
@@ -97,15 +97,21 @@ def _exchange(device, to: int) -> int:
     return before
 
 
-@contextlib.contextmanager
-def _on(device, index: int):
-    before = _exchange(device, index)
-    try:
-        yield
-    finally:
-        device.set_current(before)
+class _On:
+    """The context manager torch.cuda.device."""
+
+    owner = None
+
+    def __init__(self, to) -> None:
+        self.index = _index(to, self.owner)
+
+    def __enter__(self) -> None:
+        self.before = _exchange(self.owner, self.index)
+
+    def __exit__(self, *_) -> None:
+        self.owner.set_current(self.before)
 
 
-def _default_generator(device, index: int) -> torch.Generator:
-    with _on(device, index):
+def _default_generator(index: int) -> torch.Generator:
+    with torch.cuda.device(index):
         return torch.ops.emulated_cuda.default_generator()
