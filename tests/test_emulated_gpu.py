@@ -6,10 +6,12 @@ import sys
 
 import emulated_cuda
 import pytest
+import torch
 from corpora import write_corpus
 from emulated_runs import BASE, CASES, STOPS
 from processes import ROOT
 from running import read_metrics
+from script_calls import call
 
 pytestmark = [
     pytest.mark.skipif(not emulated_cuda.is_possible(), reason=emulated_cuda.REASON),
@@ -160,3 +162,28 @@ def test_two_gpus_have_the_losses_of_one(report, tmp_path):
     assert done.returncode == 0, done.stderr[-5000:]
     assert "2 × CUDA" in done.stderr
     assert read_metrics(tmp_path / "run", "val/loss") == pytest.approx(report[name]["val"], rel=1e-5)
+
+
+def test_a_gpu_is_checked_with_one_command():
+    small = ("--hidden-size=16", "--length=10", "--lanes=4", "--steps=2")
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts/check_gpu.py", *small],
+        env=emulated_cuda.environment(bfloat16_rnn=False),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "LSTM, bf16-mixed                  computed in float32 (torch's own under autocast to bfloat16: float16)"
+        in (done.stdout)
+    )
+    assert done.stdout.count("\nright ") == 10
+    assert done.stdout.count("characters/s") == 4
+    assert "Verdict: all is right." in done.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_check_without_a_gpu_is_refused(capsys):
+    assert call("check_gpu") == 2
+    assert "torch finds no NVIDIA GPU here" in capsys.readouterr().err

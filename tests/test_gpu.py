@@ -5,6 +5,7 @@ import torch
 from corpora import write_corpus
 from running import compose, read_metrics
 
+from lmtrain.gpu_check import Size, check_gpu
 from lmtrain.training import train
 
 pytestmark = [
@@ -37,3 +38,9 @@ def test_a_gpu_trains_what_the_cpu_does(precision, more, tmp_path):
         )
         losses[accelerator] = read_metrics(tmp_path / accelerator, "val/loss")
     assert losses["gpu"] == pytest.approx(losses["cpu"], rel=1e-3 if precision == "32-true" else 0.05)
+
+
+def test_types_gradients_repeatability_and_waiting_are_right():
+    findings = list(check_gpu(Size(hidden_size=256, length=50, lanes=16, steps=2)))
+    assert len(findings) > 10
+    assert [finding for finding in findings if finding.is_right is False] == []
