@@ -17,6 +17,7 @@ from lmtrain.model import LanguageModel
 from lmtrain.module import perplexity
 from lmtrain.preparation import PreparedText
 from lmtrain.run_folder import RunFolder
+from lmtrain.shell import pasteable
 from lmtrain.trainer_values import seconds
 
 log = logging.getLogger(__name__)
@@ -54,21 +55,16 @@ def say_how_it_ended(config: Config, results: dict[str, Any], folder: RunFolder)
         log.info("Profiles: %s", ", ".join(map(str, sorted(folder.path.glob("*profile*")))) or "see its arguments")
     sample = sample_text(load_language_model(folder.best), 400)
     log.info("It writes:\n%s", textwrap.indent(textwrap.fill(sample, 100), "  "))
-    log.info(
-        "Next:\n"
-        "  curves and samples   tensorboard --logdir %s\n"
-        "  more text            %s %s\n"
-        "  embeddings           %s %s SENTENCES.txt --output vectors.npz\n"
-        "                       or in Flair: FlairEmbeddings('%s')",
-        folder.path.parent,
-        script("generate"),
-        folder.best,
-        script("embed"),
-        folder.best,
-        folder.best,
-    )
+    lines = [
+        f"  more text            {script('generate')} {pasteable(folder.best)}",
+        f"  embeddings           {script('embed')} {pasteable(folder.best)} SENTENCES.txt --output vectors.npz",
+        f"                       or in Flair: FlairEmbeddings({str(folder.best)!r})",
+    ]
+    if "tensorboard" in config.logger:
+        lines.insert(0, f"  curves and samples   {pasteable('tensorboard', '--logdir', folder.path.parent)}")
     if config.data.name == "demo":
-        log.info("  your own text        %s data=folder data.path=CORPUS, see README.md", program())
+        lines.append(f"  your own text        {program()} data=folder data.path=CORPUS, see README.md")
+    log.info("Next:\n%s", "\n".join(lines))
 
 
 def loss_figures(loss: float) -> str:

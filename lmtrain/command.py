@@ -1,5 +1,6 @@
 """What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
 
+import os
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from lmtrain.errors import UserError
 from lmtrain.output import OutputGone, protected_output
+from lmtrain.shell import pasteable
 
 
 def run(main: Callable[[], None]) -> int:
@@ -74,13 +76,29 @@ def interrupt_deferred() -> Iterator[Callable[[], None]]:
 def program() -> str:
     """What the user typed to start this process: an installed command's name, or `python` and a script's path."""
     path = Path(sys.argv[0])
-    return f"python {path}" if path.suffix == ".py" else path.name
+    return pasteable("python", path) if path.suffix == ".py" else path.name
 
 
 def script(name: str) -> str:
-    """What the user types for one of the scripts: an installed command if this process is one."""
-    is_installed = program().startswith("lmtrain-")
-    return f"lmtrain-{name.replace('_', '-')}" if is_installed else f"python scripts/{name}.py"
+    """What the user types for one of the scripts, here: an installed command if this process is one."""
+    path = Path(__file__).resolve().parents[1] / "scripts" / f"{name}.py"
+    if program().startswith("lmtrain-") or not path.is_file():
+        return f"lmtrain-{name.replace('_', '-')}"
+    return _python(path)
+
+
+def train_program() -> str:
+    """What the user types to train."""
+    path = Path(__file__).resolve().parents[1] / "train.py"
+    if program().startswith("lmtrain-") or not path.is_file():
+        return "lmtrain-train"
+    return _python(path)
+
+
+def _python(path: Path) -> str:
+    """The command for a file, from the working directory if it is in there."""
+    shorter = os.path.relpath(path)
+    return pasteable("python", path if shorter.startswith("..") else shorter)
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:

@@ -2,18 +2,36 @@
 
 import copy
 import hashlib
+import os
+import re
 from collections import Counter
 from collections.abc import Set
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from lmtrain.dictionary import UNK, Dictionary
-from lmtrain.errors import raise_if_any
+from lmtrain.errors import UserError, raise_if_any
 from lmtrain.model import CharLM, LanguageModel
+from lmtrain.shell import override_of, pasteable
 
 _SIZES = ("hidden_size", "nlayers", "embedding_size", "nout", "recurrent_type")
+
+
+def check_is_a_file(init_from: str) -> None:
+    """Raises `UserError` if this is no file but may be the name of one of Flair's models, and says how to get it."""
+    if Path(init_from).exists() or not re.fullmatch(r"[\w-]*(forward|backward)[\w-]*", init_from):
+        return
+    kept = Path(os.environ.get("FLAIR_CACHE_ROOT", "~/.flair"), "embeddings")
+    there = sorted(kept.expanduser().glob("*.pt"))
+    command = pasteable("python", "-c", f"from flair.embeddings import FlairEmbeddings; FlairEmbeddings({init_from!r})")
+    raise UserError(
+        f"init_from={init_from} is not a file. If Flair has a model of that name, this downloads it into {kept}: "
+        f"{command}. Then give that file: init_from={kept}/FILE.pt"
+        + (f". These are there: {', '.join(override_of('init_from', path) for path in there)}." if there else ".")
+    )
 
 
 def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set[str]) -> dict[str, Any]:

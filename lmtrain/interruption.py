@@ -6,12 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
-from lmtrain.callbacks.signals import Interrupted, say
+from lmtrain.callbacks.signals import Interrupted, say, submitits_signal
 from lmtrain.ranks import is_first_process
 
 
 def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
     """Says how to go on, and requeues the SLURM job if that is what the signal asked for.
+
+    A job of a sweep on SLURM is queued again by submitit, whose handler the signal had before; it ends the process.
 
     Returns:
         128 + the signal's number, as shells have it; 0 in the processes that the first one started, which would
@@ -20,6 +22,8 @@ def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
     if not is_first_process():
         return 0
     say(interruption)
+    if interruption.signum == submitits_signal() and callable(handler := signal.getsignal(interruption.signum)):
+        handler(interruption.signum, None)
     requeue = values["checkpoint"]["requeue_signal"]
     if signal.Signals(interruption.signum).name == requeue and "SLURM_JOB_ID" in os.environ:
         return _requeue()

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from lmtrain.dictionary import Dictionary
 from lmtrain.model import CharLM
 from lmtrain.module import perplexity
 from lmtrain.run_folder import RunFolder, flat
+from lmtrain.shell import pasteable
 
 
 def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
@@ -212,9 +214,15 @@ def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
             f"- {_hardware(trainer)}, trainer.devices={trainer['devices']} on {trainer['num_nodes']} host(s)",
             f"- seed {values['seed']}",
             f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
-            f"- `{' '.join([program(), *sys.argv[1:]])}`",
+            _code(" ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])),
         ]
     )
+
+
+def _code(command: str) -> str:
+    """A command as code in a list, whatever backquotes are in it."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"- {fence}{command}{fence}" if "`" not in command else f"- {fence} {command} {fence}"
 
 
 def _hardware(trainer: dict[str, Any]) -> str:

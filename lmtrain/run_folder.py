@@ -21,6 +21,7 @@ from lmtrain.files import replacing
 from lmtrain.locks import Lock
 from lmtrain.log import reopen_log
 from lmtrain.plain_json import to_json
+from lmtrain.shell import override_of
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +208,7 @@ class RunFolder:
         if found:
             raise UserError(
                 f"No checkpoint in {self.checkpoints} is whole. Start anew with overwrite=true, or fine-tune what "
-                f"{self.best.name} holds: init_from={self.best} under another name=NAME."
+                f"{self.best.name} holds: {override_of('init_from', self.best)} under another name=NAME."
             )
         return None
 

@@ -7,6 +7,7 @@ from lmtrain.errors import UserError
 
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 _NAMES = {character: name for name, character in _ESCAPES.items()}
+_PLAIN = re.compile(r"(?:[A-Za-z_/.]|\\[a-z])(?:[\w/.+-]|\\[a-z])*", re.ASCII)
 _WORDS = {"true", "false", "null", "none", "nan", "inf"}  # not texts for Hydra
 
 
@@ -48,8 +49,8 @@ def override_of(key: str, value: object, is_quoted: bool = False) -> str:
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         return f"{key}={value}"
     text = str(value)
-    is_plain = re.fullmatch(r"[A-Za-z_/.][\w/.+-]*", text, re.ASCII) and text.lower() not in _WORDS
-    return f"{key}={text}" if is_plain and not is_quoted else shlex.quote(f"{key}={quoted(text)}")
+    is_plain = _PLAIN.fullmatch(text) and text.lower() not in _WORDS
+    return shlex.quote(f"{key}={text if is_plain and not is_quoted else quoted(text)}")
 
 
 def quoted(text: str) -> str:

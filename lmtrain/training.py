@@ -34,7 +34,7 @@ from lmtrain.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.config import AnnealConfig, Config, check_config
 from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import RunFailed, UserError
-from lmtrain.fine_tuning import fingerprint, grown, inherit
+from lmtrain.fine_tuning import check_is_a_file, fingerprint, grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.lanes import with_lanes
 from lmtrain.log import log_to_file, logging_to
@@ -111,6 +111,7 @@ def _prepare_and_train(
     end_with_first_process()
     initial = None
     if config.init_from is not None:
+        check_is_a_file(config.init_from)
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)

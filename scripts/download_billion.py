@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import partial
 
 from lmtrain.arguments import Range, parse
-from lmtrain.command import run
+from lmtrain.command import run, train_program
+from lmtrain.shell import override_of
 
 EXAMPLE = """example:
   python scripts/download_billion.py --output billion
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             keep_archive=options.keep_archive,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    print(f"Train:  python train.py data=billion data.path={folder}")
+    print(f"Train:  {train_program()} data=billion {override_of('data.path', str(folder))}")
 
 
 command = partial(run, main)

@@ -10,6 +10,7 @@ from functools import partial
 from lmtrain.arguments import SEEDS, Range, parse
 from lmtrain.command import run
 from lmtrain.plain_json import to_json
+from lmtrain.shell import unescaped
 
 EXAMPLE = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
 
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         samples=Range(1, 10**6),
         seed=SEEDS,
     )
-    prefix, stop = _unescaped(options.prefix), _unescaped(options.stop) if options.stop else None
+    prefix, stop = unescaped(options.prefix), unescaped(options.stop) if options.stop else None
 
     from lmtrain.export import load_model
     from lmtrain.generation import generate, readable
@@ -95,10 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON: text and negative_log_probability")
     return parser
-
-
-def _unescaped(text: str) -> str:
-    return text.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
 command = partial(run, main)

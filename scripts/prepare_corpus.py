@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from functools import partial
 
 from lmtrain.arguments import SEEDS, SHARES, Range, parse
-from lmtrain.command import run
+from lmtrain.command import run, script, train_program
+from lmtrain.shell import escaped, override_of, pasteable, unescaped
 
 FORMATS = (
     *("auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "mediawiki", "wikiextractor", "html", "warc"),
@@ -126,7 +127,7 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--language", metavar="CODE", help="which to read of texts in several, as de (OPUS, TMX)")
     group.add_argument(
         "--split-at",
-        type=_unescaped,
+        type=unescaped,
         metavar="TEXT",
         help=r"what separates the documents of a text or page; '\n\n' for paragraphs (default: the end of a line; a "
         "record of JSON or a table is one document)",
@@ -243,7 +244,7 @@ def _add_writing(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--document-delimiter",
-        type=_unescaped,
+        type=unescaped,
         default="\n",
         metavar="TEXT",
         help="what ends a document; where it occurs inside one, a space or newline takes its place (default: newline)",
@@ -256,10 +257,6 @@ def _add_computing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--scheduler", metavar="tcp://HOST:PORT", help="use this Dask cluster, which must share the file system"
     )
-
-
-def _unescaped(text: str) -> str:
-    return text.replace("\\n", "\n").replace("\\t", "\t").replace("\\r", "\r")
 
 
 def _bytes(text: str) -> int:
@@ -314,10 +311,9 @@ def _report(manifest: dict, output: str) -> None:
         print(line)
     delimiter, more = manifest["options"]["document_delimiter"], ""
     if delimiter != "\n":
-        escaped = delimiter.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("'", "\\'")
-        more = f" data.document_delimiter=$'\"{escaped}\"'"
-    print(f"Check it:  python scripts/check_corpus.py {output}{more}")
-    print(f"Train:     python train.py data=folder data.path={output}{more}")
+        more = f" {override_of('data.document_delimiter', escaped(delimiter))}"
+    print(f"Check it:  {script('check_corpus')} {pasteable(output)}{more}")
+    print(f"Train:     {train_program()} data=folder {override_of('data.path', output)}{more}")
 
 
 def _passed_over(manifest: dict) -> Iterator[str]:

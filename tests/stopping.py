@@ -63,6 +63,18 @@ class Slow(Callback):
         time.sleep(self.validation_seconds)
 
 
+class RaiseSignalAt(Callback):
+    """Sends the process any signal after a step."""
+
+    def __init__(self, step: int, name: str) -> None:
+        self.step = step
+        self.signal = getattr(signal, name)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.step:
+            signal.raise_signal(self.signal)
+
+
 class InterruptSecondRun(Callback):
     """Presses Ctrl-C after the first step of the second run in the process."""
 

@@ -2,11 +2,13 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from corpora import write_corpus
 from hypothesis import example, given, settings
@@ -205,3 +207,22 @@ def test_plugins_that_are_not_installed_are_named(arguments, extra):
     assert result.stderr.startswith("Error: ")
     assert result.stderr.endswith(f"needs packages that are not installed: pip install 'lmtrain[{extra}]'.\n")
     assert result.stderr.count("\n") == 1
+
+
+class QueuedAgain(Exception):
+    """What submitit's handler of the signal does: it queues the job again and ends the process."""
+
+
+def test_the_time_limit_of_a_job_of_submitit_saves_and_lets_submitit_queue_it_again(train_py, monkeypatch):
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+
+    def handler(*_):
+        raise QueuedAgain(torch.load("runs/run/checkpoints/last.ckpt", weights_only=True)["global_step"])
+
+    before = signal.signal(signal.SIGUSR2, handler)
+    try:
+        with pytest.raises(QueuedAgain, match=r"^2$"):
+            train_py(*SMALL, "name=run", "+callbacks.limit={_target_: stopping.RaiseSignalAt, step: 2, name: SIGUSR2}")
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert "Going on from runs/run/checkpoints/last.ckpt" in train_py(*SMALL, "name=run").message

@@ -39,6 +39,13 @@ def say(interruption: Interrupted) -> None:
         print(interruption, file=sys.stderr)
 
 
+def submitits_signal() -> int | None:
+    """What announces the time limit to a job that submitit started (hydra/launcher=slurm); None in other processes."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    return getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
+
+
 class SignalWatch:
     """Notices SIGTERM, SIGINT and SIGHUP (stop), SIGUSR1 (save and go on) and a signal that asks to requeue.
 
@@ -63,10 +70,10 @@ class SignalWatch:
         return self
 
     def also_watch(self, requeue: str | None) -> None:
-        """Watches the signal that asks to stop and to queue the job again, such as "SIGUSR2"; None for none."""
-        if requeue and self.are_watched:
-            self._requeue = getattr(signal, requeue)
-            self._watch(self._requeue)
+        """Watches the signal that asks to stop and to queue the job again, such as "SIGUSR2", and that of submitit."""
+        self._requeue = getattr(signal, requeue) if requeue else submitits_signal()
+        if self.are_watched:
+            self._watch(*({self._requeue, submitits_signal()} - {None}))
 
     def _watch(self, *signals: int) -> None:
         self._before = {signum: signal.signal(signum, self._notice) for signum in signals} | self._before
