@@ -1,4 +1,4 @@
-"""docs/tutorial.md, typed in an empty folder: every command works, and prints what the page says."""
+"""The tutorials, typed in an empty folder: every command works, and prints what the page says."""
 
 import json
 import os
@@ -10,14 +10,12 @@ from pathlib import Path
 import pytest
 from processes import ROOT
 
-PAGE = (ROOT / "docs/tutorial.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(sh|python|text)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
-
-def steps() -> list[tuple[str, str, str]]:
-    """(language, what is typed, what should be seen). Python that stands together is one session."""
+def steps(name: str) -> list[tuple[str, str, str]]:
+    """(language, what is typed, what should be seen) of a page. Python that stands together is one session."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     found: list[tuple[str, str, str]] = []
-    for language, text in BLOCKS:
+    for language, text in re.findall(r"^```(sh|python|text)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         if language == "text":
             typed = found.pop()
             found.append((*typed[:2], typed[2] + text))
@@ -67,18 +65,32 @@ def missing(expected: str, printed: str) -> list[str]:
     return absent
 
 
+def follow(name: str, folder: Path) -> tuple[int, dict[str, float]]:
+    """Does what a page says, and cleans up; gives the number of its steps, and the validation loss of each run."""
+    (folder / "scripts").symlink_to(ROOT / "scripts")
+    (folder / "train.py").symlink_to(ROOT / "train.py")
+    *lesson, (_, clean_up, _) = steps(name)
+    for language, text, expected in lesson:
+        printed = type_in(folder, language, text)
+        assert not missing(expected, printed), f"{text}\nprinted:\n{printed}"
+    losses = {run.name: json.loads((run / "results.json").read_text())["val/loss"] for run in folder.glob("runs/t*")}
+    type_in(folder, "sh", clean_up)
+    assert {path.name for path in folder.iterdir()} == {"scripts", "train.py", "cache", "runs"}
+    assert not list((folder / "runs").iterdir())
+    return len(lesson), losses
+
+
 @pytest.mark.timeout(900)
 def test_the_tutorial_works_as_it_is_written(tmp_path: Path) -> None:
-    (tmp_path / "scripts").symlink_to(ROOT / "scripts")
-    (tmp_path / "train.py").symlink_to(ROOT / "train.py")
-    *lesson, (_, clean_up, _) = steps()
-    assert len(lesson) == 9
-    for language, text, expected in lesson:
-        printed = type_in(tmp_path, language, text)
-        assert not missing(expected, printed), f"{text}\nprinted:\n{printed}"
-    losses = {run.name: json.loads((run / "results.json").read_text())["val/loss"] for run in tmp_path.glob("runs/t*")}
+    count, losses = follow("tutorial.md", tmp_path)
+    assert count == 9
     assert losses.keys() == {f"{name}-folder-{way}" for name in ("tiny", "tuned") for way in ("forward", "backward")}
     assert max(losses.values()) < 2  # the page says what the model writes looks like words
-    type_in(tmp_path, "sh", clean_up)
-    assert {path.name for path in tmp_path.iterdir()} == {"scripts", "train.py", "cache", "runs"}
-    assert not list((tmp_path / "runs").iterdir())
+
+
+@pytest.mark.timeout(900)
+def test_the_way_from_a_wikipedia_dump_works_as_it_is_written(tmp_path: Path) -> None:
+    count, losses = follow("wikipedia.md", tmp_path)
+    assert count == 7
+    assert losses.keys() == {"tiny-folder-forward", "tiny-folder-backward"}
+    assert max(losses.values()) < 2.5
