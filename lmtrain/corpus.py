@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
@@ -91,7 +93,7 @@ def no_plain_text(file: TextFile) -> str | None:
     """What a file is, if it begins like something else than plain text, and what to do; None if it doesn't."""
     try:
         with opened(file.url) as stream:
-            found = recognise(peeked(stream)[0], file.url.rsplit("/", 1)[-1])
+            found = recognise(peeked(stream)[0], file.url)
     except UserError as error:
         return str(error)
     except Exception:  # every decompressor and every store has its own; who reads the whole file says it
@@ -112,15 +114,15 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
     is_pattern = glob.has_magic(name)
     if is_pattern:
         found = filesystem.glob(f"{glob.escape(root.rstrip('/'))}/{name}")
-    elif filesystem.isdir(place):
-        found = filesystem.ls(place, detail=False)
+    elif _is_folder(filesystem, place):
+        found = [item for item in filesystem.ls(place, detail=False) if _is_in(item, place)]
     elif filesystem.exists(place):
         found = [place]
     else:
         found = filesystem.glob(f"{glob.escape(place)}.txt*")
     found = sorted(item for item in found if not PurePosixPath(item).name.startswith("."))
     if not found:
-        state = f"{name}/ has no files" if filesystem.isdir(place) else f"there is no {name}"
+        state = f"{name}/ has no files" if _is_folder(filesystem, place) else f"there is no {name}"
         if is_pattern:
             expected = f"files whose names match {name}"
         elif part == "train":
@@ -128,10 +130,23 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
         else:
             expected = f"{name}.txt or a folder {name}/ with text files"
         problems.append(f"{path}: {state} for data.{part}={name}. It must have {expected}.")
-    if part != "train" and len(found) > 1 and not filesystem.isdir(place) and not is_pattern:
+    if part != "train" and len(found) > 1 and not _is_folder(filesystem, place) and not is_pattern:
         names = ", ".join(PurePosixPath(item).name for item in found)
         problems.append(f"{path}: several files could be data.{part}={name}: {names}. Name one of them in full.")
     return tuple(filter(None, (_check_file(filesystem, root, item, problems) for item in found)))
+
+
+def _is_folder(filesystem: AbstractFileSystem, path: str) -> bool:
+    """Over HTTP any file with links in it would be one, after it was transferred: there, only names without a dot."""
+    if "http" in filesystem.protocol and "." in PurePosixPath(urlsplit(path).path).name:
+        return False
+    return filesystem.isdir(path)
+
+
+def _is_in(item: str, folder: str) -> bool:
+    """Whether something stands in a folder: the listing of a web server may link to other places, and to itself."""
+    name = item.rstrip("/")[len(folder.rstrip("/")) + 1 :]
+    return item.startswith(folder) and bool(name) and not set(name) & set("/?#" if "://" in item else "/")
 
 
 def in_part(name: str, part: str) -> bool:
@@ -144,7 +159,7 @@ def in_part(name: str, part: str) -> bool:
 def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFile | None:
     name = item[len(root.rstrip("/")) + 1 :]
     try:
-        if filesystem.isdir(item):
+        if _is_folder(filesystem, item):
             problems.append(f"{item} is a folder; only text files may stand there. Move it away, or its files up.")
             return None
         text_file = file_at(filesystem, item, name)

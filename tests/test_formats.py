@@ -88,6 +88,7 @@ def test_json_arrays_and_objects(tmp_path: Path) -> None:
     nested = Read(tmp_path, "\ufeff" + json.dumps({"version": "1", "data": records}), "b.json")
     assert (nested.format, nested.documents) == ("json", array.documents)
     assert Read(tmp_path, json.dumps(["one", "two"]), "c").documents == ["one", "two"]
+    assert Read(tmp_path, '["one", "two"]\n["three"]\n', "f").documents == ["one", "two", "three"]
     assert Read(tmp_path, json.dumps({"a": {"body": "in it"}}, indent=2), "d", field="body").documents == ["in it"]
     translations = jsonl({"translation": {"de": "Haus", "en": "house"}}, {"translation": {"de": "Tür"}})
     read = Read(tmp_path, translations, "e", field="translation.en")
@@ -132,6 +133,11 @@ def test_quoted_tables_are_read_as_csv_reads_them(delimiter: str, line_end: str,
     read = Read(tmp_path, "\ufeff" + written.getvalue(), "table.csv")
     assert (read.format, read.documents) == ("csv", [row[1] for row in ROWS[1:] if row[1]])
     assert not read.left_out
+
+
+def test_a_table_of_one_column(tmp_path: Path) -> None:
+    read = Read(tmp_path, 'text\n"a, b"\nc\n', "table.csv")
+    assert (read.format, read.documents) == ("csv", ["a, b", "c"])
 
 
 def test_quotation_marks_in_a_table_without_quoting_are_text(tmp_path: Path) -> None:
@@ -253,6 +259,14 @@ def test_treebanks_have_the_text_of_their_sentences(tmp_path: Path) -> None:
     tagged = "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ B-VP O\n. . O O\n\nPeter NNP I-NP B-PER\n"
     columns = Read(tmp_path, tagged, "eng.train")
     assert (columns.format, columns.documents) == ("columns", ["EU rejects .", "Peter"])
+    german = "# source\n1\tIn\tO\tO\n2\tBonn\tB-LOC\tO\n\n1\tJa\tO\tO\n"
+    assert Read(tmp_path, german, "NER-de-train.tsv").documents == ["In Bonn", "Ja"]
+    parts = "The DT\ncat NN\nsat VBD\n. .\n\nIt PRP\nran VBD\n"
+    assert Read(tmp_path, parts, "wsj").documents == ["The cat sat .", "It ran"]
+    plus = "# global.columns = ID FORM UPOS\n1\tHi\tX\n2-3\tdon't\t_\n2\tdo\tX\n3\tn't\tX\n\n1\tBye\tX\n\n"
+    assert Read(tmp_path, plus, "x.conllup").documents == ["Hi don't", "Bye"]
+    older = "1\tHi\thi\thi\tX\tX\t_\t_\t0\t0\troot\troot\t_\t_\n2\tyou\ty\ty\tX\tX\t_\t_\t1\t1\tx\tx\t_\t_\n\n"
+    assert Read(tmp_path, older, "CoNLL2009").documents == ["Hi you"]
 
 
 # --- the web ---
@@ -340,7 +354,11 @@ def test_files_beside_texts_are_not_read_from_folders_unless_they_are_named(tmp_
     [
         (b"%PDF-1.7\n%\xe2\xe3", r"is a PDF document\. Make text of it: pdftotext .*x NEW\.txt"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "is an image"),
-        (zipped({"[Content_Types].xml": "<x/>", "word/document.xml": "<x/>"}), "is a Word document"),
+        (zipped({"[Content_Types].xml": "<x/>" * 3000, "word/document.xml": "<x/>"}), "is a Word document"),
+        (b"RIFF\0\1\2\3WAVEfmt " + bytes(9), "is a sound"),
+        ("1\n00:00:01,000 --> 00:00:02,000\nHello\n", "is subtitles. Take their text out: grep .*--format text"),
+        ('<rss version="2.0"><channel/></rss>\n', "is XML"),
+        ('<corpus xmlns="http://x"><p>text</p></corpus>\n', "is XML"),
         (b"SQLite format 3\0" + bytes(100), "is an SQLite database"),
         ("-- MySQL dump 10\n\nCREATE TABLE `a` (b int);\nINSERT INTO `a` VALUES (1);\n", "is SQL.*--format text"),
         (b"\x7fELF" + bytes(100), "is an executable"),
@@ -381,6 +399,7 @@ def test_the_format_can_be_chosen(tmp_path: Path) -> None:
         "import json\n\nprint('{\"a\": 1}')\n",
         "BZh is no compression\n",
         "MM*\n",
+        *(f"{word} is a word\n" for word in ("RIFF", "ID3", "ORC", "OggS", "GIF89a", "Rar!", "fLaC", "Obj")),
         "a\0b is odd, but the rest of this long enough line is text " * 5 + "more of it" * 50 + "\n",
         "The O\nthe B\n",
         "2020-01-01 10:00 INFO started\n2020-01-01 10:01 INFO stopped\n",

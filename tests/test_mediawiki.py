@@ -117,6 +117,12 @@ def test_of_a_dump_the_articles_are_read(compress, tmp_path: Path) -> None:
     }
 
 
+def test_of_a_page_with_its_history_the_last_revision_is_read(tmp_path: Path) -> None:
+    content = page("A", "Old text.").replace("  </page>\n", "") + page("A", "New text.").split("    <id>1</id>\n")[1]
+    read = Read(tmp_path, dump(content))
+    assert read.documents == ["New text."]
+
+
 def many(count: int) -> list[str]:
     return [
         page(f"Page {n}", f"Article {n} of '''many'''.\n\n{'word ' * (n % 7)}{n}", 0 if n % 5 else 1)

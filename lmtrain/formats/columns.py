@@ -10,7 +10,8 @@ from lmtrain.formats.reader import Reader, Tally, Wanted, beginning, split_text
 from lmtrain.formats.streams import decoded
 
 _ID = re.compile(r"\d+(?:[-.]\d+)?")
-_TAG = re.compile(r"O|[BIESLU]-\S+")
+_ENTITY = re.compile(r"O|[BIESLU]-\S+")
+_PART_OF_SPEECH = re.compile(r"[A-Z$#.,:;'`()-]{1,8}")
 _DOCUMENT_START = "-DOCSTART-"
 
 
@@ -19,7 +20,9 @@ def _token_lines(head: bytes) -> list[str]:
 
 
 class Conllu(Reader):
-    """CoNLL-U (and Plus): a sentence's `# text`, else its tokens, with spaces where SpaceAfter doesn't deny them.
+    """CoNLL-U, Plus, and older forms that begin with an id: of each sentence its `# text`.
+
+    Else its tokens are joined, with spaces where SpaceAfter does not deny them.
 
     Of a range (2-3) the form that stands in the text is read, not its words; empty nodes (3.1) are in no text.
     """
@@ -27,8 +30,10 @@ class Conllu(Reader):
     name, title = "conllu", "CoNLL-U"
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"# global.columns"):
+            return True
         lines = [line.split("\t") for line in _token_lines(head)]
-        fits = [cells for cells in lines if len(cells) == 10 and _ID.fullmatch(cells[0])]
+        fits = [cells for cells in lines if len(cells) >= 10 and _ID.fullmatch(cells[0])]
         return bool(lines) and len(fits) >= 0.9 * len(lines)
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
@@ -71,19 +76,27 @@ def _text(sentence: Any) -> str:
 
 
 class TaggedColumns(Reader):
-    """Tokens and their tags as in CoNLL-2003: the first column is the token, the last a tag such as O or B-LOC."""
+    """Tokens and their tags, as in CoNLL-2003: the first column that is no number is the token.
+
+    It is known by its last column: O and B-LOC, or parts of speech in capitals.
+    """
 
     name, title = "columns", "tokens with tags in columns"
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
-        lines = [line.split() for line in _token_lines(head) if not line.startswith(_DOCUMENT_START)]
-        widths = {len(cells) for cells in lines}
-        return len(lines) > 2 and len(widths) == 1 and widths != {1} and all(_TAG.fullmatch(c[-1]) for c in lines)
+        rows = [line.split() for line in _token_lines(head) if not line.startswith(_DOCUMENT_START)]
+        if len(rows) < 3 or len({len(cells) for cells in rows}) > 1 or len(rows[0]) < 2:
+            return False
+        has_sentences = b"\n\n" in head.replace(b"\r\n", b"\n")
+        is_tagged = len(rows) > 4 and has_sentences and all(_PART_OF_SPEECH.fullmatch(cells[-1]) for cells in rows)
+        return is_tagged or all(_ENTITY.fullmatch(cells[-1]) for cells in rows)
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
         for blocks in split_text(decoded(stream, place, wanted.errors), "\n\n", place):
-            sentences = [[line.split() for line in block.split("\n") if not line.startswith("# ")] for block in blocks]
-            yield [
-                " ".join(cells[0] for cells in sentence if cells and cells[0] != _DOCUMENT_START)
-                for sentence in sentences
-            ]
+            yield [_tokens([line.split() for line in block.split("\n") if line[:2] != "# "]) for block in blocks]
+
+
+def _tokens(rows: list[list[str]]) -> str:
+    rows = [cells for cells in rows if cells and cells[0] != _DOCUMENT_START]
+    column = 1 if rows and [cells[0] for cells in rows] == [str(number) for number in range(1, len(rows) + 1)] else 0
+    return " ".join(cells[column] for cells in rows)

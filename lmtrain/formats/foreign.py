@@ -51,7 +51,7 @@ _MAGIC: dict[bytes, Foreign] = {
     b"ORC": Foreign("an ORC file", "Convert it to Parquet or JSON Lines"),
     b"FEA1": Foreign("an old Feather file", "Convert it to Parquet or JSON Lines"),
     b"7z\xbc\xaf'\x1c": Foreign("a 7z archive", _UNPACK.format(command="7z x")),
-    b"Rar!": Foreign("a RAR archive", _UNPACK.format(command="unrar x")),
+    b"Rar!\x1a": Foreign("a RAR archive", _UNPACK.format(command="unrar x")),
     b"\x04\x22\x4d\x18": Foreign("an lz4 file", _UNPACK.format(command="lz4 -d")),
     b"\x1f\x9d": Foreign("a file of compress", _UNPACK.format(command="gunzip")),
     b"\xff\x06\0\0sNaPpY": Foreign("a snappy file", _UNPACK.format(command="snzip -d")),
@@ -74,9 +74,17 @@ _SQL = re.compile(
 _SQL_BEGINS = re.compile(
     r"\s*(?:--|/\*|SET |INSERT |CREATE |DROP |USE |LOAD |BEGIN|START |PRAGMA |COPY )", re.IGNORECASE
 )
-_XML = re.compile(rb"\s*<\?xml\b")
+_XML = re.compile(
+    rb"\s*(?:<!--.*?-->\s*)?(?:<\?xml\b|<[\w:]+\s[^<>]*\bxmlns[:=]|<(?:rss|svg|TEI|teiCorpus)[\s>])", re.DOTALL
+)
+_SUBTITLES = re.compile(r"WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> ")
 _XML_FILE = Foreign(
     "XML", "Take its text out: xmlstarlet sel --text --template --match '//text()' --value-of . {file}", is_text=True
+)
+_SUBTITLE_FILE = Foreign(
+    "subtitles",
+    "Take their text out: grep --invert-match --extended-regexp '^[0-9]+.?$|-->' {file} > NEW",
+    is_text=True,
 )
 _SQL_DUMP = Foreign("SQL", "Load it into its database, and write the text out with a SELECT", is_text=True)
 _TABLE_OF_NUMBERS = re.compile(r"\d+\t\S.*")
@@ -87,18 +95,39 @@ def foreign(head: bytes) -> Foreign | None:
     if kind := compression(head):
         return Foreign(f"{kind} data in a compressed file", "Decompress it once; then it is read")
     for magic, found in _MAGIC.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and not (magic.isalnum() and _is_text(head)):
             return found
-    if head.startswith(b"PK\3\4"):
-        return next((found for mark, found in _OFFICE_ZIP.items() if mark in head[:4096]), None)
+    if head.startswith(b"PK"):
+        return _in_zip(head)
     if _is_binary(head):
         return Foreign("binary data", "See what it is: file {file}")
     if _XML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return _XML_FILE
     lines = head_lines(head)
+    if _SUBTITLES.match("\n".join(lines[:2])):
+        return _SUBTITLE_FILE
     if lines and _SQL_BEGINS.match(lines[0]) and any(map(_SQL.match, lines)):
         return _SQL_DUMP
     return None
+
+
+def _in_zip(head: bytes) -> Foreign | None:
+    """What a zip archive is that has a name of its own."""
+    is_office = b"[Content_Types].xml" in head
+    for mark, found in _OFFICE_ZIP.items():
+        if mark in head and (is_office or not mark.endswith(b"/")):
+            return found
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether it has nothing but characters, so that what looks like a magic number is a word."""
+    try:
+        head[:4096].decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < min(len(head), 4096) - 3:
+            return False
+    return not any(head[:4096].count(byte) for byte in range(9))
 
 
 def table_of_numbers(head: bytes) -> bool:

@@ -42,7 +42,7 @@ class Json(Reader):
 
     def _found(self, ijson, stream: "_WithoutMark", wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         if stream.begins_with(b"["):
-            for record in ijson.items(stream, "item", use_float=True):
+            for record in ijson.items(stream, "item", use_float=True, multiple_values=True):
                 yield field_of(record, wanted, tally)
             return
         fields = (wanted.field,) if wanted.field else TEXT_FIELDS

@@ -65,13 +65,14 @@ def _wikitext(page: bytes, tally: Tally) -> str | None:
     except ElementTree.ParseError as error:
         tally.leave_out("a page that is not XML", str(error))
         return None
+    revision = [root, *root.findall("revision")][-1]  # a dump may have the page's history
     if root.findtext("ns", "0") != "0":
         tally.leave_out("a page in another namespace than articles")
     elif root.find("redirect") is not None:
         tally.leave_out("a redirect")
-    elif root.findtext("revision/model", "wikitext") != "wikitext":
-        tally.leave_out("a page that is no wikitext", root.findtext("revision/model"))
-    elif text := root.findtext("revision/text"):
+    elif revision.findtext("model", "wikitext") != "wikitext":
+        tally.leave_out("a page that is no wikitext", revision.findtext("model"))
+    elif text := revision.findtext("text"):
         return text
     else:
         tally.leave_out("a page without text")

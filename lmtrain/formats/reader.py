@@ -11,7 +11,7 @@ from lmtrain.errors import UserError
 from lmtrain.formats.streams import decoded
 
 LONGEST = 64 << 20  # bytes or characters of one document: what bounds the memory
-TEXT_FIELDS = ("text", "content")  # where the records of most collections have their text
+TEXT_FIELDS = ("text", "content", "raw_content")  # where the records of most collections have their text
 _SURROGATES = re.compile("[\ud800-\udfff]")  # half characters, which JSON can write and UTF-8 cannot
 
 

@@ -17,17 +17,18 @@ from lmtrain.formats.tables import Arrow, Csv, Parquet
 from lmtrain.formats.web_archive import Warc
 
 
-def recognise(head: bytes, name: str) -> Reader | Foreign:
+def recognise(head: bytes, place: str) -> Reader | Foreign:
     """What content that begins so is: the reader for it, or what it is that is not read.
 
     Args:
         head: the first `HEAD_BYTES`, decompressed.
-        name: of the file, without folders.
+        place: of the file; its name is a hint.
 
     Raises:
         UserError: it is UTF-16 or UTF-32.
     """
-    refuse_wide(head, name)
+    refuse_wide(head, place)
+    name = place.rsplit("/", 1)[-1]
     for reader in _SURE:
         if reader.recognises(head, name):
             found = foreign(head) if isinstance(reader, Zip) else None
@@ -45,7 +46,7 @@ def read_member(stream: IO[bytes], place: str, name: str, wanted: Wanted, tally:
     head, content = peeked(decompressed(stream))
     if not head:
         return
-    found = recognise(head, name)
+    found = recognise(head, place)
     if wanted.format != "auto" and not isinstance(found, (Tar, Zip)):
         found = READERS[wanted.format]
     if isinstance(found, Foreign):
@@ -77,7 +78,7 @@ def reader_of(head: bytes, url: str, chosen: str = "auto") -> Reader:
     Raises:
         UserError: it is nothing that is read here; says what to do.
     """
-    found = recognise(head, url.rsplit("/", 1)[-1])
+    found = recognise(head, url)
     if chosen != "auto" and not isinstance(found, (Tar, Zip)):
         return READERS[chosen]
     if isinstance(found, Foreign):

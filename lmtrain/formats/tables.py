@@ -125,7 +125,13 @@ def _dialect(head: bytes) -> _Dialect | None:
                 dialect = _Dialect(delimiter, quoting, rows)
                 regular = dialect.regular()
                 found.append((regular >= 0.8, rank, regular, len(rows[0]), dialect))
+    if not found and _is_name(text.split("\n", 1)[0]):  # a table of one column
+        return _Dialect(",", csv.QUOTE_MINIMAL, _first_rows(text, cut, delimiter=","))
     return max(found, key=lambda one: one[:-1])[-1] if found else None
+
+
+def _is_name(line: str) -> bool:
+    return line.strip().strip('"').casefold() in _COLUMN_NAMES
 
 
 def _first_rows(text: str, cut: bool, **how) -> list[list[str]]:
@@ -151,11 +157,13 @@ class Csv(Reader):
 
     def recognises(self, head: bytes, name: str) -> bool:
         dialect = _dialect(head) if len(head_lines(head, 2)) > 1 else None
-        if dialect is None or any("\0" in cell for cell in dialect.rows[0]):
+        if dialect is None or not dialect.rows or any("\0" in cell for cell in dialect.rows[0]):
             return False
         if _TABLE_NAME.search(name):
             return dialect.regular() >= 0.8
         names = [cell.strip().casefold() for cell in dialect.rows[0]]
+        if len(names) == 1:
+            return False
         named = len(set(names)) == len(names) and all(re.fullmatch(r"[\w .:-]{1,40}", cell) for cell in names)
         return named and not _COLUMN_NAMES.isdisjoint(names) and dialect.regular() == 1
 
