@@ -16,6 +16,7 @@ from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
 from lmtrain.formats.streams import decoded, opened, peeked
+from lmtrain.stamps import local_stamp, remote_stamp
 
 _LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
 
@@ -28,7 +29,7 @@ class TextFile:
         url: where it is.
         name: its place within the corpus, for messages.
         size: bytes as stored.
-        stamp: changes when the file does: size and modification time, or the remote store's key.
+        stamp: changes when the file does: size and times, or what the remote store says of it.
     """
 
     url: str
@@ -181,9 +182,10 @@ def file_at(filesystem, path: str, name: str) -> TextFile:
     """A file as its fsspec file system knows it; a store that does not know the size gives -1."""
     if isinstance(filesystem, LocalFileSystem):
         status = os.stat(path)
-        return TextFile(path, name, status.st_size, f"{status.st_size} {status.st_mtime_ns}")
-    size = filesystem.info(path).get("size")
-    return TextFile(filesystem.unstrip_protocol(path), name, -1 if size is None else size, str(filesystem.ukey(path)))
+        return TextFile(path, name, status.st_size, local_stamp(status))
+    info = filesystem.info(path)
+    size = -1 if info.get("size") is None else info["size"]
+    return TextFile(filesystem.unstrip_protocol(path), name, size, remote_stamp(filesystem, path, info))
 
 
 def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:

@@ -3,9 +3,11 @@
 Flair's form is `lmtrain.flair_format.save_language_model`.
 """
 
+import hashlib
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,14 +29,19 @@ def settings_path(path: str | Path) -> Path:
 
 
 def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
-    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else."""
+    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
     from safetensors.torch import save
 
+    check_finite(language_model, path)
     settings = {"format": FORMAT, "version": 1, **_settings(language_model)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in language_model.model.state_dict().items()}
     with replacing(path) as unfinished:
         # safetensors' own save_file makes files that nobody else may read
-        unfinished.write_bytes(save(weights, {"format": "pt", "dictionary": language_model.dictionary.fingerprint}))
+        unfinished.write_bytes(save(weights, {"format": "pt", "settings": _fingerprint(settings)}))
     with replacing(settings_path(path)) as unfinished:
         text = json.dumps(settings, ensure_ascii=False, indent=0)
         unfinished.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
@@ -53,6 +60,11 @@ def _settings(language_model: LanguageModel) -> dict[str, Any]:
     }
 
 
+def _fingerprint(settings: dict[str, Any]) -> str:
+    """A hash of all that stands beside the weights."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def load_safetensors(path: str | Path) -> LanguageModel:
     """Reads what `save_safetensors` wrote.
 
@@ -68,16 +80,22 @@ def load_safetensors(path: str | Path) -> LanguageModel:
         raise UserError(f"{settings_path(path)}: {error}") from None
     try:
         with safe_open(path, framework="pt") as file:
-            fingerprint = (file.metadata() or {}).get("dictionary")
+            metadata = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
     except OSError as error:
         raise UserError(f"The model {path} cannot be read: {error.strerror or error}.") from None
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file, or is damaged: {error}.") from None
-    if fingerprint != dictionary.fingerprint:
-        raise UserError(f"{path} and {settings_path(path)} do not belong together: their dictionaries differ.")
+    model = _assemble(path, settings, len(dictionary), weights)
+    # files that were written before all settings were in the hash have one of the dictionary
+    expected = _fingerprint(settings) if "settings" in metadata else dictionary.fingerprint
+    if expected not in (metadata.get("settings"), metadata.get("dictionary")):
+        raise UserError(
+            f"{path} and {settings_path(path)} do not belong together: the settings are another model's, or were "
+            "changed. Export the model again."
+        )
     return LanguageModel(
-        model=_assemble(path, settings, len(dictionary), weights),
+        model=model,
         dictionary=dictionary,
         is_forward_lm=settings["is_forward_lm"],
         document_delimiter=settings["document_delimiter"],
@@ -93,16 +111,17 @@ def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
         map_location: the device to load to.
 
     Raises:
-        UserError: the device cannot be used, or as `load_safetensors` and `flair_format.load_language_model`.
+        UserError: the device cannot be used, a weight is not finite, or as `load_safetensors` and
+            `flair_format.load_language_model`.
     """
     try:
         torch.empty(0, device=map_location)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device {map_location!r} cannot be used: {str(error).splitlines()[0]}") from None
-    if Path(path).suffix != ".safetensors":
-        return load_language_model(path, map_location)
-    language_model = load_safetensors(path)
+    is_flairs = Path(path).suffix != ".safetensors"
+    language_model = load_language_model(path) if is_flairs else load_safetensors(path)
     language_model.model.to(map_location)
+    check_finite(language_model, path)
     return language_model
 
 
@@ -146,6 +165,18 @@ def _assemble(path: str | Path, settings: dict[str, Any], vocabulary_size: int, 
     return model.requires_grad_(True).eval()
 
 
+class Difference(NamedTuple):
+    """How far two programs' outputs are apart at most.
+
+    Args:
+        absolute: in the outputs' own units.
+        relative: to the largest number of the same output.
+    """
+
+    absolute: float
+    relative: float
+
+
 def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
     """Writes an ONNX model (opset 17) and compares it with PyTorch, if onnxruntime is installed.
 
@@ -163,7 +194,7 @@ def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
         the largest absolute difference to PyTorch's outputs; None if onnxruntime is not installed.
 
     Raises:
-        UserError: onnx is not installed, or onnxruntime computes something else.
+        UserError: onnx is not installed, a weight or an output is not finite, or onnxruntime computes something else.
     """
     try:
         import onnx
@@ -171,22 +202,26 @@ def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
         raise UserError("Exporting to ONNX needs the package onnx: pip install 'lmtrain[onnx]'.") from None
     from lmtrain.onnx_graph import build
 
+    check_finite(language_model, path)
     with replacing(path) as unfinished:
         onnx.save_model(build(language_model.model, json.dumps(_settings(language_model))), str(unfinished))
         difference = _difference_to_torch(language_model.model, unfinished)
-        if difference is not None and not difference < 1e-4:
-            raise UserError(f"onnxruntime's outputs differ from PyTorch's by {difference:.2g}; {path} is not written.")
-    return difference
+        if difference is not None and not difference.relative < 1e-4:
+            raise UserError(
+                f"onnxruntime's outputs differ from PyTorch's by {difference.absolute:.2g}, that is "
+                f"{difference.relative:.2g} of the largest, or are not finite; {path} is not written."
+            )
+    return None if difference is None else difference.absolute
 
 
-def _difference_to_torch(model: CharLM, path: Path) -> float | None:
+def _difference_to_torch(model: CharLM, path: Path) -> Difference | None:
     try:
         import onnxruntime
     except ImportError:
         return None
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     generator = torch.Generator().manual_seed(0)
-    worst = 0.0
+    differences = []
     for steps, batch in ((1, 1), (17, 3)):
         ids = torch.randint(model.vocabulary_size, (steps, batch), generator=generator)
         hidden = tuple(part.uniform_(-0.5, 0.5, generator=generator) for part in model.zero_hidden(batch))
@@ -195,6 +230,25 @@ def _difference_to_torch(model: CharLM, path: Path) -> float | None:
             expected = [output, *([] if model.decoder is None else [model.decoder(output)]), *last]
         inputs = {"ids": ids.numpy(), **dict(zip("hc", (part.numpy() for part in hidden), strict=False))}
         actual = session.run(None, inputs)
-        differences = [np.abs(one.numpy() - other).max() for one, other in zip(expected, actual, strict=True)]
-        worst = max(worst, *map(float, differences))
-    return worst
+        differences += [difference_of(one.numpy(), other) for one, other in zip(expected, actual, strict=True)]
+    # a maximum of floats passes over NaN, or not, as it stands
+    return Difference(*(float(np.max(column)) for column in zip(*differences, strict=True)))
+
+
+def difference_of(expected: np.ndarray, actual: np.ndarray) -> Difference:
+    """Of two arrays of one shape; NaN if a number in them is not finite."""
+    if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return Difference(math.nan, math.nan)
+    absolute = float(np.abs(expected.astype(np.float64) - actual).max())
+    largest = float(np.abs(expected).max())
+    return Difference(absolute, absolute / largest if largest else math.inf if absolute else 0.0)
+
+
+def check_finite(language_model: LanguageModel, path: str | Path) -> None:
+    """Raises `UserError` if a weight of the model that belongs to a file is NaN or infinite."""
+    wrong = [name for name, tensor in language_model.model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{path}: the model's weights {', '.join(wrong)} have numbers that are not finite. It is damaged, or of a "
+            "run that diverged; take another, or train again with a smaller rate."
+        )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lmtrain.curves import extreme, read_metrics
 from lmtrain.errors import raise_if_any
-from lmtrain.export import save_safetensors
+from lmtrain.export import check_finite, save_safetensors
 from lmtrain.flair_format import load_language_model
 from lmtrain.run_folder import RunFolder
 
@@ -28,6 +28,7 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
     """
     raise_if_any([*_what_is_wrong_with_the_run(model), *_what_is_wrong_with_the_output(output, overwrite)])
     language_model = load_language_model(model)
+    check_finite(language_model, model)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-unfinished-") as place:
         folder = Path(place, output.name)  # its parent is for this user only; it is not

@@ -1,8 +1,10 @@
 import json
+import math
 import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,7 +14,7 @@ from small_models import CHARACTERS, make_model
 from lmtrain import export
 from lmtrain.command import run
 from lmtrain.errors import UserError
-from lmtrain.export import load_model, load_safetensors, save_onnx, save_safetensors
+from lmtrain.export import difference_of, load_model, load_safetensors, save_onnx, save_safetensors
 from lmtrain.flair_format import load_language_model, save_language_model
 from lmtrain.pair import best_perplexity, load_pair
 from lmtrain.scoring import score
@@ -61,6 +63,9 @@ def published(tmp_path):
     return tmp_path / "model.safetensors"
 
 
+CHANGED = {"is_forward_lm": False, "document_delimiter": "|", "level": "word", "dropout": 0.9}  # sizes stay as they are
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -73,7 +78,8 @@ def published(tmp_path):
         ({"level": "byte"}, "level is 'byte'"),
         ({"items": ["a", 1]}, "items must be a list of strings"),
         ({"items": ["a", "a"]}, "more than once"),
-        ({"items": ["a", "b"]}, "do not belong together"),
+        ({"items": ["a", "b"]}, "do not fit"),
+        *(({name: value}, "do not belong together") for name, value in CHANGED.items()),
         ({"version": 2}, '"version" 1'),
     ],
 )
@@ -82,6 +88,61 @@ def test_settings_that_were_changed(published, change, words):
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(UserError, match=words):
         load_safetensors(published)
+
+
+def test_weights_beside_the_settings_of_another_model(tmp_path):
+    """Each setting that matters, one at a time: the two files are refused, and each pair is read."""
+    kinds = [{}, {"is_forward_lm": False}, {"document_delimiter": "|"}, {"items": CHARACTERS[:1] + CHARACTERS[:0:-1]}]
+    for number, kind in enumerate(kinds):
+        save_safetensors(make_model(**kind), tmp_path / f"{number}.safetensors")
+        load_safetensors(tmp_path / f"{number}.safetensors")
+    whole = (tmp_path / "0.json").read_bytes()
+    for number in range(1, len(kinds)):
+        (tmp_path / "0.json").write_bytes((tmp_path / f"{number}.json").read_bytes())
+        with pytest.raises(UserError, match="do not belong together"):
+            load_model(tmp_path / "0.safetensors")
+    (tmp_path / "0.json").write_bytes(whole)
+    load_model(tmp_path / "0.safetensors")
+
+
+def test_a_file_from_before_all_settings_were_in_the_hash_is_read(published):
+    weights = load_file(published)
+    dictionary = load_model(published).dictionary
+    save_file(weights, published, {"format": "pt", "dictionary": dictionary.fingerprint})
+    assert load_model(published).dictionary == dictionary
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf])
+@pytest.mark.parametrize("weight", ["encoder.weight", "rnn.weight_hh_l0", "decoder.bias"])
+def test_weights_that_are_not_finite_are_neither_written_nor_read(tmp_path, capsys, number, weight):
+    language_model = make_model()
+    with torch.no_grad():
+        language_model.model.get_parameter(weight).view(-1)[-1] = number
+    save_language_model(language_model, tmp_path / "best-lm.pt")
+    for write in (save_safetensors, save_onnx):
+        with pytest.raises(UserError, match=f"weights {weight} have numbers that are not finite"):
+            write(language_model, tmp_path / "model.safetensors")
+    (tmp_path / "text").write_text("The cat\n")
+    for script, *arguments in (
+        ("export", "--format", "onnx", "--output", tmp_path / "model.onnx"),
+        ("export", "--format", "flair", "--output", tmp_path / "copy.pt"),
+        ("score", tmp_path / "text"),
+        ("generate",),
+        ("embed", tmp_path / "text", "--output", tmp_path / "v.npz"),
+    ):
+        assert call(script, tmp_path / "best-lm.pt", *arguments) == 2
+        assert "not finite" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best-lm.pt", "text"]
+
+
+def test_differences_are_compared_to_the_largest_number_and_must_be_finite():
+    ones = np.ones(3, np.float32)
+    for scale in (1e-6, 1.0, 1e6):
+        assert difference_of(scale * ones, scale * (ones + 0.5)).relative == pytest.approx(0.5)
+    assert difference_of(ones * 0, ones * 0) == (0, 0)
+    assert difference_of(ones * 0, ones).relative == math.inf
+    for one, other in ((ones * np.nan, ones), (ones, ones * np.inf), (ones * np.nan, ones * np.nan)):
+        assert math.isnan(difference_of(one, other).relative)
 
 
 def test_damaged_and_missing_files(published):
@@ -131,7 +192,7 @@ def test_onnx_computes_what_pytorch_does(tmp_path, kind):
 
 def test_onnx_that_differs_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("onnx")
-    monkeypatch.setattr(export, "_difference_to_torch", lambda *_: float("nan"))
+    monkeypatch.setattr(export, "_difference_to_torch", lambda *_: export.Difference(1e-6, 0.5))
     with pytest.raises(UserError, match="differ from PyTorch's"):
         save_onnx(make_model(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
