@@ -2,6 +2,8 @@
 
 import bz2
 import gzip
+import io
+import tracemalloc
 from html import escape
 from pathlib import Path
 
@@ -10,6 +12,9 @@ from preparing import everything, options, prepare, texts
 from test_formats import Read
 
 from lmtrain.errors import UserError
+from lmtrain.formats import mediawiki
+from lmtrain.formats.reader import Tally, Wanted
+from lmtrain.formats.registry import READERS
 from lmtrain.formats.wikitext import plain_text
 
 HEAD = (
@@ -158,6 +163,24 @@ def test_any_number_of_workers_prepares_the_same_corpus(tmp_path: Path) -> None:
     (source,) = manifest["sources"]
     assert (source["format"], source["documents"]) == ("mediawiki", 96)
     assert source["left_out"] == {"a page in another namespace than articles": 12}
+
+
+def test_memory_does_not_grow_with_the_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mediawiki, "_READ_BYTES", 1 << 14)
+    text = ARTICLE.replace("}} og ólokað {{", "og")
+    pages = bz2.compress("".join(page(f"Page {n}", text) for n in range(20)).encode())
+    peaks = []
+    for count in (2, 6):
+        content = b"".join([bz2.compress(HEAD.encode()), *[pages] * count, bz2.compress(b"</mediawiki>")])
+        with bz2.open(io.BytesIO(content)) as stream:
+            found = READERS["mediawiki"].documents(stream, "dump", Wanted(), Tally())
+            tracemalloc.start()
+            try:
+                assert sum(map(len, found)) == count * 20 * len(ARTICLE_TEXT)
+                peaks.append(tracemalloc.get_traced_memory()[1])
+            finally:
+                tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0]
 
 
 def test_a_dump_that_is_cut_off_is_an_error(tmp_path: Path) -> None:

@@ -159,7 +159,11 @@ def field_of(record: Any, wanted: Wanted, tally: Tally) -> list[str]:
 
 def documents_of_value(value: Any, wanted: Wanted, tally: Tally) -> list[str]:
     if isinstance(value, str):
-        return wanted.documents_of(value if value.isascii() else _SURROGATES.sub("\ufffd", value))
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            value = _SURROGATES.sub("\ufffd", value)
+        return wanted.documents_of(value)
     if value is None:
         tally.leave_out("the field is null")
     else:
