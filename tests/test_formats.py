@@ -88,6 +88,8 @@ def test_json_arrays_and_objects(tmp_path: Path) -> None:
     nested = Read(tmp_path, "\ufeff" + json.dumps({"version": "1", "data": records}), "b.json")
     assert (nested.format, nested.documents) == ("json", array.documents)
     assert Read(tmp_path, json.dumps(["one", "two"]), "c").documents == ["one", "two"]
+    inline = json.dumps({"data": [{"paragraphs": [{"context": "in one line"}]}]})
+    assert Read(tmp_path, inline, "squad.json", field="context").documents == ["in one line"]
     assert Read(tmp_path, '["one", "two"]\n["three"]\n', "f").documents == ["one", "two", "three"]
     assert Read(tmp_path, json.dumps({"a": {"body": "in it"}}, indent=2), "d", field="body").documents == ["in it"]
     translations = jsonl({"translation": {"de": "Haus", "en": "house"}}, {"translation": {"de": "Tür"}})
@@ -159,6 +161,11 @@ def test_quoted_tables_are_read_as_csv_reads_them(delimiter: str, line_end: str,
     read = Read(tmp_path, "\ufeff" + written.getvalue(), "table.csv")
     assert (read.format, read.documents) == ("csv", [row[1] for row in ROWS[1:] if row[1]])
     assert not read.left_out
+
+
+def test_a_table_whose_first_text_is_longer_than_what_is_looked_at(tmp_path: Path) -> None:
+    read = Read(tmp_path, f'id,text\n1,"{"long, " * 30_000}"\n2,short\n')
+    assert (read.format, read.documents) == ("csv", ["long, " * 30_000, "short"])
 
 
 def test_a_table_of_one_column(tmp_path: Path) -> None:

@@ -98,6 +98,23 @@ def test_wikitext_becomes_running_text() -> None:
     assert plain_text(ARTICLE, {"Mynd"}, {"Flokkur"}).split("\n") == ARTICLE_TEXT
 
 
+@pytest.mark.parametrize(
+    ("wikitext", "text"),
+    [
+        ("Before<ref> left open.\n\nSecond.", "Before left open.\nSecond."),
+        ("Before\n{| class=x\n| a || b\n|-\n| c", "Before"),
+        ("Before <!-- left open\nmore", "Before"),
+        ("H<sub>2</sub>O, l''''eau''', 1 < 2 &amp;lt; [http://x.y] [http://x.y label]", "H2O, l'eau, 1 < 2 &lt; label"),
+        ("; term : definition\n#REDIRECT is a word\n==== Deep ====", "term: definition\nREDIRECT is a word\nDeep"),
+        ("a [[b|c [[d]] e]] f", "a c d e f"),
+        ("[[Image:x.png|thumb|[[a]] {{b}} [[c|d]]]]text", "text"),
+        ("", ""),
+    ],
+)
+def test_wikitext_that_is_odd(wikitext: str, text: str) -> None:
+    assert plain_text(wikitext) == text
+
+
 @pytest.mark.parametrize("compress", [bytes, bz2.compress, gzip.compress])
 def test_of_a_dump_the_articles_are_read(compress, tmp_path: Path) -> None:
     content = dump(
@@ -106,6 +123,7 @@ def test_of_a_dump_the_articles_are_read(compress, tmp_path: Path) -> None:
         page("Notandi:X", "A user.", 2),
         page("Snið:X", "A template.", 10),
         page("Old name", "#REDIRECT [[Þorp]]", redirect=True),
+        page("Older name", "#TILVÍSUN [[Þorp]]"),
         page("A.css", "a {}", model="css"),
         page("Empty", ""),
         "  <page>\n    <title>torn & not XML</title>\n  </page>\n",
@@ -115,7 +133,7 @@ def test_of_a_dump_the_articles_are_read(compress, tmp_path: Path) -> None:
     assert (read.format, read.documents) == ("mediawiki", [*ARTICLE_TEXT, "The < last > & only one."])
     assert read.left_out == {
         "a page in another namespace than articles": 3,
-        "a redirect": 1,
+        "a redirect": 2,
         "a page that is no wikitext": 1,
         "a page without text": 1,
         "a page that is not XML": 1,

@@ -3,7 +3,7 @@
 import json
 import re
 
-from lmtrain.formats.reader import LineReader, Tally, Wanted, beginning, field_of
+from lmtrain.formats.reader import TEXT_FIELDS, LineReader, Tally, Wanted, beginning, field_of
 
 _NUMBERED = re.compile(r"(\d+)\t(.*\S.*)")
 _NO_SENTENCE = re.compile(r"[\d.,\s]*|[a-z]+://\S+")
@@ -47,8 +47,8 @@ class JsonLines(LineReader):
         if not lines or not lines[0].lstrip().startswith("{"):
             return False
         records = [record for record in map(_record, lines) if isinstance(record, dict) and record]
-        if len(lines) == 1 and head.count(b"\n") == 0:  # the whole file, or a first record that is longer than the head
-            return bool(records)
+        if len(lines) == 1 and records and not set(TEXT_FIELDS) & records[0].keys():
+            return not any(isinstance(value, dict | list) for value in records[0].values())  # else it holds records
         return 2 * len(records) >= len(lines)
 
     def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:

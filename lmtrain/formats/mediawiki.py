@@ -17,6 +17,7 @@ from lmtrain.formats.streams import compression, opened, peeked
 from lmtrain.formats.wikitext import plain_text
 
 _DUMP = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<mediawiki\b")
+_REDIRECT = re.compile(r"\s*#\w+\s*:?\s*\[\[")
 _NAMESPACE = re.compile(r'<namespace key="(6|14)"[^>]*>([^<]+)</namespace>')
 _BEGIN, _END = b"<page>", b"</page>"
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")
@@ -68,7 +69,7 @@ def _wikitext(page: bytes, tally: Tally) -> str | None:
     revision = [root, *root.findall("revision")][-1]  # a dump may have the page's history
     if root.findtext("ns", "0") != "0":
         tally.leave_out("a page in another namespace than articles")
-    elif root.find("redirect") is not None:
+    elif root.find("redirect") is not None or _REDIRECT.match(revision.findtext("text") or ""):
         tally.leave_out("a redirect")
     elif revision.findtext("model", "wikitext") != "wikitext":
         tally.leave_out("a page that is no wikitext", revision.findtext("model"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from lmtrain.errors import UserError
-from lmtrain.formats.lines import head_lines
 from lmtrain.formats.reader import LONGEST, TEXT_FIELDS, Reader, Tally, Wanted, beginning, documents_of_value
 from lmtrain.formats.streams import HEAD_BYTES, as_file, decoded, peeked
 
@@ -121,7 +120,7 @@ def _dialect(head: bytes) -> _Dialect | None:
             ((csv.QUOTE_MINIMAL, False), (csv.QUOTE_NONE, False), (csv.QUOTE_MINIMAL, True))
         ):
             rows = _first_rows(text, cut, delimiter=delimiter, quoting=quoting, strict=strict)
-            if len(rows) > 1 and len(rows[0]) > 1:
+            if len(rows) > (not cut) and len(rows[0]) > 1:  # a first text may be longer than the head
                 dialect = _Dialect(delimiter, quoting, rows)
                 regular = dialect.regular()
                 found.append((regular >= 0.8, rank, regular, len(rows[0]), dialect))
@@ -156,7 +155,7 @@ class Csv(Reader):
     name, title = "csv", "a table (CSV)"
 
     def recognises(self, head: bytes, name: str) -> bool:
-        dialect = _dialect(head) if len(head_lines(head, 2)) > 1 else None
+        dialect = _dialect(head) if head.count(b"\n") + head.count(b"\r") else None
         if dialect is None or not dialect.rows or any("\0" in cell for cell in dialect.rows[0]):
             return False
         if _TABLE_NAME.search(name):

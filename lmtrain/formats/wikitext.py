@@ -16,8 +16,11 @@ _BRACKETS = re.compile(
     r"<nowiki>.*?</nowiki>|\{\{|\}\}|^[ \t:]*\{\||^[ \t]*\|\}(?!\})|\[\[|\]\]", re.DOTALL | re.MULTILINE | re.IGNORECASE
 )
 _OPENS = {"}}": "{{", "|}": "{|", "]]": "[["}
-_SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\d_]{3,}__|'{2,5}|^-{4,}", re.DOTALL | re.MULTILINE)
+_SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\d_]{3,}__|'{5}|'{2,3}|^-{4,}", re.DOTALL | re.MULTILINE)
 _BREAKS = re.compile(r"</?(?:br|p|div|li|td|th|tr|center|blockquote)\b[^<>]*>", re.IGNORECASE)
+_LEFT_OPEN = re.compile(
+    r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE | re.IGNORECASE
+)  # of tables, references
 _LINE_START = re.compile(r"^[ \t]*[*#:;]*[ \t]*", re.MULTILINE)
 _SPACES = re.compile(r"[ \t\xa0]+")
 _EMPTIED = re.compile(r"\(\s*[,;:]?\s*\)|(?<=\() *[,;] *")  # what a template leaves of its brackets
@@ -38,6 +41,7 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
 
     text = _ELEMENTS.sub("", wikitext)
     text = _without_ranges(text, _unwanted(text, _link_pattern(frozenset(pictures), frozenset(categories))))
+    text = _LEFT_OPEN.sub("", text)
     text = _LINE_START.sub("", _SWITCHES.sub(r"\1", _BREAKS.sub("\n", text)))
     try:
         text = mwparserfromhell.parse(text, skip_style_tags=True).strip_code(collapse=False)
