@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from lmtrain.arguments import LARGEST_SEED
 from lmtrain.errors import raise_if_any
+from lmtrain.shipped_callbacks import refusal
 from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.trainer_arguments import problems as trainer_problems
 
@@ -80,6 +81,15 @@ def _without_nulls(settings: Any) -> Any:
 
 Target = Annotated[dict[str, Any], AfterValidator(_check_target)]
 Targets = Annotated[dict[str, Target], BeforeValidator(_without_nulls)]
+
+
+def _check_callback(settings: dict[str, Any]) -> dict[str, Any]:
+    if reason := refusal(pkgutil.resolve_name(settings["_target_"])):
+        raise ValueError(reason)
+    return settings
+
+
+Callbacks = Annotated[dict[str, Annotated[Target, AfterValidator(_check_callback)]], BeforeValidator(_without_nulls)]
 
 
 class DataConfig(Section):
@@ -215,7 +225,7 @@ class Config(Section):
     checkpoint: Annotated[CheckpointConfig, Mark.MAY_CHANGE]
     divergence: Annotated[DivergenceConfig, Mark.MAY_CHANGE]
     logger: Annotated[Targets, Mark.MAY_CHANGE]
-    callbacks: Annotated[Targets, Mark.MAY_CHANGE]
+    callbacks: Annotated[Callbacks, Mark.MAY_CHANGE]
 
     @field_validator("trainer")
     @classmethod

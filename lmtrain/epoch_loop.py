@@ -1,4 +1,4 @@
-"""Lightning's loop over the windows of an epoch, with less around each step."""
+"""Lightning's loops over the epochs and over the windows of an epoch, with less around each step."""
 
 import math
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loops import _FitLoop
 from lightning.pytorch.loops.fetchers import _DataFetcher
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -23,6 +24,14 @@ _HOOKS = (
     "on_before_optimizer_step",
     "on_train_batch_end",
 )
+
+
+class EpochLoop(_FitLoop):
+    """Lightning's own, which also begins when nothing is left to do but a validation that a signal interrupted."""
+
+    @property
+    def skip(self) -> bool:
+        return super().skip and not any(getattr(one, "validation_is_due", False) for one in self.trainer.callbacks)
 
 
 class WindowLoop(_TrainingEpochLoop):

@@ -47,22 +47,24 @@ def _sum_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
 
 
-_PLAIN_ATTRIBUTES = frozenset({"_current_fx_name", "hidden", "items_seen", "grad_norm"})
+_PLAIN_ATTRIBUTES = frozenset({"_current_fx_name", "hidden", "items_seen", "grad_norm", "_begin", "_is_counted"})
 
 
 class LanguageModelModule(LightningModule):
     """Trains a `CharLM` by truncated BPTT with automatic optimization.
 
     The hidden state after a window is detached and carried to the next one; it is zero at a split's start. Each rank
-    holds the state of its own lanes; a checkpoint holds that of all lanes, in the order of the lanes.
+    holds the state of its own lanes; a checkpoint holds that of all lanes, in the order of the lanes. An optimizer that
+    computes a window several times (LBFGS) sees the same hidden state and the same dropout each time; the window's
+    loss is the first one, and the state that is carried on is the last one.
 
     Logs `val/loss` (mean nats per item over all ranks), `val/ppl` and `val/bpc`, likewise `test/...`, for callbacks.
 
     Args:
         model: the network.
         optimizer: makes the optimizer from the named parameters.
-        seed: dropout's random state is set from (seed, epoch, window, rank) before every step, so that a resumed
-            run needs no saved random state.
+        seed: dropout's random state is set from (seed, epoch, window, rank) whenever a window is computed, so that a
+            resumed run needs no saved random state.
         description: plain values that go into checkpoints as `lmtrain`, to use the model without the run.
         is_compiled: let `torch.compile` fuse what surrounds the recurrence in training.
     """
@@ -82,6 +84,8 @@ class LanguageModelModule(LightningModule):
         self.seed = seed
         self.description = description or {}
         self.hidden: Hidden | None = None
+        self._begin: Hidden | None = None  # the state before the window
+        self._is_counted = False  # whether the window's loss and items are
         self.items_seen = 0
         self.seconds = 0.0  # of this run's earlier parts
         self._began = time.monotonic()
@@ -89,6 +93,9 @@ class LanguageModelModule(LightningModule):
         self.grad_norm: Tensor | None = None
         self._evaluation_hidden: Hidden | None = None
         self._evaluation_mean = RunningMean()
+        self._evaluated: Tensor | None = None  # the traces of the weights that the latest evaluation began with
+        self.trained: Tensor | None = None  # the traces of the weights that training went on with after the latest one
+        self.weights_to_test: dict[str, Tensor] | None = None  # None for those that are there
 
     def __setattr__(self, name: str, value: Any) -> None:
         # the hook that runs is noted at every hook of every step, and torch.nn.Module takes long to see that this is no
@@ -114,17 +121,20 @@ class LanguageModelModule(LightningModule):
         return self.make_optimizer(self.model.named_parameters(), **more)
 
     def on_train_batch_start(self, batch: Window, batch_idx: int) -> None:
+        self._begin = None if batch.starts_split else self.hidden
+        self._is_counted = False
+
+    def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         if self.model.dropout > 0:
             place = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
             _seed(self.device, int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "little"))
-
-    def training_step(self, batch: Window, batch_idx: int) -> Tensor:
-        hidden = None if batch.starts_split else self.hidden
-        loss, hidden = self.training_loss(batch.inputs, batch.targets, hidden)
+        loss, hidden = self.training_loss(batch.inputs, batch.targets, self._begin)
         self.hidden = detach(hidden)
-        self.train_mean.add(loss, batch.inputs.numel())
         length, lanes = batch.inputs.shape
-        self.items_seen += length * self.trainer.datamodule.batch_size
+        if not self._is_counted:
+            self._is_counted = True
+            self.train_mean.add(loss, length * lanes)
+            self.items_seen += length * self.trainer.datamodule.batch_size
         # strategies average gradients over ranks, as if all had equally many lanes
         share = lanes * self.trainer.world_size / self.trainer.datamodule.batch_size
         return loss if share == 1 else loss * share
@@ -151,14 +161,32 @@ class LanguageModelModule(LightningModule):
     def _evaluation_start(self) -> None:
         self._evaluation_hidden = None
         self._evaluation_mean = RunningMean()
+        self._evaluated = None
 
     def _evaluation_step(self, batch: Window) -> None:
+        if self._evaluated is None:
+            self._evaluated = traces(self.model)
         loss, self._evaluation_hidden = self.model.loss(batch.inputs, batch.targets, self._evaluation_hidden)
         self._evaluation_mean.add(loss, batch.inputs.numel())
 
-    def _evaluation_end(self, stage: str) -> None:
+    def evaluation_loss(self) -> float:
+        """The mean over the windows evaluated so far, on all ranks; called on every rank."""
         total, items = self.reduced(self._evaluation_mean)
-        loss = total / items
+        return total / items
+
+    def has_evaluated_these_weights(self) -> bool:
+        """False if the weights are not those that the latest evaluation began with."""
+        return self._evaluated is not None and same_traces(self._evaluated, traces(self.model))
+
+    def has_unmeasured_weights(self) -> bool:
+        """True if a callback has put other weights there since the latest validation of a run that is at its end."""
+        if self._evaluated is None or self.trained is None:
+            return False
+        now = traces(self.model)
+        return not (same_traces(now, self._evaluated) or same_traces(now, self.trained))
+
+    def _evaluation_end(self, stage: str) -> None:
+        loss = self.evaluation_loss()
         if stage == "val":
             raise_if_diverged(loss, self.grad_norm, self.trainer)
         figures = {f"{stage}/loss": loss, f"{stage}/ppl": perplexity(loss), f"{stage}/bpc": loss / math.log(2)}
@@ -175,6 +203,8 @@ class LanguageModelModule(LightningModule):
         self._evaluation_end("val")
 
     def on_test_epoch_start(self) -> None:
+        if self.weights_to_test is not None:
+            self.model.load_state_dict(self.weights_to_test)  # a callback may have put others there
         self._evaluation_start()
 
     def test_step(self, batch: Window, batch_idx: int) -> None:
@@ -205,7 +235,7 @@ class LanguageModelModule(LightningModule):
             lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
             self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state["hidden"])
 
-    def on_train_start(self) -> None:
+    def on_fit_start(self) -> None:
         """Puts a loaded state where the weights are, in their type.
 
         The hardware that it was saved on may have computed in another one.
@@ -223,6 +253,23 @@ class LanguageModelModule(LightningModule):
         parts = [torch.empty_like(padded) for _ in shares]
         torch.distributed.all_gather(parts, padded)
         return torch.cat([part[:, :share] for part, share in zip(parts, shares, strict=True)], dim=1).cpu()
+
+
+def traces(model: torch.nn.Module) -> Tensor:
+    """What tells a model's weights from others: sum and norm of each, float64 `(weights, 2)`, on their device."""
+    with torch.no_grad():
+        dtype = _sum_dtype(next(model.parameters()).device)
+        return torch.stack(
+            [
+                torch.stack([weight.sum(dtype=dtype), torch.linalg.vector_norm(weight, dtype=dtype)])
+                for weight in model.parameters()
+            ]
+        )
+
+
+def same_traces(one: Tensor, other: Tensor) -> bool:
+    """Whether they are of the same weights; weights that are not numbers are the same as themselves."""
+    return one.shape == other.shape and torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _seed(device: torch.device, seed: int) -> None:

@@ -22,7 +22,7 @@ from lightning.pytorch.profilers import (
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lmtrain.config import TrainerConfig
-from lmtrain.epoch_loop import WindowLoop
+from lmtrain.epoch_loop import EpochLoop, WindowLoop
 from lmtrain.errors import UserError
 from lmtrain.processor import gains_by_bfloat16
 from lmtrain.trainer_values import SHORT_PRECISIONS
@@ -52,6 +52,7 @@ def make_trainer(config: TrainerConfig, folder: Path | None = None, **more: Any)
     _check_devices(trainer, config)
     # lmtrain follows signals itself (callbacks/signals.py); Lightning would end a test without a word
     trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop = EpochLoop(trainer, trainer.min_epochs, trainer.max_epochs)
     trainer.fit_loop.epoch_loop = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
     return trainer
 

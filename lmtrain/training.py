@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -28,6 +29,7 @@ from lmtrain.callbacks.folder_watch import FolderWatch
 from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
 from lmtrain.callbacks.run_length import TimeLimit
+from lmtrain.callbacks.save_points import SavePoints
 from lmtrain.callbacks.signals import Interrupted, SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
@@ -41,6 +43,7 @@ from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
+from lmtrain.optimizer_trial import problem_of
 from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.ranks import end_with_first_process, is_first_process
@@ -48,6 +51,7 @@ from lmtrain.report import is_reported, write_report
 from lmtrain.run_folder import RunFolder, hyperparameters, is_finished
 from lmtrain.trainer import check_can_start_processes, make_trainer, torch_settings_kept
 from lmtrain.trainer_values import seconds
+from lmtrain.user_callbacks import check_averages, check_callbacks, make_callbacks
 from lmtrain.windows import Augmentation
 
 log = logging.getLogger(__name__)
@@ -115,13 +119,14 @@ def _prepare_and_train(
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
-    make_optimizer(config)  # now, while a mistake in its arguments costs nothing
     check_logger_packages(config)
-    world_size = make_trainer(config.trainer).world_size
     folder = RunFolder(Path(config.runs_dir) / config.name)
-    values = with_lanes(values, world_size, explicit, folder)
+    check_callbacks(config, folder.checkpoints)
+    trainer = make_trainer(config.trainer)
+    check_optimizer(config, trainer.strategy.root_device)
+    values = with_lanes(values, trainer.world_size, explicit, folder)
     config = check_config(values)
-    text = prepare_text(config, world_size, initial.dictionary if initial else None)
+    text = prepare_text(config, trainer.world_size, initial.dictionary if initial else None)
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
     # as it is until all have met; with overwrite they look at nothing.
     if is_first:
@@ -233,20 +238,29 @@ class Run:
         self.checkpoint = checkpoint
         self.precision_before = torch.get_float32_matmul_precision()
         self.is_fine_tuning = initial is not None
+        others = make_callbacks(config.callbacks)
+        check_averages(others.values(), checkpoint)
         self.language_model = grown(initial, text.dictionary) if initial else new_language_model(config, text)
         self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
-        self.best = BestModel(folder.best, lambda path: save_language_model(self.language_model, path))
+        self.best = BestModel(
+            folder.best, lambda model, path: save_language_model(replace(self.language_model, model=model), path)
+        )
         self.monitor = Monitor(
             config.trainer.log_every_n_steps, self.best, text.unknown_rates(), hyperparameters(config.model_dump())
         )
         self.saving = RunCheckpoint(
-            folder.checkpoints, signals, config.checkpoint.every, config.checkpoint.every_steps, time_limit
+            folder.checkpoints,
+            signals,
+            config.checkpoint.every,
+            config.checkpoint.every_steps,
+            time_limit,
+            tuple(others.values()),
         )
         annealing = make_annealing(config.anneal, diverged)
-        others = {name: instantiate(settings, _convert_="all") for name, settings in config.callbacks.items()}
         self.ending = Ending(annealing, self.saving, others)
         callbacks = [
+            SavePoints(self.saving),
             FolderWatch(folder, config.trainer.log_every_n_steps),
             ValidationSchedule(config.data.validations_per_epoch),
             annealing,
@@ -310,8 +324,11 @@ class Run:
             results = self.folder.read_results()
             if results is not None and results["steps"] == self.trainer.global_step:
                 return results
-        if not self.trainer.strategy.broadcast(self.folder.best.exists()):  # somebody has removed it
+        is_removed = not self.trainer.strategy.broadcast(self.folder.best.exists())
+        if is_removed or self.module.has_unmeasured_weights():  # a callback made them when training ended
             self._validate()
+            log.info("The weights at the end: %s", loss_figures(self.module.evaluation_loss()))
+            self.saving.replace_state(self.trainer, self.best)
         results = {
             "epochs": self.trainer.fit_loop.epoch_progress.current.ready,  # begun
             "steps": self.trainer.global_step,
@@ -323,8 +340,7 @@ class Run:
             "ended_by": cause,
         }
         if self.config.test:
-            best = load_language_model(self.folder.best)
-            self.language_model.model.load_state_dict(best.model.state_dict())
+            self.module.weights_to_test = load_language_model(self.folder.best).model.state_dict()
             self.trainer.test(self.module, datamodule=self.data, verbose=False)
             self.saving.let_signals_act(self.trainer)
             figures = self.trainer.callback_metrics
@@ -373,18 +389,19 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
 
 
 def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the configured optimizer from named parameters.
+    """What makes the configured optimizer from named parameters."""
+    return instantiate(config.optimizer.model_dump(), _partial_=True)
+
+
+def check_optimizer(config: Config, device: torch.device) -> None:
+    """Tries the optimizer on a tiny model, while a mistake costs nothing.
 
     Raises:
-        UserError: the optimizer refuses its arguments.
+        UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
     """
-    optimizer = instantiate(config.optimizer.model_dump(), _partial_=True)
-    try:
-        optimizer(CharLM(vocabulary_size=2, hidden_size=1).named_parameters())
-    except (ValueError, TypeError, RuntimeError) as error:
+    if problem := problem_of(make_optimizer(config), device):
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
-        raise UserError(f"The optimizer does not accept {arguments}: {error}.") from None
-    return optimizer
+        raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 
 
 def make_annealing(config: AnnealConfig, diverged: Diverged | None) -> Callback:

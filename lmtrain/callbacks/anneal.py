@@ -46,7 +46,7 @@ class AnnealOnPlateau(Callback):
             self._stop_below_min_lr(trainer)  # the run may have been killed before it could end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or self._scheduler is None:
+        if trainer.state.fn != "fit":
             return
         groups = trainer.optimizers[0].param_groups
         before = groups[0]["lr"]

@@ -4,18 +4,23 @@ import logging
 import math
 import os
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.call import _call_callback_hooks
+from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lmtrain.callbacks.run_length import TimeLimit
 from lmtrain.callbacks.signals import END, SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
-from lmtrain.errors import UserError
+from lmtrain.checkpoint_content import copied, encoded, unreadable_parts
+from lmtrain.errors import UserError, raise_if_any
 from lmtrain.files import replacing
-from lmtrain.windows import Window
+from lmtrain.module import LanguageModelModule, traces
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +28,10 @@ log = logging.getLogger(__name__)
 class RunCheckpoint(Checkpoint):
     """Saves `last.ckpt` after every validation and, between validations, every so many minutes or steps.
 
-    It saves only between two windows, where the state is "n windows are done", or within a validation that a signal
-    ends, which is then the first thing a resumed run does. The checkpoint before is kept as `previous.ckpt`. Must be
-    the last callback, so that what the others did is in it. If a checkpoint can't be written, the run goes on.
+    It saves only between two windows, where the state is "n windows are done". A signal within a validation saves the
+    state from before it, and that it is due: the first thing that a resumed run does. The checkpoint before is kept as
+    `previous.ckpt`. Must be the last callback, so that what the others did is in it, with `SavePoints` as the first. If
+    a checkpoint can't be written, the run goes on; what could not be read again ends it.
 
     Args:
         folder: where the checkpoints stand.
@@ -33,6 +39,7 @@ class RunCheckpoint(Checkpoint):
         every: minutes between saves; None for never.
         every_steps: optimizer steps between saves; None for never.
         time_limit: when to end the run.
+        others: callbacks that are not lmtrain's own.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class RunCheckpoint(Checkpoint):
         every: float | None = 10.0,
         every_steps: int | None = None,
         time_limit: TimeLimit | None = None,
+        others: Sequence[Callback] = (),
     ) -> None:
         self.folder = folder
         self.signals = signals
@@ -49,11 +57,15 @@ class RunCheckpoint(Checkpoint):
         self.every_steps = every_steps
         self.time_limit = time_limit or TimeLimit(None)
         self.is_out_of_time = False
+        self.others = others
         self.is_saved = True  # False if the last save failed
-        self._validation_is_due = False
         self._is_training = False
+        self.validation_is_due = False
+        self._before_validation: dict[str, Any] | None = None
+        self._is_catching_up = False
         self._saved_at = time.monotonic()
         self._saved_step = 0
+        self._saved_position: dict[str, int] | None = None
         self._looks = 0  # windows of training and validation before which this rank could talk to the others
         self._next_talk = 0
         self._talked_at = time.monotonic()
@@ -65,33 +77,72 @@ class RunCheckpoint(Checkpoint):
         # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
         # synchronisation with the host; `_agreed` does that about once a second, for all signals
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+        self._content(trainer)  # what could not be read again is said before the first step
         self._saved_at = self._talked_at = time.monotonic()
         self._saved_step = trainer.global_step
-        if self._validation_is_due:
-            self._validation_is_due = False
-            trainer.validating = True
-            trainer.fit_loop.epoch_loop.val_loop.run()
-            trainer.training = True
+        self._saved_position = trainer.datamodule.state_dict()
+        if self.validation_is_due:
+            self._catch_up(trainer)
         self._is_training = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._is_training = False
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
-        if batch_idx % trainer.accumulate_grad_batches == 0:
-            self._follow(self._wish(trainer), trainer)
+    def _catch_up(self, trainer: Trainer) -> None:
+        """Validates, and ends the epoch if the validation was at its end, as if no signal had come."""
+        epoch = trainer.fit_loop.epoch_progress.current
+        has_ended = self._saved_position["window"] == 0
+        epoch.completed -= has_ended  # what callbacks take for the current epoch
+        self._is_catching_up = True
+        trainer.validating = True
+        trainer.fit_loop.epoch_loop.val_loop.run()
+        trainer.training = True
+        if has_ended:
+            _call_callback_hooks(trainer, "on_train_epoch_end", monitoring_callbacks=False)
+            _call_callback_hooks(trainer, "on_train_epoch_end", monitoring_callbacks=True)
+        self._is_catching_up = False
+        epoch.completed += has_ended
+        self.validation_is_due = False
+        self.save(trainer)
 
-    def on_validation_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
+    def before_window(self, trainer: Trainer) -> None:
+        """Follows signals and the clock; called before a step."""
+        wish = self._wish(trainer)
+        # what has been saved here is not saved again, when other callbacks have begun an epoch
+        is_saved = self.is_saved and trainer.datamodule.state_dict() == self._saved_position
+        self._follow(wish, trainer, is_saved=is_saved)
+
+    def before_validation(self, trainer: Trainer) -> None:
+        """Keeps what a signal within the validation saves: the state before it, and that it is due."""
+        if not self._is_catching_up:
+            self.validation_is_due = True
+            content = self._content(trainer)
+            self._before_validation = copied(content) if self.others else content
+            self.validation_is_due = False
+
+    def within_validation(self, trainer: Trainer) -> None:
+        """Follows signals that stop; called before a window of a validation."""
         if trainer.state.fn != "fit":
             self.stop_if_asked(trainer)
             return
         wish = self._agreed(trainer, self.signals.wish if self.signals.wish > STOP else 0)  # the rest can wait
-        if wish:
-            self._validation_is_due = True
-            self._follow(wish, trainer)
+        content = self._before_validation
+        self._follow(wish, trainer, content, is_saved=content is None)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "fit":
+    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+        if trainer.state.fn != "fit":
+            return
+        pl_module.trained = traces(pl_module.model)
+        self._before_validation = None
+        if trainer.datamodule.state_dict()["window"] > 0:  # else the epoch's end belongs to it, too
+            self._save_unless_catching_up(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+        if trainer.datamodule.state_dict()["window"] == 0:
+            self._save_unless_catching_up(trainer)
+
+    def _save_unless_catching_up(self, trainer: Trainer) -> None:
+        if not self._is_catching_up:
             self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -100,9 +151,9 @@ class RunCheckpoint(Checkpoint):
             return
         windows = trainer.fit_loop.epoch_loop.batch_progress.current
         if windows.ready == windows.processed and windows.processed % trainer.accumulate_grad_batches == 0:
-            self._validation_is_due = bool(trainer.validating)
-            self.save(trainer)
-            log.info("Step %d: %s", trainer.global_step, self.how_saved())
+            with suppress(UserError):  # of what could not be read again
+                self.save(trainer, self._before_validation)
+                log.info("Step %d: %s", trainer.global_step, self.how_saved())
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()
@@ -124,11 +175,13 @@ class RunCheckpoint(Checkpoint):
         if wish:
             raise self.signals.interruption(wish)
 
-    def _follow(self, wish: int, trainer: Trainer) -> None:
+    def _follow(
+        self, wish: int, trainer: Trainer, content: dict[str, Any] | None = None, is_saved: bool = False
+    ) -> None:
         if self.signals.wish == SAVE_AND_GO_ON:
             self.signals.wish = 0  # not after saving, during which another may come
-        if wish:
-            self.save(trainer)
+        if wish and not is_saved:
+            self.save(trainer, content)
         if wish == SAVE_AND_GO_ON:
             log.info("Saved at step %d, as SIGUSR1 asked", trainer.global_step)
         elif wish == END:
@@ -168,9 +221,9 @@ class RunCheckpoint(Checkpoint):
         self._talked_at, self._talked_look, self._next_talk = time.monotonic(), look, look + pace
         return wish
 
-    def save(self, trainer: Trainer) -> None:
-        """Saves now; called on all ranks at the same place."""
-        content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    def save(self, trainer: Trainer, content: dict[str, Any] | None = None) -> None:
+        """Saves now, or what was held ready; called on all ranks at the same place."""
+        content = self._content(trainer) if content is None else content
         if trainer.is_global_zero:
             try:
                 self._write(content)
@@ -185,6 +238,27 @@ class RunCheckpoint(Checkpoint):
                 )
         trainer.strategy.barrier("checkpoint")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._saved_position = trainer.datamodule.state_dict()
+
+    def _content(self, trainer: Trainer) -> dict[str, Any]:
+        """What is to be saved.
+
+        Raises:
+            UserError: something in it could not be read again.
+        """
+        content = encoded(trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
+        content["epoch"] = trainer.datamodule.state_dict()["epoch"]  # Lightning's own depends on the hook that saves
+        writers = [type(callback).__name__ for callback in self.others if is_overridden("on_save_checkpoint", callback)]
+        raise_if_any(unreadable_parts(content, writers))
+        return content
+
+    def replace_state(self, trainer: Trainer, callback: Callback) -> None:
+        """Writes what a callback has learned since into the last checkpoint."""
+        last = self.folder / "last.ckpt"
+        if trainer.is_global_zero and last.exists():
+            content = torch.load(last, map_location="cpu", weights_only=True)
+            content["callbacks"][callback.state_key] = callback.state_dict()
+            self._write(content)
 
     def _write(self, content: dict[str, Any]) -> None:
         last, previous = self.folder / "last.ckpt", self.folder / "previous.ckpt"
@@ -195,10 +269,10 @@ class RunCheckpoint(Checkpoint):
                 os.replace(last, previous)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"validation_is_due": self._validation_is_due}
+        return {"validation_is_due": self.validation_is_due}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._validation_is_due = state_dict["validation_is_due"]
+        self.validation_is_due = state_dict["validation_is_due"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Gives Lightning's loops the one state that they restart from without surprises."""

@@ -21,7 +21,8 @@ class TextSamples(Callback):
     """Writes samples to TensorBoard and wandb, and the configuration to TensorBoard, if they are among the loggers.
 
     Args:
-        language_model: the model in training; a backward model's text reads forwards, too.
+        language_model: the model in training, sampled with the weights that are validated; a backward model's text
+            reads forwards, too.
         config: the run's configuration.
         length: items of a sample.
     """
@@ -35,7 +36,7 @@ class TextSamples(Callback):
         text = yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False)
         self._write(trainer, "settings", text)  # TensorBoard sorts by name: below the samples
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         wandbs = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if trainer.is_global_zero and (wandbs or tensorboards(trainer)):
             text = sample_text(self.language_model, self.length)

@@ -1,0 +1,103 @@
+"""What a checkpoint may hold: only what `torch.load(weights_only=True)` gives back as it was."""
+
+import io
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+_MARK = "lmtrain.numpy"
+_SURE = (torch.Tensor, torch.nn.Parameter, str, int, float, bool, type(None))
+_MAY_HOLD = "A checkpoint holds numbers, strings, tensors, NumPy arrays, and lists, tuples, sets and dicts of them"
+
+
+def encoded(value: Any) -> Any:
+    """The same with NumPy's numbers and arrays in a form that can be read again; see `decoded`."""
+    if isinstance(value, np.generic) or type(value) is np.ndarray:
+        if value.dtype.hasobject or value.dtype.names is not None:
+            return value
+        is_array = isinstance(value, np.ndarray)
+        return {_MARK: value.dtype.str, "shape": value.shape, "bytes": value.tobytes(), "is_array": is_array}
+    if type(value) in (dict, OrderedDict):
+        pairs = [(key.item() if isinstance(key, np.generic) else key, encoded(part)) for key, part in value.items()]
+        is_same = all(new[0] is old[0] and new[1] is old[1] for new, old in zip(pairs, value.items(), strict=True))
+        return value if is_same else type(value)(pairs)
+    if type(value) in (list, tuple):
+        parts = [encoded(part) for part in value]
+        return value if all(map(lambda new, old: new is old, parts, value)) else type(value)(parts)
+    return value
+
+
+def decoded(value: Any) -> Any:
+    """The inverse of `encoded`."""
+    if type(value) in (dict, OrderedDict):
+        if _MARK in value:
+            array = np.ndarray(value["shape"], value[_MARK], value["bytes"]).copy()
+            return array if value["is_array"] else array[()]
+        return type(value)((key, decoded(part)) for key, part in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(decoded(part) for part in value)
+    return value
+
+
+def copied(value: Any) -> Any:
+    """The same with copies of all tensors."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if type(value) in (dict, OrderedDict):
+        return type(value)((key, copied(part)) for key, part in value.items())
+    if type(value) in (list, tuple):
+        return type(value)(copied(part) for part in value)
+    return value
+
+
+def unreadable(value: Any, place: str = "") -> Iterator[str]:
+    """What could not be read again, such as "['path'] is a pathlib.PosixPath"; tensors are not looked at."""
+    if type(value) in _SURE:
+        return
+    if type(value) in (dict, OrderedDict):
+        for key, part in value.items():
+            yield from unreadable(key, f"{place} has a key that")
+            yield from unreadable(part, f"{place}[{key!r}]")
+    elif type(value) in (list, tuple, set):
+        for index, part in enumerate(value):
+            yield from unreadable(part, f"{place}[{index}]")
+    elif not _comes_back(value):
+        yield f"{place or 'it'} is a {type(value).__module__}.{type(value).__qualname__}"
+
+
+def _comes_back(value: Any) -> bool:
+    file = io.BytesIO()
+    try:
+        torch.save(value, file)
+        file.seek(0)
+        torch.load(file, weights_only=True)
+    except Exception:  # pickling runs code of the value's own
+        return False
+    return True
+
+
+def unreadable_parts(content: dict[str, Any], writers: list[str]) -> list[str]:
+    """A sentence for everything in a checkpoint that could not be read again.
+
+    Args:
+        content: what Lightning would save.
+        writers: the names of the callbacks that write into the checkpoint.
+    """
+    sentences = []
+    for name, part in content.items():
+        if name == "callbacks":
+            whose = {f"The state of the callback {key}": state for key, state in part.items()}
+        elif name == "optimizer_states":
+            whose = {"The state of the optimizer": part[0]}
+        else:
+            by = f" by {' or '.join(writers)}" if writers else ""
+            whose = {f"What is put into the checkpoint as {name!r}{by}": part}
+        for owner, state in whose.items():
+            sentences += [
+                f"{owner} cannot be read again: {problem}. {_MAY_HOLD}: turn it into one of these before."
+                for problem in unreadable(state)
+            ]
+    return sentences
