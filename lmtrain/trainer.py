@@ -52,8 +52,9 @@ def make_trainer(config: TrainerConfig, folder: Path | None = None, **more: Any)
     _check_devices(trainer, config)
     # lmtrain follows signals itself (callbacks/signals.py); Lightning would end a test without a word
     trainer._signal_connector.register_signal_handlers = lambda: None
+    windows = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
     trainer.fit_loop = EpochLoop(trainer, trainer.min_epochs, trainer.max_epochs)
-    trainer.fit_loop.epoch_loop = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
+    trainer.fit_loop.epoch_loop = windows
     return trainer
 
 
