@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lmtrain.callbacks.signals import Interrupted, SignalWatch, say
 from lmtrain.errors import UserError
 from lmtrain.output import OutputGone, protected_output
 from lmtrain.shell import pasteable
@@ -16,8 +17,8 @@ from lmtrain.shell import pasteable
 def run(main: Callable[[], None]) -> int:
     """Calls a script's `main` and returns the exit status.
 
-    0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 130 if
-    interrupted, 1 if standard output takes no more.
+    0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 128 +
+    its number if a signal stopped it, 1 if standard output takes no more.
     """
     with protected_output():
         try:
@@ -29,7 +30,13 @@ def run(main: Callable[[], None]) -> int:
 
 def _status(main: Callable[[], None]) -> int:
     try:
-        main()
+        with SignalWatch() as signals:
+            signals.where = "before the work was done: nothing half-made is left"
+            signals.remedy = "The same command does it."
+            main()
+    except Interrupted as interruption:
+        say(interruption)
+        return 128 + interruption.signum
     except UserError as error:
         print(error.report(), file=sys.stderr)
         return 2
@@ -47,30 +54,37 @@ def _status(main: Callable[[], None]) -> int:
 
 @contextmanager
 def interrupt_deferred() -> Iterator[Callable[[], None]]:
-    """Keeps a Ctrl-C that comes within the block from breaking off what must be done whole.
+    """Keeps a signal that comes within the block, such as Ctrl-C, from breaking off what must be done whole.
 
     It takes effect at the block's end, or when the function that this gives is called; a second one at once.
     """
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other
         yield lambda: None
         return
-    came = []
+    came: list[int] = []
+    handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+
+    def restore() -> None:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
     def take_effect() -> None:
         if came:
-            signal.signal(signal.SIGINT, handler)
-            signal.raise_signal(signal.SIGINT)
+            restore()
+            signal.raise_signal(came[0])
 
-    def defer(*_) -> None:
+    def defer(signum: int, *_) -> None:
         take_effect()
-        came.append(True)
+        came.append(signum)
 
-    handler = signal.signal(signal.SIGINT, defer)
+    for signum, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(signum, defer)
     try:
         yield take_effect
     finally:
-        signal.signal(signal.SIGINT, handler)
-    take_effect()
+        restore()
+        take_effect()  # also if the block failed: the signal may have ended the processes that it waited for
 
 
 def program() -> str:

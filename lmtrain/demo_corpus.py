@@ -5,10 +5,11 @@ import hashlib
 import shutil
 import sys
 import sysconfig
-import tempfile
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+
+from lmtrain.files import claimed, unfinished_name
 
 _FORMAT = 1
 _SPLITS = 4
@@ -29,9 +30,11 @@ def make_demo_corpus(cache_dir: Path) -> Path:
     if folder.exists():
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".demo-"))
+    unfinished = cache_dir / unfinished_name(folder.name)
     try:
-        _write(unfinished)
+        unfinished.mkdir()
+        with claimed(unfinished):
+            _write(unfinished)
         try:
             unfinished.rename(folder)
         except OSError:

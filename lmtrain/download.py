@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import tarfile
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from lmtrain.errors import UserError
-from lmtrain.files import replacing
+from lmtrain.files import replacing, unfinished_folder
 
 BILLION_URL = "http://www.statmt.org/lm-benchmark/1-billion-word-language-modeling-benchmark-r13output.tar.gz"
 BILLION_SIZE = 1_792_209_805
@@ -153,7 +152,7 @@ def unpack(archive: str | Path, output: str | Path) -> Path:
     if not hasattr(tarfile, "data_filter"):
         raise UserError("This Python unpacks archives unsafely. Use 3.10.12, 3.11.4, 3.12 or newer.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-unfinished-") as place:
+    with unfinished_folder(output) as place:
         folder = Path(place, output.name)
         try:
             with tarfile.open(archive) as tar:

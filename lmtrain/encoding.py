@@ -4,7 +4,6 @@ import hashlib
 import json
 import logging
 import shutil
-import socket
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from lmtrain.corpus import TextFile, document_blocks, read_text
 from lmtrain.dictionary import Dictionary, code_points
 from lmtrain.errors import UserError
-from lmtrain.files import replacing, unfinished_name
+from lmtrain.files import claimed, replacing, unfinished_name
 
 log = logging.getLogger(__name__)
 
@@ -152,7 +151,8 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
     unfinished = cache_dir / unfinished_name(folder.name)
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
-        _write(unfinished, file, reading, dictionary)
+        with claimed(unfinished):
+            _write(unfinished, file, reading, dictionary)
         try:
             unfinished.rename(folder)
         except OSError:
@@ -161,13 +161,6 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return open_encoded(folder, file.name)
-
-
-def remove_unfinished(cache_dir: Path) -> None:
-    """Removes what killed processes of this machine left of entries; none may be at work on the cache meanwhile."""
-    for folder in cache_dir.glob(f".*.{socket.gethostname()}.*.tmp"):
-        log.info("Removing %s, which a killed process left unfinished", folder)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_encoded(folder: Path, name: str) -> EncodedText | None:

@@ -1,5 +1,8 @@
 """Writing files so that a crash never leaves a half-written one in place."""
 
+import fcntl
+import glob
+import logging
 import os
 import secrets
 import shutil
@@ -7,8 +10,10 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 255  # bytes, of almost all file systems
 
@@ -18,7 +23,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Gives a path beside `path` to write to; flushed to disk and renamed over `path` if the block succeeds.
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
-    processes that write the same file at once, one wins, with a whole file. A device or a pipe is not replaced: what
+    processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
+    file has left is removed. A device or a pipe is not replaced: what
     was written is copied into it.
     """
     path = Path(path)
@@ -30,14 +36,67 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 shutil.copyfileobj(file, stream)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
     unfinished = path.with_name(unfinished_name(path.name))
     try:
-        yield unfinished
+        unfinished.touch()
+        with claimed(unfinished):
+            yield unfinished
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(unfinished: Path) -> Iterator[None]:
+    """Within the block tells the processes of all hosts and containers, by a lock, that somebody is at work on it."""
+    descriptor = None
+    with suppress(OSError):  # where nothing can be locked, nothing that was left is removed
+        descriptor = _locked(unfinished)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+@contextmanager
+def unfinished_folder(output: Path) -> Iterator[Path]:
+    """A folder beside `output`, to make there what will be renamed to it; it is removed at the end, or by the next."""
+    remove_left(output.parent, f".{glob.escape(output.name)}-unfinished-*")
+    with (
+        tempfile.TemporaryDirectory(
+            dir=output.parent, prefix=f".{output.name}-unfinished-", ignore_cleanup_errors=True
+        ) as place,
+        claimed(Path(place)),
+    ):
+        yield Path(place)
+
+
+def remove_left(folder: Path, pattern: str = ".*.tmp") -> None:
+    """Removes the unfinished files and folders of that name that nobody is at work on any more."""
+    for place in folder.glob(pattern):
+        with suppress(OSError):  # also if somebody is
+            descriptor = _locked(place)
+            log.info("Removing %s, which a killed process left unfinished", place)
+            if place.is_dir():
+                shutil.rmtree(place, ignore_errors=True)
+            else:
+                place.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _locked(place: Path) -> int:
+    """A descriptor that holds a lock on a file or folder; raises `OSError` if there can be none."""
+    descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)  # NFS locks only what can be written
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def unfinished_name(name: str) -> str:

@@ -13,8 +13,9 @@ from lmtrain.contents import Contents
 from lmtrain.corpus import Corpus, TextFile, find_corpus
 from lmtrain.demo_corpus import make_demo_corpus
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import EncodedText, Reading, count_items, encode_file, remove_unfinished
+from lmtrain.encoding import EncodedText, Reading, count_items, encode_file
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.files import remove_left
 from lmtrain.fine_tuning import expanded
 from lmtrain.flair_format import load_dictionary
 from lmtrain.locks import CANNOT_WRITE, Lock
@@ -117,7 +118,7 @@ def _locked(cache_dir: Path) -> Iterator[None]:
         yield
         return
     try:
-        remove_unfinished(cache_dir)
+        remove_left(cache_dir)
         yield
     finally:
         lock.release()

@@ -1,12 +1,13 @@
 """A run's model as a folder that the Hugging Face Hub takes as it is."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
+from lmtrain.command import interrupt_deferred
 from lmtrain.curves import extreme, read_metrics
 from lmtrain.errors import raise_if_any
 from lmtrain.export import check_finite, save_safetensors
+from lmtrain.files import unfinished_folder
 from lmtrain.flair_format import load_language_model
 from lmtrain.run_folder import RunFolder
 
@@ -30,7 +31,7 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
     language_model = load_language_model(model)
     check_finite(language_model, model)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}-unfinished-") as place:
+    with unfinished_folder(output) as place:
         folder = Path(place, output.name)  # its parent is for this user only; it is not
         folder.mkdir()
         for name in ("README.md", "report.png"):
@@ -38,9 +39,10 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
                 shutil.copyfile(model.with_name(name), folder / name)
         shutil.copyfile(model, folder / "best-lm.pt")
         save_safetensors(language_model, folder / "model.safetensors")
-        if output.exists():
-            output.rename(Path(place, "replaced"))
-        folder.rename(output)
+        with interrupt_deferred():
+            if output.exists():
+                output.rename(Path(place, "replaced"))
+            folder.rename(output)
 
 
 def _what_is_wrong_with_the_run(model: Path) -> list[str]:

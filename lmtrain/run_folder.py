@@ -17,7 +17,7 @@ from lmtrain.config import Mark, as_checked, is_marked
 from lmtrain.contents import Contents, changes
 from lmtrain.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.files import replacing
+from lmtrain.files import remove_left, replacing
 from lmtrain.locks import Lock
 from lmtrain.log import reopen_log
 from lmtrain.plain_json import to_json
@@ -74,6 +74,8 @@ class RunFolder:
         except BaseException:
             self.release()
             raise
+        for folder in (self.path, self.checkpoints):
+            remove_left(folder)
         contents.save(self.contents)
         with replacing(self.corpus) as unfinished:
             unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")

@@ -17,6 +17,9 @@ STOP = 100
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
 
 
+_REMEDY = "The same command goes on from there."
+
+
 class Interrupted(BaseException):
     """A signal ended the run. No `Exception`, so that nobody takes it for a failure of what it broke off.
 
@@ -24,13 +27,14 @@ class Interrupted(BaseException):
         signum: which.
         where: what was done when it came and what is saved of it, such as "at step 30: saved".
         is_alone: whether the other ranks do not know.
+        remedy: what to do.
     """
 
-    def __init__(self, signum: int, where: str, is_alone: bool = False) -> None:
+    def __init__(self, signum: int, where: str, is_alone: bool = False, remedy: str = _REMEDY) -> None:
         self.signum = signum
         self.where = where
         self.is_alone = is_alone
-        super().__init__(f"{signal.Signals(signum).name} {where}. The same command goes on from there.")
+        super().__init__(f"{signal.Signals(signum).name} {where}. {remedy}")
 
 
 def say(interruption: Interrupted) -> None:
@@ -59,6 +63,7 @@ class SignalWatch:
         self._requeue: int | None = None
         self.wish = 0
         self.where = "before a step was made: what was saved before is kept"  # for `Interrupted`
+        self.remedy = _REMEDY
         self._is_held = False
         self._before: dict[int, Any] = {}
 
@@ -96,7 +101,7 @@ class SignalWatch:
 
     def interruption(self, wish: int, is_alone: bool = False) -> Interrupted:
         """What to raise for a wish above STOP, where nothing more can be saved."""
-        return Interrupted(wish - STOP, self.where, is_alone)
+        return Interrupted(wish - STOP, self.where, is_alone, self.remedy)
 
     def _notice(self, signum: int, frame: FrameType | None) -> None:
         if signum == getattr(signal, "SIGUSR1", None) and signum != self._requeue:

@@ -14,10 +14,9 @@ done again. The workers of a cluster must see that folder, and local sources, un
 import json
 import math
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 from lmtrain.command import interrupt_deferred
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.files import unfinished_folder
 from lmtrain.formats.lines import Text
 from lmtrain.formats.reader import Tally
 from lmtrain.formats.registry import READERS
@@ -115,11 +115,9 @@ def _check_output(output: Path, overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
-    with interrupt_deferred():  # or the folder could be made and not be known
-        made = tempfile.TemporaryDirectory(
-            dir=output.parent, prefix=f".{output.name}-unfinished-", ignore_cleanup_errors=True
-        )
-    with made as place:
+    with ExitStack() as stack:
+        with interrupt_deferred():  # or the folder could be made and not be known
+            place = stack.enter_context(unfinished_folder(output))
         folder = Path(place, output.name)  # its parent is for this user only; it is not
         folder.mkdir()
         yield folder

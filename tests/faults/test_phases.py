@@ -9,6 +9,7 @@ import pytest
 import torch
 from corpora import write_corpus
 from running import SMALL, compose
+from script_calls import call
 
 from lmtrain.flair_format import load_language_model
 from lmtrain.training import train
@@ -117,3 +118,37 @@ def test_a_signal_in_the_validation_before_fine_tuning(train_py, monkeypatch):
     assert not Path("runs/run/best-lm.pt").exists()
     assert train_py(*arguments).status == 0
     assert_made_up_for(Path("runs/run"), Path("whole/run"))
+
+
+def test_a_signal_in_the_test_of_a_job_ends_a_sweep_and_the_same_command_goes_on(train_py, monkeypatch):
+    sweep = ("-m", *SMALL, "seed=1,2")
+    with monkeypatch.context() as patched:
+        raise_at(patched, ("lmtrain.module", "LanguageModelModule.test_step", 2), signal.SIGTERM)
+        assert_stopped(train_py(*sweep), signal.SIGTERM)
+    assert [path.name for path in Path("runs").glob("tiny*")] == ["tiny-folder-forward-seed-1"]
+    assert train_py(*sweep).status == 0
+    assert len(list(Path("runs").glob("*/results.json"))) == 2
+
+
+def test_what_killed_processes_left_in_the_run_folder_and_the_cache_is_removed(train_py):
+    for folder in ("runs/run", "runs/run/checkpoints", "cache"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, ".last.ckpt.host.1.0123456789abcdef.tmp").touch()
+        Path(folder, ".text.host.1.0123456789abcdef.tmp").mkdir()
+    Path("runs/run/checkpoints").rename("elsewhere")  # as long as there is no config.yaml they are not known whose
+    assert train_py(*SMALL, "name=run").status == 0
+    for path in Path("elsewhere").iterdir():
+        path.rename(Path("runs/run/checkpoints", path.name))
+    assert train_py(*SMALL, "name=run").status == 0
+    assert unfinished() == []
+
+
+def test_a_signal_while_a_folder_for_the_hub_is_made(whole, tmp_path, monkeypatch, capsys):
+    arguments = ("export", whole / "best-lm.pt", "--format", "hub", "--output", tmp_path / "hub")
+    with monkeypatch.context() as patched:
+        raise_at(patched, ("lmtrain.publishing", "save_safetensors", 1), signal.SIGTERM)
+        assert call(*arguments) == 143
+    said = "SIGTERM before the work was done: nothing half-made is left. The same command does it.\n"
+    assert capsys.readouterr().err == said
+    assert list(tmp_path.iterdir()) == []
+    assert call(*arguments) == 0
