@@ -71,7 +71,7 @@ def interrupt_deferred() -> Iterator[Callable[[], None]]:
     def take_effect() -> None:
         if came:
             restore()
-            signal.raise_signal(came[0])
+            signal.raise_signal(came.pop())
 
     def defer(signum: int, *_) -> None:
         take_effect()
