@@ -98,7 +98,8 @@ def prepare_corpus(
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(work)
-        _put_in_place(folder, output, overwrite)
+        with interrupt_deferred():
+            _put_in_place(folder, output, overwrite)
     return json.loads(text)
 
 
