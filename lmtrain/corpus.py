@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -12,6 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from lmtrain.command import script
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
@@ -102,9 +104,9 @@ def no_plain_text(file: TextFile) -> str | None:
     if found is READERS["text"]:
         return None
     remedy = (
-        f"Make a corpus of it: scripts/prepare_corpus.py {file.url} --output FOLDER"
+        f"Make a corpus of it: {script('prepare_corpus')} {shlex.quote(file.url)} --output FOLDER"
         if isinstance(found, Reader)
-        else found.remedy.format(file=file.url)
+        else found.remedy.format(file=shlex.quote(file.url))
     )
     as_it_is = ", or read it as it is: data.format=text, in scripts --format text" if found.is_text else ""
     return f"{file.url} is {found.title}, not plain text. {remedy}{as_it_is}."

@@ -1,5 +1,6 @@
 """What a dictionary is made of: the items of a text, how often they occur, and how much of it how many cover."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from fsspec.core import url_to_fs
 
+from lmtrain.command import script
 from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading, count_items
@@ -75,7 +77,7 @@ def _files(place: str, format: str) -> Iterable[TextFile]:
     sources, _ = find_sources([place], format)
     others = [
         f"{source.url} is {READERS[source.format].title}, not plain text. Make a corpus of it first: "
-        f"scripts/prepare_corpus.py {source.url} --output CORPUS"
+        f"{script('prepare_corpus')} {shlex.quote(source.url)} --output CORPUS"
         for source in sources
         if source.format != Text.name
     ]

@@ -159,8 +159,11 @@ def _options(options: dict[str, Any]) -> str:
     chosen = {
         key.rpartition(".")[2]: value
         for key, value in flat(options).items()
-        if value not in (None, False) and key not in ("split_size", "block_size")
+        if value not in (None, False, []) and key not in ("split_size", "block_size")
     }
+    for share, filters in (("script_share", ("scripts",)), ("language_threshold", ("languages", "other_languages"))):
+        if not any(name in chosen for name in filters):
+            chosen.pop(share, None)
     return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
 
 

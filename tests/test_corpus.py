@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtrain import corpus
+from lmtrain.command import script
 from lmtrain.corpus import TextFile, document_blocks, find_corpus, read_text
 from lmtrain.errors import UserError
 from lmtrain.formats import streams
@@ -139,6 +140,14 @@ def test_compressed_text_is_read(ending, tmp_path):
     path = tmp_path / f"text.txt{ending}"
     path.write_bytes(COMPRESSIONS[ending](text.encode()))
     assert read(path) == text
+
+
+def test_zstd_with_a_long_window_is_read(tmp_path):
+    path = tmp_path / "long.zst"
+    parameters = zstandard.ZstdCompressionParameters.from_level(1, window_log=28, enable_ldm=True)  # zstd --long=28
+    compressor = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    path.write_bytes(compressor.compress(b"text\n") + compressor.flush())
+    assert read(path) == "text\n"
 
 
 @pytest.mark.parametrize("ending", COMPRESSIONS)
@@ -344,7 +353,7 @@ def test_all_files_that_are_no_plain_text_are_named_before_training(tmp_path):
     problems = {Path(problem.split()[0]).name: problem for problem in problems_of(folder)}
     assert problems.keys() == contents.keys()
     assert problems["wiki_00"] == (
-        f"{folder}/train/wiki_00 is JSON Lines, not plain text. Make a corpus of it: scripts/prepare_corpus.py "
+        f"{folder}/train/wiki_00 is JSON Lines, not plain text. Make a corpus of it: {script('prepare_corpus')} "
         f"{folder}/train/wiki_00 --output FOLDER, or read it as it is: data.format=text, in scripts --format text."
     )
     assert "is a tar archive, not plain text. Make a corpus of it" in problems["leipzig.tar.gz"]

@@ -1,5 +1,6 @@
 """All formats that are read. A new one is a reader in a file of its own, and its line in `READERS`."""
 
+import shlex
 from collections.abc import Iterator
 from typing import IO
 
@@ -83,5 +84,5 @@ def reader_of(head: bytes, url: str, chosen: str = "auto") -> Reader:
         return READERS[chosen]
     if isinstance(found, Foreign):
         otherwise = " If it is the text that you want: --format text." if found.is_text else ""
-        raise UserError(f"{url} is {found.title}. {found.remedy.format(file=url)}.{otherwise}")
+        raise UserError(f"{url} is {found.title}. {found.remedy.format(file=shlex.quote(url))}.{otherwise}")
     return found

@@ -5,6 +5,7 @@ import codecs
 import gzip
 import io
 import lzma
+import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -84,7 +85,7 @@ def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
     frame = None
     for piece in pieces:
         while piece:
-            frame = frame or zstandard.ZstdDecompressor().decompressobj()
+            frame = frame or zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
             yield frame.decompress(piece)
             piece, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
     if frame:
@@ -140,7 +141,7 @@ def refuse_wide(head: bytes, url: str) -> None:
     """Raises `UserError` if text begins with the byte-order mark of UTF-16 or UTF-32."""
     for mark, name in _WIDE.items():
         if head.startswith(mark):
-            raise UserError(f"{url} is {name.upper()}. Convert it: iconv -f {name} -t utf-8 {url} > NEW.")
+            raise UserError(f"{url} is {name.upper()}. Convert it: iconv -f {name} -t utf-8 {shlex.quote(url)} > NEW.")
 
 
 def not_utf8(url: str, error: UnicodeDecodeError, base: int) -> UserError:
