@@ -43,6 +43,14 @@ def say_what_is_trained(
     )
     if max_time := config.trainer.added("max_time"):
         log.info("Trains for %s at most, this time (trainer.max_time)", timedelta(seconds=seconds(max_time)))
+    lanes = config.data.batch_size
+    if trainer.strategy.root_device.type == "cuda" and lanes < 100 * trainer.world_size > 100:
+        log.info(
+            "%d lanes on %d GPUs: with fewer than a hundred or two on each, more GPUs save hardly any time. "
+            "data.lanes_per_device=100 takes more lanes; see docs/clusters.md",
+            lanes,
+            trainer.world_size,
+        )
     if checkpoint:
         log.info("Going on from %s", checkpoint)
 

@@ -161,6 +161,7 @@ def test_two_gpus_have_the_losses_of_one(report, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-5000:]
     assert "2 × CUDA" in done.stderr
+    assert "4 lanes on 2 GPUs" in done.stderr
     assert read_metrics(tmp_path / "run", "val/loss") == pytest.approx(report[name]["val"], rel=1e-5)
 
 

@@ -73,8 +73,9 @@ def assert_same_figures(one, other) -> None:
         assert read_metrics(one, column) == pytest.approx(read_metrics(other, column), rel=1e-6), column
 
 
-def test_two_ranks_have_the_losses_of_one_process(corpus, tmp_path, one_process):
-    status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
+def test_two_ranks_have_the_losses_of_one_process_also_in_slurms_shell(corpus, tmp_path, one_process):
+    shell = {"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "bash", "SLURM_NTASKS": "1", "SLURM_PROCID": "0"}
+    status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)], environment=shell)
     assert status == 0, errors
     assert_same_figures(tmp_path / "run", one_process)
     assert errors.count("Test of the best model") == 1  # only one rank speaks
