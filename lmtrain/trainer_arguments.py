@@ -3,6 +3,7 @@ of this table by `python -m lmtrain.trainer_arguments`."""
 
 import os
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from lmtrain import trainer_values
@@ -173,7 +174,8 @@ def may_change(name: str) -> bool:
 def _problem(name: str, value: Any) -> str | None:
     argument = TRAINER_ARGUMENTS.get(name)
     if argument is None:
-        return f"trainer.{name} is no argument of Lightning's Trainer. docs/lightning.md lists them."
+        meant = "".join(f"Did you mean trainer.{other}? " for other in get_close_matches(name, TRAINER_ARGUMENTS, 1))
+        return f"trainer.{name} is no argument of Lightning's Trainer. {meant}docs/lightning.md lists them."
     if argument.decision == SET:
         return f"trainer.{name} is set by lmtrain, leave it out: {argument.note}."
     if argument.decision == OBEYED:

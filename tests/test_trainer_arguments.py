@@ -225,7 +225,7 @@ def test_variables_that_lightning_would_read_are_not_obeyed_in_silence(monkeypat
     ("override", "reason"),
     [
         ("trainer.max_time=1", r"no key trainer\.max_time\. It is an argument.*write \+trainer\.max_time=VALUE"),
-        ("+trainer.max_tme=1", r"trainer\.max_tme is no argument of Lightning's Trainer"),
+        ("+trainer.max_tme=1", r"max_tme is no argument of Lightning's Trainer\. Did you mean trainer\.max_time\?"),
         ("trainer.devices=-1", r"accept trainer\.accelerator=cpu, trainer\.devices=-1.*accelerator=auto takes"),
         ("+trainer.profiler={_target_: lightning.pytorch.profilers.SimpleProfiler, foo: 1}", "its arguments .*foo"),
         ("trainer.precision=16-mixed", r"trainer\.precision=16-mixed is for GPUs\. On CPUs use bf16-mixed"),

@@ -85,8 +85,8 @@ class Ending(Callback):
         """Says how to go on after an end that was not the run's own."""
         step = f"{trainer.global_step:,}"
         if trainer.fast_dev_run:
-            count = int(trainer.fast_dev_run)
-            log.info("trainer.fast_dev_run: all works, with %d windows of each text. Nothing was kept", count)
+            windows = "a window" if trainer.fast_dev_run is True else f"{trainer.fast_dev_run} windows"
+            log.info("trainer.fast_dev_run: all works, with %s of each text. Nothing was kept", windows)
         elif cause == MAX_TIME:
             time = config.trainer.added("max_time")
             log.info("Ended at step %s by %s=%s. The same command goes on", step, MAX_TIME, time)
