@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from hydra.utils import instantiate
 
 from lmtrain.config import Config
 from lmtrain.model import CharLM
-
-_AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}  # others are measured in float32
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,9 @@ class Cost:
 
     Args:
         parameters: how many the model has.
-        memory: bytes for weights, gradients, optimizer state and the activations of a window, in float32.
-        device: what the speed was measured on, and in which precision.
+        memory: bytes for weights, gradients, optimizer state and the activations of a window.
+        precision: the one that training would have.
+        device: what the speed was measured on.
         items_per_second: trained on.
         epoch_seconds: an epoch, without validations.
         validation_seconds: one validation.
@@ -28,6 +29,7 @@ class Cost:
 
     parameters: int
     memory: int
+    precision: str
     device: str
     items_per_second: float
     epoch_seconds: float
@@ -35,31 +37,37 @@ class Cost:
 
 
 def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
-    """Estimates what training takes on one of the configured devices, from a few training steps on random items."""
-    from lmtrain.trainer import choose_precision  # slow to import
-
+    """Estimates what training takes on the first device, from a few training steps on random items."""
     model = CharLM(vocabulary_size, **config.model.model_dump(exclude={"name"}))
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    device = torch.device("cuda" if on_gpu else "cpu")
-    precision = str(choose_precision(config.trainer.precision, config.trainer.accelerator))
-    with torch.autocast(device.type, _AUTOCAST.get(precision), enabled=precision in _AUTOCAST):
-        train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
+    uses_cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if uses_cuda else "cpu")
+    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return Cost(
         parameters,
-        training_memory(config, vocabulary_size, parameters),
-        f"{name}, {precision if precision in _AUTOCAST else '32-true'}",
+        training_memory(config, vocabulary_size),
+        precision_of(config),
+        name,
         train_rate,
         train_items / train_rate,
         valid_items / valid_rate,
     )
 
 
-def training_memory(config: Config, vocabulary_size: int, parameters: int) -> int:
-    """Bytes that training takes on one device, in float32, without the libraries' own."""
-    sizes, optimizer = config.model, config.optimizer.model_dump()
-    states = 2 if "adam" in optimizer["_target_"].lower() else 1 if optimizer.get("momentum") else 0
+def precision_of(config: Config) -> str:
+    """The precision that training would have here."""
+    from lmtrain.trainer import choose_precision  # with Lightning, which is slow to import
+
+    return str(choose_precision(config.trainer.precision, config.trainer.accelerator))
+
+
+def training_memory(config: Config, vocabulary_size: int) -> int:
+    """Bytes that training takes on one device, without the libraries' own."""
+    sizes, precision = config.model, precision_of(config)
+    with torch.device("meta"):  # only to count
+        model = CharLM(vocabulary_size, **sizes.model_dump(exclude={"name"}))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     gates = 4 if sizes.recurrent_type == "LSTM" else 3
     output = sizes.nout or sizes.hidden_size
     activations = (
@@ -67,9 +75,43 @@ def training_memory(config: Config, vocabulary_size: int, parameters: int) -> in
         + sizes.nlayers * sizes.hidden_size * (gates + 4)  # gates, cell, output, its dropout
         + sizes.hidden_size * gates  # the gradients of one layer's gates
         + 3 * output
-        + 4 * vocabulary_size  # logits, their softmax, its gradient, one to work with
     )
-    return 4 * ((2 + states) * parameters + config.data.sequence_length * config.data.batch_size * activations)
+    logits = 4 * vocabulary_size  # and their softmax, its gradient, one to work with
+    window = config.data.sequence_length * config.data.batch_size
+    weight = 8 if precision.startswith("64") else 2 if precision.endswith("16-true") else 4
+    activation = 2 if "16" in precision else weight
+    states = optimizer_state(config, model)
+    return weight * (2 * parameters + states) + window * (activation * activations + max(4, weight) * logits)
+
+
+def optimizer_state(config: Config, model: CharLM) -> int:
+    """How many numbers the optimizer keeps for a model, from a step that it makes with a very small one.
+
+    What has the size of a parameter there has it here.
+    """
+    structure = {name: getattr(config.model, name) for name in ("nlayers", "recurrent_type", "dropout")}
+    nout = None if config.model.nout is None else 3
+    small = CharLM(5, hidden_size=4, embedding_size=3, nout=nout, **structure)
+    optimizer = _optimizer(config, small)
+
+    def closure() -> float:
+        small.zero_grad()
+        loss, _ = small.loss(torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long))
+        loss.backward()
+        return loss.item()
+
+    optimizer.step(closure)
+    real = dict(model.named_parameters())
+    count = 0
+    for name, parameter in small.named_parameters():
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, torch.Tensor):
+                count += real[name].numel() if value.numel() == parameter.numel() else value.numel()
+    return count
+
+
+def _optimizer(config: Config, model: CharLM) -> torch.optim.Optimizer:
+    return instantiate(config.optimizer.model_dump(), _partial_=True)(model.named_parameters())
 
 
 def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
@@ -79,14 +121,27 @@ def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.
         weights = sum(parameter.numel() for parameter in model.parameters())
         length = max(4, min(length, int(1e10 / (weights * lanes))))
     ids = torch.randint(vocabulary_size, (length + 1, lanes), device=device)
+    optimizer, precision = _optimizer(config, model), precision_of(config)
+    if precision.endswith("true"):
+        model.to({"64": torch.float64, "bf": torch.bfloat16, "16": torch.float16}.get(precision[:2], torch.float32))
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
+
+    def loss() -> torch.Tensor:
+        with torch.autocast(device.type, dtype, enabled=precision.endswith("mixed")):
+            return model.loss(ids[:-1], ids[1:])[0]
+
+    def closure() -> Any:
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        return value
 
     def train() -> None:
-        model.loss(ids[:-1], ids[1:])[0].backward()
-        model.zero_grad()
+        optimizer.step(closure)
 
     @torch.no_grad()
     def validate() -> None:
-        model.loss(ids[:-1], ids[1:])
+        loss()
 
     return length * lanes / _seconds(train, device), length * lanes / _seconds(validate, device)
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import platform
 import re
 import subprocess
@@ -49,7 +48,7 @@ def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any
         _data_table(folder, level),
         _manifest(values["data"]["path"]),
         "## Recipe",
-        _recipe(values, rows),
+        _recipe(values, results, rows),
         "## Provenance",
         _provenance(values, results),
         "The whole configuration:",
@@ -170,20 +169,19 @@ def _options(options: dict[str, Any]) -> str:
 _UNITS = ("epochs", "steps")
 
 
-def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
+def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
     data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
     arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
     unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
-    level, dictionary = data["level"], values["dictionary"]
+    dictionary = values["dictionary"]
     table = {
         "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
-        "annealing": f"rate × {anneal['factor']} when more than {anneal['patience']} validations in a row bring no "
-        f"improvement; the end below {anneal['min_lr']}",
-        "window": f"{data['sequence_length']} {level}s × {data['batch_size']} lanes, over all devices",
+        "annealing": _annealing(anneal, trainer),
+        "window": _window(data, trainer),
         "gradient clipping": _clipping(trainer),
         "dropout": str(values["model"]["dropout"]),
         "limits": _limits(trainer),
-        "precision": str(trainer["precision"]),
+        "precision": str(results.get("precision", trainer["precision"])),
         "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
         + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
         "dictionary": ("of the model that training began with" if values["init_from"] else dictionary["source"])
@@ -191,6 +189,26 @@ def _recipe(values: dict[str, Any], rows: list[Row]) -> str:
         "weights": f"`{values['init_from']}` at the beginning" if values["init_from"] else "random at the beginning",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
+
+
+def _annealing(anneal: dict[str, Any], trainer: dict[str, Any]) -> str:
+    """What became of the rate."""
+    if anneal["schedule"] == "linear":
+        begin = f"rises over the first {anneal['warmup']:.3g} of the run, then " if anneal["warmup"] else ""
+        return f"the rate {begin}falls in a straight line to zero at the run's end ({_limits(trainer)})"
+    bad = anneal["patience"] + 1
+    when = "a validation brings" if bad == 1 else f"{bad} validations in a row bring"
+    end = f"training ends when it falls below {anneal['min_lr']}" if anneal["min_lr"] else "no rate ends training"
+    return f"rate × {anneal['factor']} when {when} no improvement; {end}"
+
+
+def _window(data: dict[str, Any], trainer: dict[str, Any]) -> str:
+    window = f"{data['sequence_length']} {data['level']}s × {data['batch_size']} lanes, over all devices"
+    if data["grow_to_sequence_length"] > data["sequence_length"]:
+        window += f"; one longer with every split, up to {data['grow_to_sequence_length']}"
+    if trainer["accumulate_grad_batches"] > 1:
+        window += f"; a step for {trainer['accumulate_grad_batches']} windows"
+    return window
 
 
 def _limits(trainer: dict[str, Any]) -> str:
@@ -208,13 +226,16 @@ def _clipping(trainer: dict[str, Any]) -> str:
 
 
 def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
-    trainer = values["trainer"]
     packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
     return "\n".join(
         [
             f"- {packages} · Python {platform.python_version()} on {platform.system()}",
             f"- lmtrain's commit: {_commit()}",
-            f"- {_hardware(trainer)}, trainer.devices={trainer['devices']} on {trainer['num_nodes']} host(s)",
+            *(
+                [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
+                if "hardware" in results
+                else []
+            ),
             f"- seed {values['seed']}",
             f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
             _code(" ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])),
@@ -228,16 +249,11 @@ def _code(command: str) -> str:
     return f"- {fence}{command}{fence}" if "`" not in command else f"- {fence} {command} {fence}"
 
 
-def _hardware(trainer: dict[str, Any]) -> str:
-    """The accelerator's name, or that of the CPU."""
-    if trainer["accelerator"] != "cpu" and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name} ({os.cpu_count()} cores)"
+def _hardware(results: dict[str, Any]) -> list[str]:
+    """A line, if the results are not from before this was noted."""
+    if "hardware" not in results:
+        return []
+    return [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
 
 
 def _version(package: str) -> str:

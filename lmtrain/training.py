@@ -38,6 +38,7 @@ from lmtrain.datamodule import WindowDataModule
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import check_is_a_file, fingerprint, grown, inherit
 from lmtrain.flair_format import load_language_model, save_language_model
+from lmtrain.hardware import what_is_used
 from lmtrain.lanes import with_lanes
 from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
@@ -49,7 +50,7 @@ from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.ranks import end_with_first_process, is_first_process
 from lmtrain.report import is_reported, write_report
 from lmtrain.run_folder import RunFolder, hyperparameters, is_finished
-from lmtrain.trainer import check_can_start_processes, make_trainer, torch_settings_kept
+from lmtrain.trainer import check_can_start_processes, choose_precision, make_trainer, torch_settings_kept
 from lmtrain.trainer_values import seconds
 from lmtrain.user_callbacks import check_averages, check_callbacks, make_callbacks
 from lmtrain.windows import Augmentation
@@ -246,9 +247,9 @@ class Run:
         self.best = BestModel(
             folder.best, lambda model, path: save_language_model(replace(self.language_model, model=model), path)
         )
-        self.monitor = Monitor(
-            config.trainer.log_every_n_steps, self.best, text.unknown_rates(), hyperparameters(config.model_dump())
-        )
+        settings = hyperparameters(config.model_dump())
+        settings["trainer.precision"] = choose_precision(config.trainer.precision, config.trainer.accelerator)
+        self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
         self.saving = RunCheckpoint(
             folder.checkpoints,
             signals,
@@ -338,6 +339,7 @@ class Run:
             "val/loss": self.best.loss,
             "limits": limits(self.config),
             "ended_by": cause,
+            **what_is_used(self.trainer),
         }
         if self.config.test:
             self.module.weights_to_test = load_language_model(self.folder.best).model.state_dict()

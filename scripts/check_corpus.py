@@ -152,9 +152,10 @@ def _show_training(check: "Check", console) -> None:
         )
     if cost:
         console.print(
-            f"{cost['parameters']:,} parameters; training takes about {cost['memory'] / 2**30:.1f} GiB in float32, "
-            f"and an epoch about {_duration(cost['epoch_seconds'])} on this machine ({cost['device']}: "
-            f"{cost['items_per_second']:,.0f} items/s), each validation {_duration(cost['validation_seconds'])}",
+            f"{cost['parameters']:,} parameters; training takes about {cost['memory'] / 2**30:.1f} GiB in "
+            f"{cost['precision']}, and an epoch about {_duration(cost['epoch_seconds'])} on this machine "
+            f"({cost['device']}: {cost['items_per_second']:,.0f} items/s), each validation "
+            f"{_duration(cost['validation_seconds'])}",
             soft_wrap=True,
         )
     console.print()

@@ -214,10 +214,30 @@ def test_what_training_costs() -> None:
     assert cost.parameters == 50 * 100 + 4 * 128 * (100 + 128 + 2) + 50 * 129
     assert cost.epoch_seconds == 1000 / cost.items_per_second
     assert 0 < cost.validation_seconds < cost.epoch_seconds
-    sgd = training_memory(config, 50, cost.parameters)
-    adam = training_memory(compose_config("x", ["model=tiny", "optimizer=adamw", *SMALL]), 50, cost.parameters)
-    assert adam - sgd == 8 * cost.parameters
+    sgd = training_memory(config, 50)
     assert sgd > 8 * cost.parameters
+    recurrent = 4 * 128 * (100 + 128)
+    for options, numbers in (
+        (["optimizer=adamw"], 2 * cost.parameters),
+        (["optimizer=muon"], 2 * cost.parameters - recurrent),  # AdamW has two for a parameter, Muon's momentum is one
+        (["+optimizer.momentum=0.9"], cost.parameters),
+        (["optimizer._target_=torch.optim.RMSprop"], cost.parameters),
+        (["optimizer._target_=torch.optim.Adagrad"], cost.parameters),
+        (["optimizer._target_=torch.optim.RAdam"], 2 * cost.parameters),
+    ):
+        few = 40  # steps that are counted
+        other = training_memory(compose_config("x", ["model=tiny", *options, *SMALL]), 50)
+        assert 4 * numbers <= other - sgd <= 4 * (numbers + few), options
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "64-true"])
+def test_the_cost_is_of_the_precision_that_training_would_have(precision: str) -> None:
+    config = compose_config(
+        "x", ["model=tiny", "data.sequence_length=4", "data.batch_size=2", f"trainer.precision={precision}"]
+    )
+    cost = estimate_cost(config, 50, train_items=1000, valid_items=100)
+    assert cost.precision == precision
+    assert (cost.memory >= 16 * cost.parameters) == (precision == "64-true")
 
 
 def test_script(good, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,84 @@
+"""Every figure and sentence of the model card is what happened."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from running import SMALL, read_metrics
+
+from lmtrain.trainer import choose_precision
+
+
+def card_of(name: str) -> tuple[str, dict[str, str], dict]:
+    """The card, its table of the recipe, and results.json."""
+    text = Path("runs", name, "README.md").read_text(encoding="utf-8")
+    recipe = dict(re.findall(r"^\| ([a-z ]+) \| (.*) \|$", text.split("## Recipe")[1], re.MULTILINE))
+    return text, recipe, json.loads(Path("runs", name, "results.json").read_text())
+
+
+BASE = ("data.validations_per_epoch=50", "trainer.max_steps=6")
+
+
+def test_the_card_says_what_auto_became_and_that_the_rate_was_lowered_on_a_plateau(train_py):
+    assert train_py(*SMALL, *BASE, "name=a", "anneal.patience=0", "anneal.factor=0.5").status == 0
+    text, recipe, results = card_of("a")
+    precision = choose_precision("auto", "cpu")
+    assert recipe["precision"] == results["precision"] == precision
+    weights = torch.load("runs/a/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+    assert recipe["annealing"] == (
+        "rate × 0.5 when a validation brings no improvement; training ends when it falls below 0.0001"
+    )
+    assert recipe["limits"] == "10 epochs, 6 steps"
+    assert recipe["gradient clipping"] == "0.25, of the norm"
+    assert (results["devices"], results["hosts"]) == (1, 1)
+    assert f"- 1 × {results['hardware']}, 1 host(s)" in text
+    assert "by trainer.max_steps" in text
+    assert f"The best of {len(read_metrics(Path('runs/a'), 'val/loss'))} validations" in text
+
+
+def test_the_card_says_that_the_rate_fell_in_a_line_and_the_precision_that_was_asked_for(train_py):
+    more = ("optimizer=muon", "trainer.precision=32-true", "trainer.accumulate_grad_batches=2", "trainer.max_epochs=-1")
+    more += ("data.grow_to_sequence_length=22", "anneal.warmup=0.5", "trainer.gradient_clip_val=null", "test=false")
+    assert train_py(*SMALL, *BASE, *more, "name=b").status == 0
+    text, recipe, _ = card_of("b")
+    assert recipe["annealing"] == (
+        "the rate rises over the first 0.5 of the run, then falls in a straight line to zero at the run's end (6 steps)"
+    )
+    assert recipe["precision"] == "32-true"
+    assert recipe["limits"] == "6 steps"
+    assert recipe["gradient clipping"] == "none"
+    assert recipe["window"] == (
+        "20 characters × 4 lanes, over all devices; one longer with every split, up to 22; a step for 2 windows"
+    )
+    assert recipe["optimizer"].startswith("Muon, ")
+    assert "| test |" not in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (("experiment=flair", "model=tiny", "model.hidden_size=8"), "no rate ends training"),
+        (("optimizer=adamw", "anneal.min_lr=0.01"), "training ends when it falls below 0.01"),
+    ],
+)
+def test_the_card_says_what_ends_training(more, said, train_py):
+    sizes = ("data.batch_size=4", "data.sequence_length=20")
+    assert train_py(*SMALL, "trainer.max_steps=1", "test=false", *more, *sizes, "name=c").status == 0
+    assert said in card_of("c")[1]["annealing"]
+
+
+def test_a_table_of_runs_has_the_precision_that_auto_became(train_py):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    arguments = [argument for argument in SMALL if not argument.startswith("logger")]
+    assert train_py(*arguments, "logger=tensorboard", "name=e", "trainer.max_steps=1", "test=false").status == 0
+    accumulator = EventAccumulator("runs/e/tensorboard")
+    accumulator.Reload()
+    contents = accumulator.PluginTagToContent("hparams")
+    [row] = [content for tag, content in contents.items() if tag.endswith("session_start_info")]
+    values = HParamsPluginData.FromString(row).session_start_info.hparams
+    assert values["trainer.precision"].string_value == choose_precision("auto", "cpu")
