@@ -105,6 +105,7 @@ def test_a_first_record_that_is_longer_than_what_is_looked_at(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["parquet", "arrow", "arrow stream", "feather"])
 def test_columns_of_arrow_s_formats(name: str, tmp_path: Path) -> None:
     table = pa.table({"id": [1, 2, 3], "text": ["one\ntwo", None, "drei"], "in": [{"de": "a"}, {"de": "b"}, None]})
+    table = table.append_column("a.b", [["x", "y", "z"]])
     sink = io.BytesIO()
     if name == "parquet":
         pq.write_table(table, sink)
@@ -118,7 +119,8 @@ def test_columns_of_arrow_s_formats(name: str, tmp_path: Path) -> None:
         assert (read.format, read.documents) == (name.split()[0].replace("feather", "arrow"), ["one\ntwo", "drei"])
         assert read.left_out == {"the field is null": 1}
     assert Read(tmp_path, sink.getvalue(), field="in.de").documents == ["a", "b"]
-    with pytest.raises(UserError, match=r"has no column 'body', only id, text, in: choose one with --field"):
+    assert Read(tmp_path, sink.getvalue(), field="a.b").documents == ["x", "y", "z"]
+    with pytest.raises(UserError, match=r"has no column 'body', only id, text, in, a.b: choose one with --field"):
         Read(tmp_path, sink.getvalue(), field="body")
 
 

@@ -51,12 +51,12 @@ class Arrow(Reader):
             if head.startswith(b"ARROW1"):
                 with as_file(stream) as stored:
                     file = pa.ipc.open_file(stored)
-                    column = _column(file.schema.names, wanted, place).split(".")[0]
+                    column = _top(_column(file.schema.names, wanted, place), file.schema.names)
                     for number in range(file.num_record_batches):
                         yield _values(file.get_batch(number).column(column), wanted, tally)
                 return
             with pa.ipc.open_stream(stream) as batches:
-                column = _column(batches.schema.names, wanted, place).split(".")[0]
+                column = _top(_column(batches.schema.names, wanted, place), batches.schema.names)
                 for batch in batches:
                     yield _values(batch.column(column), wanted, tally)
         except (pa.ArrowException, OSError) as error:
@@ -79,6 +79,10 @@ def _column(names: list[str], wanted: Wanted, place: str) -> str:
     raise UserError(
         f"{place} has no column {choices[0]!r}, only {beginning(', '.join(names))}: choose one with --field."
     )
+
+
+def _top(column: str, names: list[str]) -> str:
+    return column if column in names else column.split(".")[0]
 
 
 def _values(array, wanted: Wanted, tally: Tally) -> list[str]:

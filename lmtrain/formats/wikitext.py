@@ -18,9 +18,7 @@ _BRACKETS = re.compile(
 _OPENS = {"}}": "{{", "|}": "{|", "]]": "[["}
 _SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\d_]{3,}__|'{5}|'{2,3}|^-{4,}", re.DOTALL | re.MULTILINE)
 _BREAKS = re.compile(r"</?(?:br|p|div|li|td|th|tr|center|blockquote)\b[^<>]*>", re.IGNORECASE)
-_LEFT_OPEN = re.compile(
-    r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE | re.IGNORECASE
-)  # of tables, references
+_LEFT_OPEN = re.compile(r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE | re.IGNORECASE)
 _LINE_START = re.compile(r"^[ \t]*[*#:;]*[ \t]*", re.MULTILINE)
 _SPACES = re.compile(r"[ \t\xa0]+")
 _EMPTIED = re.compile(r"\(\s*[,;:]?\s*\)|(?<=\() *[,;] *")  # what a template leaves of its brackets
