@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-faults check clean
+.PHONY: help env train test test-faults test-lowest check clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,10 +31,24 @@ test: .venv/installed-test ## the whole test suite (five minutes on two cores)
 test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
 	@.venv/bin/python -m pytest tests/faults
 
+# third-party deprecations, which old releases give with what is new beside them, are not ours
+LOWEST_TESTS = $(addprefix tests/test_,$(addsuffix .py,training program output locks scoring generation dictionary compare \
+	encoding corpus check_corpus build_dictionary export embeddings))
+TORCH ?= 2.13.0
+
+test-lowest: .venv-lowest/installed ## what training needs in its lowest versions (constraints-lowest.txt), in .venv-lowest/
+	@.venv-lowest/bin/python -m pytest -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning $(LOWEST_TESTS)
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	@test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	@.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		torch==$(TORCH) pytest pytest-timeout hypothesis --editable .
+	@touch $@
+
 check: .venv/installed-test ## lint, formatting and types (a minute and a half the first time, then seconds)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
 
 clean: ## remove the environment and the demo's run
-	rm -rf .venv runs/small-demo-forward
+	rm -rf .venv .venv-lowest runs/small-demo-forward

@@ -1,9 +1,12 @@
-"""Starting `python train.py` as a user does, and watching what it has done."""
+"""Starting `python train.py` as a user does, and meeting it at a point that it announces."""
 
+import errno
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,9 +25,8 @@ def command(corpus, folder, *more) -> list[str]:
 
 def start(arguments: list[str], **options) -> subprocess.Popen:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "tests")}
-    return subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, text=True, env=environment | options.pop("environment", {}), **options
-    )
+    options = {"stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen(arguments, env=environment | options.pop("environment", {}), **options)
 
 
 def run(arguments: list[str], **options) -> tuple[int, str]:
@@ -33,20 +35,35 @@ def run(arguments: list[str], **options) -> tuple[int, str]:
     return process.returncode, errors
 
 
-def wait_until(is_so, process: subprocess.Popen, seconds: float = 120) -> None:
-    until = time.monotonic() + seconds
-    while not is_so():
-        if process.poll() is not None or time.monotonic() > until:
-            raise AssertionError(f"it did not happen: {process.stderr.read()}")
+@contextmanager
+def met(run: Path, process: subprocess.Popen) -> Iterator[None]:
+    """The process has come to its `stopping.HaltAt`, and stays there within the block. `make_halt` comes first."""
+    while True:
+        try:
+            end = os.open(run / "halt", os.O_WRONLY | os.O_NONBLOCK)
+            break
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # nobody reads it yet
+                raise
+        if process.poll() is not None:
+            raise AssertionError(f"it ended before: {process.communicate()[1]}")
         time.sleep(0.01)
-
-
-def steps_done(folder: Path) -> int:
     try:
-        return len((folder / "run/metrics.csv").read_text().splitlines()) - 1
-    except OSError:
-        return -1
+        yield
+    finally:
+        os.close(end)
 
 
-# a callback that makes steps take a while, so that what happens to a run meets it in its middle
-SLOW = "+callbacks.slow={_target_: stopping.Slow, seconds: 0.02}"
+def halt_at(windows: int) -> str:
+    return f"+callbacks.halt={{_target_: stopping.HaltAt, windows: {windows}}}"
+
+
+def make_halt(run: Path) -> None:
+    """Where the run in this folder halts, if it is told `halt_at`."""
+    run.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(run / "halt")
+
+
+def signal_at(windows: int, name: str, rank: int = 0) -> str:
+    """The process of that rank gets the signal after so many windows of the whole run."""
+    return f"+callbacks.{name.lower()}={{_target_: stopping.SignalAt, windows: {windows}, name: {name}, rank: {rank}}}"

@@ -47,32 +47,44 @@ class PoisonAt(Callback):
 
 
 class Slow(Callback):
-    """Makes every step take a while, and every window of a validation, which is told by a file."""
+    """Makes every step and every window of a validation take a while."""
 
-    def __init__(self, seconds: float, validation_seconds: float = 0, validating: str | None = None) -> None:
+    def __init__(self, seconds: float, validation_seconds: float) -> None:
         self.seconds = seconds
         self.validation_seconds = validation_seconds
-        self.validating = validating
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         time.sleep(self.seconds)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
-        if self.validating is not None:
-            Path(self.validating).touch()
         time.sleep(self.validation_seconds)
 
 
-class RaiseSignalAt(Callback):
-    """Sends the process any signal after a step."""
+class HaltAt(Callback):
+    """Halts after so many windows of the whole run, at the FIFO `halt` in its folder, until `processes.met` ends."""
 
-    def __init__(self, step: int, name: str) -> None:
-        self.step = step
-        self.signal = getattr(signal, name)
+    def __init__(self, windows: int) -> None:
+        self.windows = windows
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == self.step:
-            signal.raise_signal(self.signal)
+        if trainer.global_step == self.windows and trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / "halt").read_bytes()
+
+
+class EndAt(Callback):
+    """Ends the process at any moment, which may be within a step: so long after so many windows of the whole run.
+
+    Args:
+        seconds: of this process's computing, so that it makes no difference what else the machine does.
+    """
+
+    def __init__(self, windows: int, seconds: float) -> None:
+        self.windows = windows
+        self.seconds = seconds
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.global_step == self.windows:
+            signal.setitimer(signal.ITIMER_PROF, self.seconds)  # whose signal ends a process that does not handle it
 
 
 class InterruptSecondRun(Callback):
@@ -89,21 +101,29 @@ class InterruptSecondRun(Callback):
 
 
 class SignalAt(Callback):
-    """Sends this process a SIGTERM after so many windows of the whole run, or at the n-th window of a validation."""
+    """Sends this process a signal after so many windows of the whole run, or at the n-th window of a validation.
 
-    def __init__(self, windows: int | None = None, validation_window: int | None = None) -> None:
+    Args:
+        rank: in which process.
+    """
+
+    def __init__(
+        self, windows: int | None = None, validation_window: int | None = None, name: str = "SIGTERM", rank: int = 0
+    ) -> None:
         self.windows = windows
         self.validation_window = validation_window
+        self.signum = signal.Signals[name]
+        self.rank = rank
         self.seen = 0
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        if trainer.global_step == self.windows:
-            signal.raise_signal(signal.SIGTERM)
+        if trainer.global_step == self.windows and trainer.global_rank == self.rank:
+            signal.raise_signal(self.signum)
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self.seen += trainer.state.fn == "fit"
-        if self.seen == self.validation_window:
-            signal.raise_signal(signal.SIGTERM)
+        if self.seen == self.validation_window and trainer.global_rank == self.rank:
+            signal.raise_signal(self.signum)
 
 
 class FirstRankFails(Callback):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -69,33 +68,41 @@ def test_a_cluster_gives_the_same_even_if_a_worker_is_killed(many_blocks, tmp_pa
     assert content(tmp_path / "here") == content(tmp_path / "there")
 
 
-@pytest.mark.parametrize("seconds", [0, 0.1, 0.4])
-def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path, seconds: float) -> None:
+INTERRUPTED = """
+import functools, os, runpy, signal, sys
+from lmtrain.prepare import folder
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
+phase, number, script, *sys.argv[1:] = sys.argv[1:]
+prepare, calls = folder.prepare_corpus, []
+
+def interrupted(*inputs, progress, **options):
+    def ctrl_c(what, done, total):
+        progress(what, done, total)
+        calls.append(what)
+        if calls.count(phase) == int(number):
+            os.killpg(0, signal.SIGINT)  # as a terminal does: to all processes
+
+    return prepare(*inputs, progress=ctrl_c, **options)
+
+folder.prepare_corpus = interrupted
+runpy.run_path(script, run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("phase", "number"), [("Reading", 1), ("Reading", 3), ("Writing", 2)])
+def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path, phase: str, number: int) -> None:
     sources, _ = many_blocks
-    sources[0].write_text("".join(f"{line}\n" for line in lines(300_000)))
-    command = [
-        sys.executable,
-        SCRIPTS / "prepare_corpus.py",
-        *sources,
-        "--workers",
-        "2",
-        "--output",
-        tmp_path / "corpus",
-    ]
-    process = subprocess.Popen(
-        command,
+    sources[0].write_text("".join(f"{line}\n" for line in lines(100_000)))
+    options = ("--split-size", "1MB", "--workers", "2", "--output", tmp_path / "corpus")
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, phase, str(number), SCRIPTS / "prepare_corpus.py", *sources, *options],
         stderr=subprocess.PIPE,
         text=True,
+        timeout=200,
         start_new_session=True,
-        # where the tests run in the background of a shell, SIGINT is ignored, and children inherit that
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        check=False,
     )
-    limit = time.monotonic() + 60
-    while not list(tmp_path.glob(".corpus*")) and time.monotonic() < limit:
-        time.sleep(0.005)
-    time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
-    _, errors = process.communicate(timeout=60)
     said = "SIGINT before the work was done: nothing half-made is left. The same command does it.\n"
-    assert (process.returncode, errors) == (130, said)
+    assert (done.returncode, done.stderr) == (130, said)
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt.gz"}

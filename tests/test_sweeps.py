@@ -222,7 +222,7 @@ def test_the_time_limit_of_a_job_of_submitit_saves_and_lets_submitit_queue_it_ag
     before = signal.signal(signal.SIGUSR2, handler)
     try:
         with pytest.raises(QueuedAgain, match=r"^2$"):
-            train_py(*SMALL, "name=run", "+callbacks.limit={_target_: stopping.RaiseSignalAt, step: 2, name: SIGUSR2}")
+            train_py(*SMALL, "name=run", "+callbacks.limit={_target_: stopping.SignalAt, windows: 2, name: SIGUSR2}")
     finally:
         signal.signal(signal.SIGUSR2, before)
     assert "Going on from runs/run/checkpoints/last.ckpt" in train_py(*SMALL, "name=run").message

@@ -5,24 +5,19 @@ import signal
 
 import pytest
 from corpora import write_corpus
-from processes import SLOW, command, run, start, wait_until
-
-
-def lines(path) -> int:
-    try:
-        return len(path.read_text().splitlines())
-    except OSError:
-        return 0
+from processes import command, halt_at, make_halt, met, run, start
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_every_job_and_the_same_command_goes_on(tmp_path):
     python, script, *overrides = command(write_corpus(tmp_path / "corpus"), tmp_path)
     sweep = [python, script, "-m", *overrides, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3"]
-    process = start([*sweep, SLOW, "checkpoint.every_steps=null"], start_new_session=True)
-    begun = [tmp_path / f"run-seed-{seed}" for seed in (1, 2)]
-    wait_until(lambda: all(lines(path / "metrics.csv") > 10 for path in begun), process)
-    os.killpg(process.pid, signal.SIGINT)
+    jobs = [tmp_path / f"run-seed-{seed}" for seed in (1, 2)]
+    for job in jobs:
+        make_halt(job)
+    process = start([*sweep, halt_at(10), "checkpoint.every_steps=null"], start_new_session=True)
+    with met(jobs[0], process), met(jobs[1], process):
+        os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in errors

@@ -3,13 +3,12 @@
 import os
 import random
 import resource
-import shutil
 import signal
-import time
+import socket
 
 import pytest
 import torch
-from processes import SLOW, command, run, start, steps_done, wait_until
+from processes import command, halt_at, make_halt, met, run, signal_at, start
 from running import read_metrics
 from test_resume import assert_same_outcome, outcome
 
@@ -43,13 +42,11 @@ def uninterrupted(corpus, tmp_path_factory):
 @pytest.mark.parametrize("seed", [1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 23))])
 def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(seed, corpus, tmp_path, uninterrupted):
     moments = random.Random(seed)
-    for _ in range(2):
-        process = start(command(corpus, tmp_path, SLOW))
-        at = steps_done(tmp_path) + moments.randrange(5, 120)
-        wait_until(lambda at=at: steps_done(tmp_path) >= at, process)
-        time.sleep(moments.random() * 0.05)
-        process.kill()
-        process.communicate()
+    for first, last in ((5, 100), (110, 200)):
+        windows, seconds = moments.randrange(first, last), moments.uniform(0.0001, 0.01)
+        end = f"+callbacks.end={{_target_: stopping.EndAt, windows: {windows}, seconds: {seconds}}}"
+        status, errors = run(command(corpus, tmp_path, end))
+        assert status == -signal.SIGPROF, errors
     status, errors = run(command(corpus, tmp_path))
     assert status == 0, errors
     assert "Going on from" in errors
@@ -57,47 +54,37 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(seed, corpus
 
 
 def test_the_next_run_removes_what_a_run_killed_while_encoding_left(corpus, tmp_path):
-    arguments = command(corpus, tmp_path, "trainer.max_steps=1", f"data.cache_dir={tmp_path}/cache")
-    huge = tmp_path / "huge"
-    shutil.copytree(corpus, huge)
-    (huge / "train" / "c.txt").write_text("abcdefgh ABCDEFGH\n" * 5_000_000)
-    process = start([*arguments, f"data.path={huge}"])
-    wait_until(lambda: list(tmp_path.rglob(".*.tmp/ids.bin")), process)
-    process.kill()
-    process.communicate()
-    assert list(tmp_path.rglob(".*.tmp"))
-    status, errors = run(arguments)
+    python, script, *arguments = command(corpus, tmp_path, "trainer.max_steps=1", f"data.cache_dir={tmp_path}/cache")
+    killed_when_ids_are_written = (
+        "import os, signal, lmtrain.encoding as encoding; from lmtrain.command_line import main; "
+        "encoding._checksums = lambda folder: os.kill(os.getpid(), signal.SIGKILL); main()"
+    )
+    status, errors = run([python, "-c", killed_when_ids_are_written, *arguments])
+    assert status == -signal.SIGKILL, errors
+    assert len(list(tmp_path.rglob(".*.tmp/ids.bin"))) == 1
+    status, errors = run([python, script, *arguments])
     assert status == 0, errors
     assert not list(tmp_path.rglob(".*.tmp"))
 
 
-@pytest.mark.parametrize(("signum", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(signum, expected, corpus, tmp_path, uninterrupted):
-    process = start(command(corpus, tmp_path, SLOW, "checkpoint.every_steps=null"))
-    wait_until(lambda: steps_done(tmp_path) >= 30, process)
-    process.send_signal(signum)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == expected
-    assert errors.splitlines()[-1].endswith("saved. The same command goes on from there.")
+@pytest.mark.parametrize(("name", "expected"), [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(name, expected, corpus, tmp_path, uninterrupted):
+    status, errors = run(command(corpus, tmp_path, signal_at(30, name), "checkpoint.every_steps=null"))
+    assert status == expected
+    assert errors.splitlines()[-1] == f"{name} at step 30: saved. The same command goes on from there."
     assert "Traceback" not in errors
-    done = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"]
-    assert done == max(read_metrics(tmp_path / "run", "step"))
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 30
+    assert max(read_metrics(tmp_path / "run", "step")) == 30
     assert run(command(corpus, tmp_path))[0] == 0
     assert_same_outcome(outcome(tmp_path), uninterrupted)
 
 
 def test_sigusr1_saves_and_goes_on(corpus, tmp_path):
-    process = start(command(corpus, tmp_path, SLOW, "checkpoint.every_steps=null", "data.validations_per_epoch=1"))
-    wait_until(lambda: steps_done(tmp_path) >= 10, process)
-    process.send_signal(signal.SIGUSR1)
-    last = tmp_path / "run/checkpoints/last.ckpt"
-    wait_until(last.exists, process)
-    saved_at = torch.load(last, weights_only=True)["global_step"]
-    assert saved_at < STEPS // 2  # the first validation, which saves too, is there
-    wait_until(lambda: steps_done(tmp_path) > saved_at + 5, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    more = ("checkpoint.every_steps=null", "data.validations_per_epoch=1", signal_at(10, "SIGUSR1"))
+    status, errors = run(command(corpus, tmp_path, *more, signal_at(40, "SIGKILL")))
+    assert status == -signal.SIGKILL, errors
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 10
+    assert max(read_metrics(tmp_path / "run", "step")) == 40
 
 
 def test_the_requeue_signal_queues_the_slurm_job_again(corpus, tmp_path):
@@ -106,25 +93,38 @@ def test_the_requeue_signal_queues_the_slurm_job_again(corpus, tmp_path):
     scontrol.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/asked\n')
     scontrol.chmod(0o755)
     slurm = {"SLURM_JOB_ID": "77", "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
-    process = start(command(corpus, tmp_path, SLOW, "checkpoint.requeue_signal=SIGUSR2"), environment=slurm)
-    wait_until(lambda: steps_done(tmp_path) >= 10, process)
-    process.send_signal(signal.SIGUSR2)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+    more = ("checkpoint.requeue_signal=SIGUSR2", signal_at(10, "SIGUSR2"))
+    status, errors = run(command(corpus, tmp_path, *more), environment=slurm)
+    assert status == 0, errors
     assert (tmp_path / "asked").read_text() == "requeue 77\n"
-    assert (tmp_path / "run/checkpoints/last.ckpt").exists()
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 10
 
 
 def test_a_second_run_in_the_same_folder_is_refused_while_the_first_lives(corpus, tmp_path):
-    first = start(command(corpus, tmp_path, SLOW.replace("0.02", "0.5")))  # it lives for two minutes
-    wait_until(lambda: steps_done(tmp_path) >= 3, first)
-    status, errors = run(command(corpus, tmp_path))
-    assert status == 2
-    assert f"Another process is training in {tmp_path}/run" in errors
-    assert first.poll() is None
-    first.kill()
-    first.communicate()
+    make_halt(tmp_path / "run")
+    first = start(command(corpus, tmp_path, halt_at(3)))
+    with met(tmp_path / "run", first):
+        status, errors = run(command(corpus, tmp_path))
+        assert status == 2
+        assert f"Another process is training in {tmp_path}/run: process {first.pid} on {socket.gethostname()}" in errors
+        assert first.poll() is None
+        first.kill()
+        first.communicate()
     assert run(command(corpus, tmp_path))[0] == 0  # a dead one's lock is no obstacle
+
+
+def test_a_terminal_that_goes_away_is_no_end(corpus, tmp_path, uninterrupted):
+    """As when a window is closed after `disown`: SIGHUP is ignored, and whatever is written fails."""
+    ours, its = os.openpty()
+    make_halt(tmp_path / "run")
+    arguments = command(corpus, tmp_path, halt_at(30))
+    first = start(arguments, stdout=its, stderr=its, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    os.close(its)
+    with met(tmp_path / "run", first):
+        os.close(ours)
+    assert first.wait(timeout=200) == 0
+    assert "Test of the best model" in (tmp_path / "run/train.log").read_text()
+    assert_same_outcome(outcome(tmp_path), uninterrupted)
 
 
 def limit_file_size(size: int):
@@ -138,10 +138,7 @@ def limit_file_size(size: int):
 
 
 def test_a_full_disk_leaves_the_last_good_files_and_the_run_goes_on(corpus, tmp_path, uninterrupted):
-    process = start(command(corpus, tmp_path, SLOW))
-    wait_until(lambda: steps_done(tmp_path) >= 60, process)
-    process.kill()
-    process.communicate()
+    assert run(command(corpus, tmp_path, signal_at(60, "SIGKILL")))[0] == -signal.SIGKILL
     files = [tmp_path / "run/checkpoints/last.ckpt", tmp_path / "run/checkpoints/previous.ckpt"]
     before = [file.read_bytes() for file in files]
 

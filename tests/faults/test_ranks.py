@@ -1,15 +1,12 @@
 """Several ranks over gloo train as one process does, and a run may change their number."""
 
 import csv
-import os
 import random
 import shutil
-import signal
-import time
 
 import pytest
 import torch
-from processes import SLOW, command, run, start, steps_done, wait_until
+from processes import command, run, signal_at, start
 from running import read_metrics
 
 COLUMNS = ("train/loss", "val/loss", "grad_norm", "lr", "chars")
@@ -49,23 +46,9 @@ def one_process(corpus, tmp_path_factory):
 def killed_on_two(corpus, tmp_path_factory):
     """A run on two ranks, one of which was killed in its middle."""
     folder = tmp_path_factory.mktemp("two")
-    process = start([*command(corpus, folder, *EXACT), *ranks(2), SLOW], start_new_session=True)
-    wait_until(lambda: steps_done(folder) >= 50, process)
-    child = next(int(pid) for pid in os.listdir("/proc") if pid.isdigit() and parent_of(pid) == process.pid)
-    began = time.monotonic()
-    os.kill(child, signal.SIGKILL)
-    process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert time.monotonic() - began < 60
+    status, _ = run([*command(corpus, folder, *EXACT), *ranks(2), signal_at(50, "SIGKILL", rank=1)])
+    assert status != 0
     return folder
-
-
-def parent_of(pid: str) -> int:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return int(file.read().rpartition(")")[2].split()[1])
-    except OSError:
-        return 0
 
 
 def assert_same_figures(one, other) -> None:
@@ -99,11 +82,9 @@ def test_no_rank_stays_when_the_first_one_fails(corpus, tmp_path):
 
 
 def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_process):
-    process = start([*command(corpus, tmp_path, *EXACT, "checkpoint.every_steps=null"), *ranks(2), SLOW])
-    wait_until(lambda: steps_done(tmp_path) >= 30, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    more = ("checkpoint.every_steps=null", signal_at(30, "SIGTERM"))
+    status, errors = run([*command(corpus, tmp_path, *EXACT, *more), *ranks(2)])
+    assert status == 143, errors
     assert "saved. The same command goes on from there." in errors
     status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
     assert status == 0, errors
@@ -111,14 +92,12 @@ def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_proc
 
 
 def test_sigterm_within_a_validation_is_followed_within_it(corpus, tmp_path):
-    validating = tmp_path / "validating"
-    slow = f"{{_target_: stopping.Slow, seconds: 0.2, validation_seconds: 0.4, validating: {validating}}}"
+    # ranks talk about once a second: a validation must last longer
+    slow = "+callbacks.slow={_target_: stopping.Slow, seconds: 0.2, validation_seconds: 0.4}"
+    sigterm = "+callbacks.sigterm={_target_: stopping.SignalAt, validation_window: 1}"
     arguments = [*command(corpus, tmp_path, "data.validations_per_epoch=40", "test=false"), *ranks(2)]
-    process = start([*arguments, "checkpoint.every_steps=null", f"+callbacks.slow={slow}"])
-    wait_until(validating.exists, process)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
+    status, errors = run([*arguments, "checkpoint.every_steps=null", slow, sigterm])
+    assert status == 143, errors
     assert read_metrics(tmp_path / "run", "val/loss") == []
     checkpoint = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     status, errors = run([*arguments, f"trainer.max_steps={checkpoint['global_step'] + 1}"])
