@@ -1,12 +1,12 @@
 """What becomes of every argument of Lightning's Trainer: obeyed, set by lmtrain, or refused; docs/lightning.md is made
-of this table by `python -m lmtrain.trainer_arguments`."""
+of this table and that of the callbacks by `python -m lmtrain.trainer_arguments`."""
 
 import os
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from lmtrain import trainer_values
+from lmtrain import shipped_callbacks, trainer_values
 from lmtrain.trainer_values import DDP_OPTIONS, one_of
 
 OBEYED = "obeyed"
@@ -222,6 +222,12 @@ def as_markdown() -> str:
         lines += ["", f"## {title}", "", "| argument | |", "|---|---|"]
         chosen = sorted(name for name, argument in TRAINER_ARGUMENTS.items() if argument.decision == decision)
         lines += [f"| `{name}` | {TRAINER_ARGUMENTS[name].note}{_accepted(name)} |" for name in chosen]
+    lines += ["", "# Callbacks that Lightning ships", ""]
+    lines += [
+        "`+callbacks.NAME={_target_: lightning.pytorch.callbacks.CLASS, ARGUMENT: VALUE}` adds one, likewise your own.",
+        "",
+    ]
+    lines.append(shipped_callbacks.as_markdown())
     return "\n".join(lines) + "\n"
 
 

@@ -11,10 +11,7 @@ import torch
 from corpora import sentences, write_corpus
 from running import SMALL, read_metrics
 
-STOPPING = (
-    "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, min_delta: 9, "
-    "check_on_train_epoch_end: false"
-)
+STOPPING = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, min_delta: 9"
 RUN = (
     *SMALL,
     "trainer.max_steps=-1",
@@ -97,6 +94,7 @@ def test_patience_that_is_spent_trains_nothing_more_and_more_patience_goes_on(ru
     assert "No step was trained" in message
     assert "stop: 1 in a row without improvement, patience=1" in message
     assert saved()[0] == before[0]
+    assert run(*more, f"{STOPPING}, patience: 2}}")[0]["steps"] == 39
     finished, _ = run(*more)
     assert (finished["ended_by"], finished["steps"]) == ("trainer.max_epochs", 52)
 
