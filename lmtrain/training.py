@@ -44,7 +44,7 @@ from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages, make_loggers
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
-from lmtrain.optimizer_trial import problem_of
+from lmtrain.optimizer_trial import check_rate, problem_of
 from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
 from lmtrain.ranks import end_with_first_process, is_first_process
@@ -120,6 +120,7 @@ def _prepare_and_train(
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         values = inherit(values, initial, frozenset(explicit))
         config = check_config(values)
+    check_rate(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     check_callbacks(config, folder.checkpoints)

@@ -56,7 +56,7 @@ def test_an_implementation_of_the_optimizer_that_the_user_asks_for_is_taken(aske
 
 
 def test_an_optimizer_that_computes_no_loss_is_told_by_its_name(train_py):
-    ended = train_py(*SMALL, "+optimizer.momentum=0", "optimizer._target_=hooks.Idle")
+    ended = train_py(*SMALL, "+optimizer.momentum=0", "optimizer._target_=hooks.Idle", "optimizer.lr=20")
     assert ended.status == 2
     assert "hooks.Idle" in ended.message
     assert "it trains nothing: its step(closure) never calls closure()" in ended.message

@@ -148,3 +148,14 @@ def test_a_search_has_the_ranges_of_the_optimizer(recipe):
         for key, (low, high) in ranges.items():
             assert params[key] == f"tag(log, interval({params[key].split('(')[-1].rstrip(')')}))"
             assert [float(end) for end in params[key].split("(")[-1].rstrip(")").split(",")] == [low, high]
+
+
+def test_a_rate_is_not_taken_over_to_another_optimizer(train_py):
+    folder = ("data=folder", "data.path=corpus", "data.batch_size=4", "data.sequence_length=20", "model=tiny")
+    status, message = train_py(*folder, "optimizer._target_=torch.optim.AdamW")
+    assert status == 2
+    assert message == (
+        "Error: optimizer._target_=torch.optim.AdamW would have the rate of another optimizer, 20. Give its own: "
+        "optimizer.lr=VALUE.\n"
+    )
+    assert not Path("runs").exists()
