@@ -31,6 +31,7 @@ class TextSamples(Callback):
         self.language_model = language_model
         self.config = config
         self.length = length
+        self._has_failed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         text = yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False)
@@ -39,7 +40,13 @@ class TextSamples(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         wandbs = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
         if trainer.is_global_zero and (wandbs or tensorboards(trainer)):
-            text = sample_text(self.language_model, self.length)
+            try:
+                text = sample_text(self.language_model, self.length)
+            except Exception as error:  # such as too little memory: the run is as good without
+                if not self._has_failed:
+                    log.warning("No sample could be written: %s: %s. The run goes on", type(error).__name__, error)
+                self._has_failed = True
+                return
             self._write(trainer, "sample", text)
             for logger in wandbs:
                 logger.log_text("sample", ["text"], [[text]], step=trainer.global_step)

@@ -1,4 +1,4 @@
-"""Ctrl-C in a sweep whose jobs run at once."""
+"""A signal in a sweep whose jobs run at once."""
 
 import os
 import signal
@@ -9,7 +9,9 @@ from processes import command, halt_at, make_halt, met, run, start
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_every_job_and_the_same_command_goes_on(tmp_path):
+@pytest.mark.parametrize(("signum", "send"), [(signal.SIGINT, os.killpg), (signal.SIGTERM, os.kill)])
+def test_a_signal_saves_every_job_and_the_same_command_goes_on(signum, send, tmp_path):
+    """Ctrl-C reaches all processes; who sends SIGTERM may know the first one only."""
     python, script, *overrides = command(write_corpus(tmp_path / "corpus"), tmp_path)
     sweep = [python, script, "-m", *overrides, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=1,2,3"]
     jobs = [tmp_path / f"run-seed-{seed}" for seed in (1, 2)]
@@ -17,9 +19,9 @@ def test_ctrl_c_saves_every_job_and_the_same_command_goes_on(tmp_path):
         make_halt(job)
     process = start([*sweep, halt_at(10), "checkpoint.every_steps=null"], start_new_session=True)
     with met(jobs[0], process), met(jobs[1], process):
-        os.killpg(process.pid, signal.SIGINT)
+        send(process.pid, signum)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signum
     assert "Traceback" not in errors
     assert errors.count("saved. The same command goes on from there.") == 2
     assert not (tmp_path / "run-seed-3").exists()
