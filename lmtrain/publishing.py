@@ -55,7 +55,7 @@ def _what_is_wrong_with_the_run(model: Path) -> list[str]:
         ]
     written = (folder.read_results() or {}).get("val/loss")
     best = extreme(read_metrics(folder.path / "metrics.csv"), "val/loss")
-    if written is not None and best is not None and best < written:
+    if written is not None and best is not None and best < written * (1 - 1e-6):  # in float32
         return [
             f"{folder.path / 'README.md'} is not about this model: the run has gone on since, from validation loss "
             f"{written:.4f} to {best:.4f}. Let it come to its end, which writes the model card."
