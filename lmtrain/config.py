@@ -51,7 +51,10 @@ Limit = Annotated[int, Field(ge=-1, lt=2**63), AfterValidator(_check_limit)]
 
 def local_path(path: str) -> str:
     """A path on this machine from one that may begin with `~` or `file://`."""
-    return os.path.expanduser(path.removeprefix("file://"))
+    expanded = os.path.expanduser(path.removeprefix("file://"))
+    if expanded.startswith("~"):
+        raise ValueError("Input should be a path without ~: this user has no home directory, and HOME is not set")
+    return expanded
 
 
 LocalPath = Annotated[str, AfterValidator(local_path)]

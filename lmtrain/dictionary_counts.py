@@ -58,8 +58,7 @@ def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path,
         except UserError as error:
             problems += error.problems
     raise_if_any(problems)
-    cache_dir = Path(cache_dir).expanduser()
-    cache_dir.mkdir(parents=True, exist_ok=True)
+    cache_dir = _made(cache_dir)
     counts: Counter[str] = Counter()
     for file in dict.fromkeys(files):
         try:
@@ -69,6 +68,19 @@ def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path,
     raise_if_any(problems)
     raise_if_any([] if counts else ["The inputs have no text to count."])
     return counts
+
+
+def _made(cache_dir: str | Path) -> Path:
+    try:
+        folder = Path(cache_dir).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+    except RuntimeError:
+        reason = "there is no home directory"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    else:
+        return folder
+    raise UserError(f"The cache {cache_dir} cannot be made: {reason}. Give another: --cache-dir FOLDER.")
 
 
 def _files(place: str, format: str) -> Iterable[TextFile]:

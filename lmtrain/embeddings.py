@@ -13,19 +13,21 @@ import heapq
 import os
 import threading
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lmtrain.dictionary import Dictionary, code_points
+from lmtrain.embedding_strings import Reading, joined, read
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.model import LanguageModel
+from lmtrain.model import CharLM, LanguageModel
 from lmtrain.stepper import Stepper, product_dtype
 
+_LONG = 1024  # characters: longer strings are run by the network's own LSTM
+_WINDOW = 4096  # steps of it at once, fewer of many strings:
+_WINDOW_ELEMENTS = 1 << 23  # numbers in its output, 32 MiB
 _MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
 
 
@@ -119,17 +121,35 @@ class StringEmbeddings:
         vectors = torch.zeros(sum(counts), self.embedding_length, device=device)
         if self.tokenized_lm or whitespace_after is None:
             whitespace_after = [[1] * count for count in counts]
-        texts = [_joined(*pair, self.tokenized_lm) for pair in zip(sentences, whitespace_after, strict=True)]
+        texts = [joined(*pair, self.tokenized_lm) for pair in zip(sentences, whitespace_after, strict=True)]
         column = 0
         for number, language_model in enumerate(self.language_models):
             size = language_model.model.output_size
-            reading = _read(language_model, texts, self.with_whitespace, self.is_lower)
+            reading = read(language_model, texts, self.with_whitespace, self.is_lower)
             with self._lock:
+                reading = self._run_long(number, reading, vectors[:, column : column + size])
                 self._run(number, reading, vectors[:, column : column + size])
             column += size
         return list(vectors.split(counts))
 
-    def _run(self, number: int, reading: "_Reading", vectors: Tensor) -> None:
+    def _run_long(self, number: int, reading: Reading, vectors: Tensor) -> Reading:
+        """Fills `vectors` `(tokens, D)` for the long strings, and gives the reading of the others.
+
+        Many steps of few strings are what the network's own LSTM is fast at, and a `Stepper` slow.
+        """
+        model = self.language_models[number].model
+        weight = model.encoder.weight
+        is_long = (reading.lengths > _LONG) & (not model.training and weight.dtype == torch.float32)
+        longest_first = np.argsort(-reading.lengths, kind="stable")[: int(is_long.sum())]
+        for begin in range(0, len(longest_first), _MAX_LANES["cpu"]):
+            group = longest_first[begin : begin + _MAX_LANES["cpu"]]
+            for output, taken in _windows_of_long(model, reading, group, self.dtype):
+                rows = torch.from_numpy(reading.rows[taken[0]]).to(weight.device)
+                places = (torch.from_numpy(part).to(weight.device) for part in taken[1:])
+                vectors[rows] = output[tuple(places)].float()
+        return reading.without(is_long) if is_long.any() else reading
+
+    def _run(self, number: int, reading: Reading, vectors: Tensor) -> None:
         """Fills `vectors` `(tokens, D)` with what model `number` makes of the strings."""
         if not len(reading.rows):
             return
@@ -199,76 +219,34 @@ def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequen
         raise UserError("whitespace_after must have one number for every token of every sentence.")
 
 
-def _joined(tokens: Sequence[str], spaces: Sequence[int], tokenized: bool) -> tuple[str, np.ndarray, np.ndarray]:
-    """The text of a sentence, and where each of its tokens begins and ends in it by Flair's count.
+def _windows_of_long(
+    model: CharLM, reading: Reading, group: np.ndarray, dtype: torch.dtype
+) -> Iterator[tuple[Tensor, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """Runs the network over some strings, the longest first, in windows.
 
-    Flair counts several spaces as one, and counts trailing white space that it has cut off.
+    Yields:
+        the outputs `(T, B, D)` of a window; and which tokens are taken from it, in which step and in which string.
     """
-    lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
-    if tokenized:
-        text = " ".join(filter(None, tokens))
-    else:
-        text = "".join(token + count * " " for token, count in zip(tokens, spaces, strict=True) if token).rstrip()
-    gaps = (np.asarray(spaces, np.int64) > 0) & (lengths > 0)
-    ends = np.cumsum(lengths + gaps) - gaps
-    return text, ends - lengths, ends
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What one model reads, and where its output is taken.
-
-    Args:
-        ids: int64, of all strings, one after the other.
-        lengths: int64 `(strings,)`.
-        sentence, position, rows: int64 `(tokens,)`: string, position in it and row of the result for every token.
-    """
-
-    ids: np.ndarray
-    lengths: np.ndarray
-    sentence: np.ndarray
-    position: np.ndarray
-    rows: np.ndarray
-
-
-def _read(
-    language_model: LanguageModel,
-    texts: list[tuple[str, np.ndarray, np.ndarray]],
-    with_whitespace: bool,
-    is_lower: bool,
-) -> _Reading:
-    delimiter, is_forward = language_model.document_delimiter, language_model.is_forward_lm
-    strings, positions, rows, row = [], [], [], 0
-    for text, begins, ends in texts:
-        offsets = ends if is_forward else len(text) - begins
-        offsets = offsets + len(delimiter) - (not with_whitespace)
-        is_token = ends > begins
-        # Below 0 only after white space tokens that Flair cuts off. It then takes a vector that depends on the batch.
-        position = np.maximum(offsets[is_token], 0)
-        string = text.lower() if is_lower else text
-        string = delimiter + (string if is_forward else string[::-1])
-        # What stands after the last position is not read, what is missing before it is spaces, as in Flair's batches.
-        length = int(position.max(initial=-1)) + 1
-        strings.append(string[:length].ljust(length))
-        positions.append(position)
-        rows.append(row + np.flatnonzero(is_token))
-        row += len(ends)
-    counts = [len(position) for position in positions]
-    empty = [np.zeros(0, np.int64)]
-    return _Reading(
-        ids=_encode(language_model.dictionary, "".join(strings)),
-        lengths=np.array([len(string) for string in strings], np.int64),
-        sentence=np.repeat(np.arange(len(counts)), counts),
-        position=np.concatenate(empty + positions),
-        rows=np.concatenate(empty + rows),
-    )
-
-
-def _encode(dictionary: Dictionary, text: str) -> np.ndarray:
-    """Characters → int64 ids; like Flair, 0 for one that is not in the dictionary, even if that has no `<unk>`."""
-    ids = dictionary.encode_code_points(code_points(text)).astype(np.int64)
-    ids[ids == dictionary.missing] = 0
-    return ids
+    device, lengths = model.encoder.weight.device, reading.lengths[group]
+    starts = (np.cumsum(reading.lengths) - reading.lengths)[group]
+    column_of = np.full(len(reading.lengths), -1)
+    column_of[group] = np.arange(len(group))
+    tokens = np.flatnonzero(column_of[reading.sentence] >= 0)
+    tokens = tokens[np.argsort(reading.position[tokens], kind="stable")]
+    positions, hidden = reading.position[tokens], model.zero_hidden(len(group))
+    begin = 0
+    while begin < lengths[0]:
+        active = int((lengths > begin).sum())
+        end = begin + min(_WINDOW, max(32, _WINDOW_ELEMENTS // (active * model.hidden_size)))
+        steps = np.arange(begin, min(end, int(lengths[0])))[:, None]
+        places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # beyond a string's end nothing is taken
+        ids = torch.from_numpy(reading.ids[places]).to(device)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            output, hidden = model(ids, tuple(part[:, :active].contiguous() for part in hidden))
+        first, last = np.searchsorted(positions, (begin, end))
+        taken = tokens[first:last]
+        yield output, (taken, positions[first:last] - begin, column_of[reading.sentence[taken]])
+        begin = end
 
 
 class _Lanes:

@@ -223,3 +223,23 @@ def test_time_left_in_lines(capsys, monkeypatch):
         "Scoring: 20% done, about 1:20 min left",
         "Scoring: 60% done, about 1:00 min left",
     ]
+
+
+def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, capsys):
+    """As in a container, with a user id that no file lists."""
+
+    def unknown(uid):
+        raise KeyError(uid)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    for name in ("HOME", "LMTRAIN_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    ended = train_py("data=folder", "data.path=corpus")
+    assert ended.status == 2
+    assert "data.cache_dir=~/.cache/lmtrain: it must be a path without ~: this user has no home" in ended.message
+    assert call("build_dictionary", "corpus") == 2
+    assert "there is no home directory. Give another: --cache-dir FOLDER" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+    assert call("build_dictionary", "corpus", "--cache-dir", "/dev/null/cache") == 2
+    assert "Not a directory. Give another: --cache-dir" in capsys.readouterr().err
+    assert call("build_dictionary", "corpus", "--cache-dir", "cache") == 0

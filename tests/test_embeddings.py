@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from script_calls import call
 from small_models import make_model
 
+from lmtrain import embeddings as embeddings_module
 from lmtrain.embeddings import StringEmbeddings, _Lanes, spaces_after
 from lmtrain.errors import UserError
 from lmtrain.flair_format import save_language_model
@@ -45,6 +46,25 @@ def test_equals_the_networks_forward(is_forward_lm, kind, with_whitespace):
             torch.testing.assert_close(
                 rows, expected_vectors(language_model, tokens, with_whitespace), atol=2e-6, rtol=0
             )
+
+
+@pytest.mark.parametrize("is_forward_lm", [True, False], ids=["forward", "backward"])
+@pytest.mark.parametrize("kind", [{}, {"recurrent_type": "GRU", "nlayers": 2}, {"nout": 7}])
+def test_long_strings_are_embedded_like_short_ones(is_forward_lm, kind, monkeypatch):
+    monkeypatch.setattr("lmtrain.embeddings._LONG", 20)
+    monkeypatch.setattr("lmtrain.embeddings._WINDOW", 7)
+    monkeypatch.setitem(embeddings_module._MAX_LANES, "cpu", 3)
+    language_model = make_model(is_forward_lm=is_forward_lm, **kind)
+    long = [["ab" * 15, "c"], ["a"] * 30, ["ä☃" * 40], ["b c" * 9, "", "d"], ["x" * 19]]
+    sentences = [*SENTENCES, *long]
+    for model_is_training in (False, True):  # dropout must not change a vector, whatever runs
+        language_model.model.train(model_is_training)
+        vectors = StringEmbeddings(language_model).embed(sentences)
+        language_model.model.eval()
+        for tokens, rows in zip(sentences, vectors, strict=True):
+            kept = [index for index, token in enumerate(tokens) if token]
+            right = expected_vectors(language_model, [tokens[index] for index in kept])
+            torch.testing.assert_close(rows[kept], right, atol=2e-6, rtol=0)
 
 
 def test_forward_and_backward_are_stacked_in_their_order():
