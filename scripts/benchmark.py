@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from lmtrain.arguments import parse
 from lmtrain.command import run
 
 EXAMPLE = """example:  python scripts/benchmark.py train data --rounds 5 --json figures.json
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="how often each is measured, memory at most 3 times (default: %(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     print(machine())
     results = []
     for part in PARTS if "all" in options.parts else options.parts:

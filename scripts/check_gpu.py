@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
+from lmtrain.arguments import parse
 from lmtrain.command import run
 
 EXAMPLE = """example:  python scripts/check_gpu.py | tee gpu.txt
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("steps", 20, "how many are timed"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: %(default)s)")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training, before CUDA starts
     from lmtrain.gpu_check import Size, check_gpu

@@ -243,3 +243,24 @@ def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, capsys):
     assert call("build_dictionary", "corpus", "--cache-dir", "/dev/null/cache") == 2
     assert "Not a directory. Give another: --cache-dir" in capsys.readouterr().err
     assert call("build_dictionary", "corpus", "--cache-dir", "cache") == 0
+
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_the_options_that_the_documentation_names_exist(capsys):
+    typed = [
+        (page.name, name, option)
+        for page in PAGES
+        for line in re.sub(r"\\\n\s*", "", page.read_text(encoding="utf-8")).splitlines()
+        for name, rest in re.findall(r"(?:python |`)scripts/(\w+)\.py([^`|]*)", line)
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", rest)
+    ]
+    assert len(typed) > 10
+    helps = {}
+    for name in {name for _, name, _ in typed}:
+        with pytest.raises(SystemExit):
+            call(name, "--help")
+        helps[name] = set(re.findall(r"--[a-z][\w-]*", capsys.readouterr().out))
+    assert [one for one in typed if one[2] not in helps[one[1]]] == []
