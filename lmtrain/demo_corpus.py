@@ -35,11 +35,11 @@ def make_demo_corpus(cache_dir: Path) -> Path:
         unfinished.mkdir()
         with claimed(unfinished):
             _write(unfinished)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if not folder.exists():  # else another run was first, with the same text
-                raise
+            try:
+                unfinished.rename(folder)
+            except OSError:
+                if not folder.exists():  # else another run was first, with the same text
+                    raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder

@@ -153,11 +153,11 @@ def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_
         unfinished.mkdir(parents=True, exist_ok=True)
         with claimed(unfinished):
             _write(unfinished, file, reading, dictionary)
-        try:
-            unfinished.rename(folder)
-        except OSError:
-            if open_encoded(folder, file.name) is None:  # else another run was first, with the same content
-                raise
+            try:
+                unfinished.rename(folder)
+            except OSError:
+                if open_encoded(folder, file.name) is None:  # else another run was first, with the same content
+                    raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return open_encoded(folder, file.name)

@@ -24,8 +24,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
     processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
-    file has left is removed. A device or a pipe is not replaced: what
-    was written is copied into it.
+    file has left is removed. A device or a pipe is not replaced: what was written is copied into it.
     """
     path = Path(path)
     if is_stream(path):
@@ -37,16 +36,32 @@ def replacing(path: str | Path) -> Iterator[Path]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
-    unfinished = path.with_name(unfinished_name(path.name))
+    unfinished, descriptor = _new_claimed(path)
     try:
-        unfinished.touch()
-        with claimed(unfinished):
-            yield unfinished
+        yield unfinished
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
+        if descriptor is not None:  # held until the file has its name: who removes what is left must not meet it before
+            os.close(descriptor)
+
+
+def _new_claimed(path: Path) -> tuple[Path, int | None]:
+    """An empty unfinished file for `path`, and a descriptor that holds its lock; None where nothing can be locked."""
+    while True:
+        unfinished = path.with_name(unfinished_name(path.name))
+        unfinished.touch()
+        try:
+            descriptor = _locked(unfinished)
+        except (BlockingIOError, FileNotFoundError):
+            continue  # another process takes it for one that was left, and removes it
+        except OSError:
+            return unfinished, None
+        if unfinished.exists():
+            return unfinished, descriptor
+        os.close(descriptor)
 
 
 @contextmanager
