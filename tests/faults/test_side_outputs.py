@@ -48,7 +48,7 @@ def assert_same_model(folder: Path, whole: Path) -> None:
 # ----- loggers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["all", "experiment", "log_metrics", "finalize"])
+@pytest.mark.parametrize("method", ["all", "log_metrics"])
 def test_a_logger_of_a_users_that_fails_is_said_once(method, train_py, whole):
     status, message = train_py(*RUN, f"+logger.mine={{_target_: failing.FailingLogger, failing: {method}}}")
     assert status == 0, message
