@@ -19,7 +19,7 @@ def encoded(value: Any) -> Any:
         if value.dtype.hasobject or value.dtype.names is not None:
             return value
         is_array = isinstance(value, np.ndarray)
-        return {_MARK: value.dtype.str, "shape": value.shape, "bytes": value.tobytes(), "is_array": is_array}
+        return {_MARK: value.dtype.str, "shape": value.shape, "bytes": value.tobytes() or None, "is_array": is_array}
     if type(value) in (dict, OrderedDict):
         pairs = [(key.item() if isinstance(key, np.generic) else key, encoded(part)) for key, part in value.items()]
         is_same = all(new[0] is old[0] and new[1] is old[1] for new, old in zip(pairs, value.items(), strict=True))
@@ -34,7 +34,7 @@ def decoded(value: Any) -> Any:
     """The inverse of `encoded`."""
     if type(value) in (dict, OrderedDict):
         if _MARK in value:
-            array = np.ndarray(value["shape"], value[_MARK], value["bytes"]).copy()
+            array = np.ndarray(value["shape"], value[_MARK], value["bytes"] or b"").copy()
             return array if value["is_array"] else array[()]
         return type(value)((key, decoded(part)) for key, part in value.items())
     if type(value) in (list, tuple):

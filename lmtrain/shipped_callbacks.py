@@ -31,6 +31,16 @@ _FREEZE = (
 )
 _BAR = "lmtrain draws its own progress. Leave it out"
 
+_INTRODUCTION = """\
+# Callbacks
+
+`+callbacks.NAME={_target_: CLASS, ARGUMENT: VALUE}` adds any Lightning callback, your own as well. They come after
+lmtrain's own. One that exchanges weights for a validation puts them there in `on_validation_start` or
+`on_validation_epoch_start`, and back in `on_validation_epoch_end` or `on_validation_end`: what is validated is what
+best-lm.pt gets. Weights that one makes in `on_train_end` are validated, too. A signal within a validation saves the
+state from before it. What a callback's `state_dict` gives must be numbers, strings, tensors, NumPy arrays, or lists,
+tuples, sets and dicts of them; a run says so before its first step. Of those that Lightning ships:"""
+
 SHIPPED = {
     "BackboneFinetuning": _refused(f"a character language model has no `backbone`, and {_FREEZE}"),
     "BaseFinetuning": _refused(_FREEZE),
@@ -117,7 +127,7 @@ def as_markdown() -> str:
         f"| `{name}` | {'taken' if shipped.is_taken else 'refused'} | {_cell(shipped)} |"
         for name, shipped in sorted(SHIPPED.items(), key=lambda item: item[0].lower())
     ]
-    return "\n".join(["| callback | | |", "|---|---|---|", *rows])
+    return "\n".join([_INTRODUCTION, "", "| callback | | |", "|---|---|---|", *rows])
 
 
 def _cell(shipped: Decision) -> str:

@@ -222,12 +222,7 @@ def as_markdown() -> str:
         lines += ["", f"## {title}", "", "| argument | |", "|---|---|"]
         chosen = sorted(name for name, argument in TRAINER_ARGUMENTS.items() if argument.decision == decision)
         lines += [f"| `{name}` | {TRAINER_ARGUMENTS[name].note}{_accepted(name)} |" for name in chosen]
-    lines += ["", "# Callbacks that Lightning ships", ""]
-    lines += [
-        "`+callbacks.NAME={_target_: lightning.pytorch.callbacks.CLASS, ARGUMENT: VALUE}` adds one, likewise your own.",
-        "",
-    ]
-    lines.append(shipped_callbacks.as_markdown())
+    lines += ["", shipped_callbacks.as_markdown()]
     return "\n".join(lines) + "\n"
 
 

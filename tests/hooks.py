@@ -1,8 +1,13 @@
 """Callbacks and an optimizer of a user, which a run is given by their names."""
 
+import dataclasses
+import enum
+from pathlib import Path
+
+import numpy as np
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.callbacks import BaseFinetuning, LambdaCallback, LearningRateFinder
 
 
 class Diary(Callback):
@@ -107,3 +112,107 @@ class NoteSettings(Callback):
 
     def on_test_start(self, trainer, pl_module):
         NoteSettings.seen["inference"] = torch.is_inference_mode_enabled()
+
+
+def lanes(window):
+    """The size of a batch, for callbacks that ask."""
+    return window.inputs.shape[1]
+
+
+class FreezeEncoder(BaseFinetuning):
+    """Freezes what a user wants frozen at first."""
+
+    def freeze_before_training(self, pl_module):
+        self.freeze(pl_module.model.encoder)
+
+    def finetune_function(self, pl_module, epoch, optimizer):
+        pass
+
+
+def rate_finder():
+    return LearningRateFinder()
+
+
+class BestModel(Callback):
+    """Has a state, and the name of one of lmtrain's own."""
+
+    def state_dict(self):
+        return {"a": 1}
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+
+
+KINDS = {
+    "path": Path("somewhere"),
+    "lambda": lambda: 1,
+    "enum": Color.RED,
+    "dataclass": Point(),
+    "frozenset": frozenset({1}),
+    "numpy": {
+        "float32": np.float32(0.1),
+        "array": np.arange(6, dtype=np.uint16).reshape(2, 3),
+        "empty": np.zeros((0, 2)),
+        "text": np.str_("ä"),
+        "date": np.datetime64("2026-11-25"),
+        "list": [np.int64(7), (np.bool_(True), 2.5)],
+        np.int64(3): "key",
+    },
+}
+
+
+class Remembers(Callback):
+    """Keeps something in its state from a step on, and gets back what it was."""
+
+    def __init__(self, what, step=0):
+        self.what = KINDS[what]
+        self.step = step
+        self.now = 0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.now = trainer.global_step
+
+    def state_dict(self):
+        return {"it": self.what if self.now >= self.step else None}
+
+    def load_state_dict(self, state_dict):
+        assert repr(state_dict["it"]) == repr({3 if k == 3 else k: v for k, v in self.what.items()})
+
+
+class Twice(torch.optim.SGD):
+    """Looks at the loss twice before each step."""
+
+    losses: list = []  # noqa: RUF012 - the test reads it
+
+    def step(self, closure=None):
+        first = closure().item()
+        self.losses.append((first, closure().item()))
+        return super().step()
+
+
+class Forgetful(torch.optim.SGD):
+    """Its steps become smaller by a count that its state does not hold."""
+
+    count = 0
+
+    def step(self, closure=None):
+        self.count += 1
+        for group in self.param_groups:
+            group["lr"] = 0.1 / self.count
+        return super().step(closure)
+
+
+class Unreadable(torch.optim.SGD):
+    """Has in its state what a checkpoint cannot hold."""
+
+    def step(self, closure=None):
+        loss = super().step(closure)
+        for group in self.param_groups:
+            group["color"] = Color.RED
+        return loss
