@@ -76,7 +76,7 @@ def test_a_run_on_two_ranks_goes_on_on_another_number_of_ranks(count, corpus, tm
 
 def test_no_rank_stays_when_the_first_one_fails(corpus, tmp_path):
     process = start([*command(corpus, tmp_path), *ranks(2), "+callbacks.fail={_target_: stopping.FirstRankFails}"])
-    _, errors = process.communicate(timeout=60)  # until nobody has the pipe any more: the other rank sleeps for long
+    _, errors = process.communicate(timeout=250)  # until nobody has the pipe any more: the other rank sleeps for longer
     assert process.returncode == 1
     assert "the first rank fails" in errors
 
