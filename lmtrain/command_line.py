@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -220,5 +221,8 @@ def _explain(error: Exception) -> str:
         groups = most_like(key, ["experiment"])
         return f"Error: there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key))
     message = " ".join((str(error) or str(cause)).split())
+    if ambiguous := re.search(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", message):
+        text = override_of(ambiguous[1], ambiguous[2], is_quoted=True)
+        return f"Error: {ambiguous[1]}={ambiguous[2]} are several values, for -m (--multirun). As one text: {text}"
     where = f"{key}: " if key else ""
     return f"Error: {where}{message.partition(' full_key:')[0].partition(' Config search path:')[0]}"

@@ -199,6 +199,13 @@ def test_what_needs_quotes_is_told_with_them(train_py):
     assert argument == "model.hidden_size='[a'"
 
 
+def test_a_comma_is_for_several_values_and_it_is_told_how_to_mean_one(train_py):
+    assert compose("data.path=it's a,b")["data"]["path"] == "it's a,b"  # which are no several values for Hydra
+    message = train_py("data.path=a,b c").message
+    [argument] = shlex.split(message.rsplit("As one text: ", 1)[1])
+    assert compose(argument)["data"]["path"] == "a,b c"
+
+
 def test_a_callback_in_the_working_directory_is_found(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus")
     source = "from lightning.pytorch import Callback\nclass Say(Callback):\n    def on_train_start(self, *_):\n"
