@@ -201,7 +201,7 @@ def cost(folder: Path) -> dict:
         emulated_cuda.device().seen()
         estimated = estimate_cost(check_config(compose_values(*small, more)), 20, 1000, 100)
         seen = emulated_cuda.device().seen()
-        devices[more] = [estimated.device, seen.halves > 0, seen.writes > 0]
+        devices[more] = [estimated.device, estimated.precision, seen.halves > 0, seen.writes > 0]
     return devices
 
 
