@@ -59,7 +59,7 @@ def torch_folder() -> Path:
 def built() -> Path:
     """The library, compiled if it is not there yet. Several processes may ask at once."""
     digest = hashlib.sha256(importlib.metadata.version("torch").encode())
-    for name in ("device.h", *SOURCES):
+    for name in ("device.h", "hooks.h", *SOURCES):
         digest.update((HERE / name).read_bytes())
     folder = Path(tempfile.gettempdir()) / f"lmtrain-emulated-cuda-{os.getuid()}-{digest.hexdigest()[:16]}"
     library = folder / "libemulated_cuda.so"
