@@ -23,7 +23,7 @@ PHASES = {
     "the dictionary is made": ("lmtrain.dictionary", "Dictionary.__init__", 1),
     "a file is encoded": ("lmtrain.encoding", "_count_unknown", 2),
     "the folder is taken": ("lmtrain.run_folder", "yaml.safe_dump", 1),
-    "the model is made": ("lmtrain.training", "make_module", 1),
+    "the model is made": ("lmtrain.run", "make_module", 1),
     "a step is made": ("lmtrain.module", "LanguageModelModule.training_step", 2),
     "it is validated": ("lmtrain.module", "LanguageModelModule.validation_step", 2),
     "a checkpoint is written": ("lmtrain.callbacks.checkpoint", "torch.save", 1),
@@ -33,7 +33,7 @@ PHASES = {
     "the curves are drawn": ("lmtrain.report", "save_figure", 1),
     "the card is written": ("lmtrain.report", "model_card", 1),
     "the results are written": ("lmtrain.run_folder", "RunFolder.write_results", 1),
-    "it is told how it ended": ("lmtrain.training", "say_how_it_ended", 1),
+    "it is told how it ended": ("lmtrain.run", "say_how_it_ended", 1),
 }
 
 
