@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtrain.command_line import CONFIG_FOLDER
 from lmtrain.config import Config, check_config
 from lmtrain.corpus import Corpus, find_corpus
-from lmtrain.corpus_quality import Effect, effects, languages
+from lmtrain.corpus_quality import Effect, examine
 from lmtrain.corpus_scan import PartScan, scan_corpus
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading
@@ -58,6 +58,7 @@ class Check:
         scripts, blocks: how many characters belong to each Unicode script and block, most frequent first.
         languages: how many documents of a sample of train are surely in each language.
         effects: what the optional steps of scripts/prepare_corpus.py would do to that sample.
+        not_tried: what was not looked at, and the package that it takes.
         dictionaries: how each of the built-in choices fits.
         splits: how many items each training split has.
         validation: about validations: how often, how long.
@@ -71,6 +72,7 @@ class Check:
     blocks: dict[str, int] = field(default_factory=dict)
     languages: dict[str, int] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
+    not_tried: dict[str, str] = field(default_factory=dict)
     dictionaries: list[Coverage] = field(default_factory=list)
     splits: dict[str, int] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
@@ -223,10 +225,8 @@ def _check_characters(check: Check, part: str, scan: PartScan) -> None:
 
 
 def _count_scripts(check: Check, scans: dict[str, PartScan]) -> None:
-    try:
-        from fontTools import unicodedata
-    except ImportError:
-        raise UserError("Checking a corpus needs fonttools. Install it: pip install 'lmtrain[prepare]'.") from None
+    from fontTools import unicodedata
+
     codes = np.sum([scan.codes for scan in scans.values()], axis=0)
     scripts: Counter[str] = Counter()
     blocks: Counter[str] = Counter()
@@ -237,12 +237,10 @@ def _count_scripts(check: Check, scans: dict[str, PartScan]) -> None:
 
 
 def _check_quality(check: Check, documents: list[str]) -> None:
-    spoken = languages(documents)
-    check.languages = dict(spoken.most_common())
-    for effect in effects(documents, spoken):
-        if not effect.share:
-            continue
-        check.effects.append(effect)
+    quality = examine(documents)
+    check.languages, check.effects = dict(quality.languages.most_common()), quality.effects
+    check.not_tried = quality.not_tried
+    for effect in quality.effects:
         example = effect.examples[0]
         remedy = f" scripts/prepare_corpus.py has {effect.option} for that." if effect.option else ""
         check.note(

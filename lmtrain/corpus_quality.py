@@ -4,11 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
+from lmtrain.errors import MissingPackage
 from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
-from lmtrain.prepare.languages import known_languages, language_of, script_of
+from lmtrain.prepare.languages import language_of, script_of
 from lmtrain.prepare.near_duplicates import BANDS, bands
 
 SAMPLE = 1000  # documents, at least, if there are so many
@@ -54,29 +56,67 @@ class Effect:
     notable: float = 0.01
 
 
+@dataclass
+class Quality:
+    """What a sample of documents is like.
+
+    Args:
+        languages: how many documents are surely in each language; the others are under "?".
+        effects: what the optional steps would do.
+        not_tried: what could not be found out, and the package that it takes.
+    """
+
+    languages: Counter[str] = field(default_factory=Counter)
+    effects: list[Effect] = field(default_factory=list)
+    not_tried: dict[str, str] = field(default_factory=dict)
+
+
+def examine(documents: Sequence[str]) -> Quality:
+    """Looks at a sample of documents, as far as the packages for it are installed."""
+    quality = Quality()
+    try:
+        quality.languages = languages(documents)
+    except MissingPackage as missing:
+        quality.not_tried[missing.what] = missing.package
+    for effect in effects(documents, quality.languages):
+        try:
+            tried = effect()
+            quality.effects += [tried] if tried.share else []
+        except MissingPackage as missing:
+            quality.not_tried[missing.what] = missing.package
+    return quality
+
+
 def languages(documents: Sequence[str]) -> Counter[str]:
     """How many documents are surely in each language; the others are under "?"."""
     found = (language_of(document) for document in documents)
     return Counter(language if probability >= SURE else "?" for language, probability in found)
 
 
-def effects(documents: Sequence[str], spoken: Counter[str]) -> Iterator[Effect]:
-    """What the steps would do to a sample of documents, of which `languages` says what they are in."""
+def effects(documents: Sequence[str], spoken: Counter[str]) -> Iterator[Callable[[], Effect]]:
+    """What the steps would do to a sample of documents, of which `languages` says what they are in, when called."""
     documents = [document.strip() for document in documents if document.strip()]
-    for option, what, cleaning, notable in _steps(documents, spoken):
-        ((_, step),) = cleaning
-        found = [document for document in documents if step([document]) != [document]]
-        yield _effect(option, what, found, len(documents), notable)
-    yield _effect(
-        "--format jsonl (of its source)", "are JSON", list(filter(_JSON.match, documents)), len(documents), 0.005
-    )
-    mixed = [words[0] for document in documents if (words := _MIXED_WORD.findall(document))]
-    yield _effect("", "have words in two alphabets that look alike", mixed, len(documents), 0.01)
-    yield _effect("--near-duplicates", "are almost equal to another", _repeated(documents), len(documents), 0.05)
+
+    def effect(option: str, what: str, notable: float, find: Callable[[], list[str]]) -> Callable[[], Effect]:
+        def tried() -> Effect:
+            found = find()
+            return Effect(option, what, len(found) / max(1, len(documents)), list(map(_shown, found[:3])), notable)
+
+        return tried
+
+    for option, what, ((_, step),), notable in _steps(documents, spoken):
+        yield effect(option, what, notable, partial(_changed, documents, step))
+    yield effect("--format jsonl (of its source)", "are JSON", 0.005, lambda: list(filter(_JSON.match, documents)))
+    yield effect("", "have words in two alphabets that look alike", 0.01, lambda: _mixed_words(documents))
+    yield effect("--near-duplicates", "are almost equal to another", 0.05, lambda: _repeated(documents))
 
 
-def _effect(option: str, what: str, found: list[str], total: int, notable: float) -> Effect:
-    return Effect(option, what, len(found) / max(1, total), [_shown(document) for document in found[:3]], notable)
+def _changed(documents: list[str], step: Callable[[list[str]], list[str]]) -> list[str]:
+    return [document for document in documents if step([document]) != [document]]
+
+
+def _mixed_words(documents: list[str]) -> list[str]:
+    return [words[0] for document in documents if (words := _MIXED_WORD.findall(document))]
 
 
 def _shown(document: str) -> str:
@@ -111,7 +151,7 @@ def _steps(documents: Sequence[str], spoken: Counter[str]) -> Iterator[tuple[str
     script = script_of("".join(documents))
     if script:
         yield f"--script {script}", f"are not in {script} letters", only("scripts", scripts=(script,)), 0.02
-    main = next((language for language, _ in spoken.most_common() if language in known_languages()), None)
+    main = next((language for language, _ in spoken.most_common() if language != "?"), None)
     if main and spoken[main] > 0.5 * sum(spoken.values()):
         what = f"are surely in other languages than {main}"
         yield f"--only-language {main}", what, only("languages", languages=(main,)), 0.02

@@ -29,6 +29,22 @@ class RunFailed(UserError):
     """A run that failed by itself, with a configuration that could be trained; the others of its sweep go on."""
 
 
+class MissingPackage(UserError):
+    """Something optional needs a package that is not installed.
+
+    Args:
+        what: needs it, the beginning of a sentence: "Identifying languages".
+        package: its name.
+    """
+
+    def __init__(self, what: str, package: str) -> None:
+        super().__init__(f"{what} needs {package}. Install it: pip install 'lmtrain[prepare]'.")
+        self.what, self.package = what, package
+
+    def __reduce__(self) -> tuple:  # worker processes hand it on
+        return MissingPackage, (self.what, self.package)
+
+
 def raise_if_any(problems: list[str]) -> None:
     """Raises `UserError` with the distinct problems, if there are any."""
     if problems:

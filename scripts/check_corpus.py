@@ -137,6 +137,10 @@ def _show_quality(check: "Check", console) -> None:
         table.add_row(escape(effect.option), f"{effect.share:.2%}", example)
     if check.effects:
         console.print(table, "", sep="\n")
+    if check.not_tried:
+        needs = ", ".join(f"{what} needs {package}" for what, package in check.not_tried.items())
+        remedy = "Install all: pip install 'lmtrain[prepare]'"
+        console.print(f"Left out: {needs}. {remedy}", "", sep="\n", markup=False, soft_wrap=True)
 
 
 def _show_training(check: "Check", console) -> None:

@@ -1,7 +1,10 @@
 """Everything that would go wrong is found, and nothing else."""
 
 import json
+import pickle
 import random
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import pytest
 from corpora import sentences
 from hypothesis import given
 from hypothesis import strategies as st
+from processes import ROOT
 from script_calls import call
 
 from lmtrain.corpus_check import check_corpus, compose_config
@@ -18,7 +22,7 @@ from lmtrain.corpus_scan import Hashes, scan_corpus
 from lmtrain.cost import estimate_cost, training_memory
 from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 
 SMALL = ("data.batch_size=4", "data.sequence_length=10")
 
@@ -321,6 +325,26 @@ def test_what_the_optional_steps_would_change_is_shown_with_examples(corpus_fold
     shown = capsys.readouterr().out
     assert "were decoded with a wrong encoding: FranÃ§ais" in shown
     assert "scripts/prepare_corpus.py has --remove-invisible for that." in shown
+
+
+def test_without_the_packages_of_an_extra_the_rest_is_checked(good):
+    blocked = dict.fromkeys(["py3langid", "ftfy", "datasketch", "pyarrow", "dask", "ijson", "conllu"])
+    code = (
+        f"import sys; sys.modules.update({blocked!r}); sys.argv[0] = 'check_corpus.py'\n"
+        "from scripts.check_corpus import command; sys.exit(command())"
+    )
+    arguments = [good(), "--no-cost", *SMALL]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Left out: Identifying languages needs py3langid, --fix-mojibake needs ftfy" in done.stdout
+    assert "pip install 'lmtrain[prepare]'" in done.stdout
+
+
+def test_a_missing_package_is_told_from_another_process():
+    told = pickle.loads(pickle.dumps(MissingPackage("JSON", "ijson")))
+    assert str(told) == "JSON needs ijson. Install it: pip install 'lmtrain[prepare]'."
 
 
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(1, 4))

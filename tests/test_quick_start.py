@@ -9,6 +9,9 @@ from lmtrain.quick_start import without_unused_packages
 with without_unused_packages():
     import lmtrain.training
 assert not {"transformers", "scipy", "matplotlib"} & set(sys.modules)
+# nor what only other ways of use need, and an installation may not have
+others = {"pyarrow", "lxml", "dask", "fontTools", "py3langid", "ftfy", "datasketch", "ijson", "onnx", "wandb"}
+assert not others & set(sys.modules), others & set(sys.modules)
 from flair.embeddings import FlairEmbeddings, TransformerWordEmbeddings
 """
 

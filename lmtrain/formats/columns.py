@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage
 from lmtrain.formats.lines import head_lines
 from lmtrain.formats.reader import Reader, Tally, Wanted, beginning, split_text
 from lmtrain.formats.streams import decoded
@@ -40,7 +40,7 @@ class Conllu(Reader):
         try:
             import conllu
         except ImportError:
-            raise UserError(f"{place}: CoNLL-U needs conllu. Install it: pip install 'lmtrain[prepare]'.") from None
+            raise MissingPackage(f"{place}: CoNLL-U", "conllu") from None
         fields = None
         for blocks in split_text(decoded(stream, place, wanted.errors), "\n\n", place):
             sentences = []

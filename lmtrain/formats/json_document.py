@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.reader import TEXT_FIELDS, Reader, Tally, Wanted, documents_of_value, field_of
 
 _TOKENS = re.compile(
@@ -28,7 +28,7 @@ class Json(Reader):
         try:
             import ijson
         except ImportError:
-            raise UserError(f"{place}: JSON needs ijson. Install it: pip install 'lmtrain[prepare]'.") from None
+            raise MissingPackage(f"{place}: JSON", "ijson") from None
         held: list[str] = []
         try:
             for found in self._found(ijson, _WithoutMark(stream), wanted, tally):

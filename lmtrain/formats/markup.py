@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, too_long
 from lmtrain.formats.streams import decoded
 
@@ -21,7 +21,7 @@ def page_text(html: bytes, encoding: str | None, errors: str) -> str:
         from resiliparse.extract.html2text import extract_plain_text
         from resiliparse.parse.encoding import bytes_to_str, detect_encoding
     except ImportError:
-        raise UserError("HTML needs resiliparse. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage("HTML", "resiliparse") from None
     text = bytes_to_str(html, encoding or detect_encoding(html), errors)
     return extract_plain_text(text, main_content=True, alt_texts=False)
 

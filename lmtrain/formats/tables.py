@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.reader import LONGEST, TEXT_FIELDS, Reader, Tally, Wanted, beginning, documents_of_value
 from lmtrain.formats.streams import HEAD_BYTES, as_file, decoded, peeked
 
@@ -67,7 +67,7 @@ def _pyarrow(place: str, title: str):
     try:
         import pyarrow
     except ImportError:
-        raise UserError(f"{place}: {title} needs pyarrow. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage(f"{place}: {title}", "pyarrow") from None
     return pyarrow
 
 

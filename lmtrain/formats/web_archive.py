@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.markup import page_text
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted
 
@@ -22,7 +22,7 @@ class Warc(Reader):
         try:
             from fastwarc.warc import ArchiveIterator
         except ImportError:
-            raise UserError(f"{place}: WARC needs fastwarc. Install it: pip install 'lmtrain[prepare]'.") from None
+            raise MissingPackage(f"{place}: WARC", "fastwarc") from None
         try:
             for record in ArchiveIterator(stream, fsspec_args=False):
                 kind = record.headers.get("WARC-Type", "unknown")

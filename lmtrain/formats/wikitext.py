@@ -8,6 +8,8 @@ import re
 from collections.abc import Collection
 from functools import lru_cache
 
+from lmtrain.errors import MissingPackage
+
 _CUT = (
     "ref|gallery|math|chem|ce|syntaxhighlight|source|score|timeline|imagemap|hiero|templatedata|graph|mapframe|maplink"
 )
@@ -34,8 +36,11 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
     Raises:
         ValueError: mwparserfromhell cannot parse it.
     """
-    import mwparserfromhell
-    from mwparserfromhell.parser import ParserError
+    try:
+        import mwparserfromhell
+        from mwparserfromhell.parser import ParserError
+    except ImportError:
+        raise MissingPackage("Wikitext", "mwparserfromhell") from None
 
     text = _ELEMENTS.sub("", wikitext)
     text = _without_ranges(text, _unwanted(text, _link_pattern(frozenset(pictures), frozenset(categories))))

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from lmtrain.dictionary import code_points
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage
 from lmtrain.prepare.languages import Scripts, in_languages
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
@@ -101,7 +101,7 @@ def _without_mojibake(documents: list[str]) -> list[str]:
     try:
         from ftfy import fix_encoding
     except ImportError:
-        raise UserError("--fix-mojibake needs ftfy. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage("--fix-mojibake", "ftfy") from None
     return [document if document.isascii() else fix_encoding(document) for document in documents]
 
 

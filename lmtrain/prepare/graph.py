@@ -11,7 +11,7 @@ from multiprocessing import get_context, resource_tracker
 from typing import Any
 
 from lmtrain.command import interrupt_deferred
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 
 _CONNECT_SECONDS = 10
 
@@ -29,7 +29,7 @@ def import_dask() -> None:
         import dask.delayed
         import dask.multiprocessing  # noqa: F401
     except ImportError:
-        raise UserError("Preparing a corpus needs Dask. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage("Preparing a corpus", "Dask") from None
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from lmtrain.dictionary import code_points
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage, UserError
 
 _NO_SCRIPT = ("Zyyy", "Zinh", "Zzzz")  # common, inherited and unassigned characters belong to none
 
@@ -18,7 +18,7 @@ def _identifier():
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError:
-        raise UserError("Identifying languages needs py3langid. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage("Identifying languages", "py3langid") from None
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
@@ -65,10 +65,8 @@ class Scripts:
 
 
 def _unicodedata():
-    try:
-        from fontTools import unicodedata
-    except ImportError:
-        raise UserError("Telling scripts needs fonttools. Install it: pip install 'lmtrain[prepare]'.") from None
+    from fontTools import unicodedata
+
     return unicodedata
 
 

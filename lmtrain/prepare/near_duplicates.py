@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtrain.errors import UserError
+from lmtrain.errors import MissingPackage
 
 BANDS, _ROWS, _LETTERS = 14, 8, 5
 SHORTEST = 50  # characters; shorter documents differ by a word in much of what they are
@@ -28,7 +28,7 @@ def bands(documents: list[str], identities: np.ndarray) -> np.ndarray:
     try:
         from datasketch import MinHash
     except ImportError:
-        raise UserError("--near-duplicates needs datasketch. Install it: pip install 'lmtrain[prepare]'.") from None
+        raise MissingPackage("--near-duplicates", "datasketch") from None
     found = np.repeat(identities[:, None], BANDS, axis=1)
     long = [place for place, document in enumerate(documents) if len(document) >= SHORTEST]
     if not long:
