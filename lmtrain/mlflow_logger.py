@@ -1,6 +1,7 @@
 """Figures and configuration in MLflow."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _TAG = "lmtrain.run_key"
+_VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 def mlflow_logger(run_key: str | None, experiment_name: str, run_name: str, tracking_uri: str) -> MLFlowLogger:
@@ -56,6 +58,19 @@ def _database_for_itself(tracking_uri: str) -> Iterator[None]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_name(f".{place.name}.lock")):
         yield
+
+
+@contextmanager
+def tracking_uri_kept() -> Iterator[None]:
+    """Undoes what Lightning's logger sets for the whole process: the next run would take it for the user's."""
+    before = os.environ.get(_VARIABLE)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_VARIABLE, None)
+        else:
+            os.environ[_VARIABLE] = before
 
 
 def _run_id(client: "MlflowClient", run_key: str, experiment_name: str, run_name: str) -> str:

@@ -22,6 +22,7 @@ from lmtrain.flair_format import load_language_model
 from lmtrain.lanes import with_lanes
 from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages
+from lmtrain.mlflow_logger import tracking_uri_kept
 from lmtrain.model import LanguageModel
 from lmtrain.module import Diverged
 from lmtrain.optimizer_trial import check_rate
@@ -59,7 +60,13 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         Interrupted: a signal ended the run.
     """
     console = Console(file=cast(TextIO, forgiving(sys.stderr)), highlight=False)
-    with _only_one(), torch_settings_kept(), logging_to(console, is_first_process()), SignalWatch() as signals:
+    with (
+        _only_one(),
+        torch_settings_kept(),
+        tracking_uri_kept(),
+        logging_to(console, is_first_process()),
+        SignalWatch() as signals,
+    ):
         return _prepare_and_train(values, explicit, console, signals)
 
 

@@ -49,7 +49,7 @@ class PoisonAt(Callback):
 class Slow(Callback):
     """Makes every step and every window of a validation take a while."""
 
-    def __init__(self, seconds: float, validation_seconds: float) -> None:
+    def __init__(self, seconds: float, validation_seconds: float = 0.0) -> None:
         self.seconds = seconds
         self.validation_seconds = validation_seconds
 

@@ -11,6 +11,7 @@ import torch
 from corpora import sentences, write_corpus
 from running import SMALL, read_metrics
 
+SLOW = "+callbacks.slow={_target_: stopping.Slow, seconds: 0.02}"
 STOPPING = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, min_delta: 9"
 RUN = (
     *SMALL,
@@ -51,7 +52,7 @@ def same_weights(one, other):
 
 
 def test_max_time_ends_a_part_of_the_run_and_the_same_command_goes_on(run):
-    slow = ("+callbacks.slow={_target_: stopping.Slow, seconds: 0.02}", "trainer.max_epochs=1")
+    slow = (SLOW, "trainer.max_epochs=1")
     short = (*slow, "+trainer.max_time={milliseconds: 200}")
     first, message = run(*short)
     assert first["ended_by"] == "trainer.max_time"
@@ -162,7 +163,7 @@ def test_ranks_of_a_strategy_object_end_together_when_the_time_is_over(tmp_path)
     corpus = write_corpus(tmp_path / "corpus", train={"1.txt": sentences(900)})
     strategy = "{_target_: lightning.pytorch.strategies.DDPStrategy, find_unused_parameters: true, bucket_cap_mb: 1}"
     arguments = ("trainer=ddp_cpu", f"trainer.strategy={strategy}", "+trainer.max_time={milliseconds: 1}")
-    status, message = processes.run(processes.command(corpus, tmp_path, processes.SLOW, *arguments))
+    status, message = processes.run(processes.command(corpus, tmp_path, SLOW, *arguments))
     assert status == 0, message
     results = json.loads((tmp_path / "run/results.json").read_text())
     assert results["ended_by"] == "trainer.max_time"

@@ -66,12 +66,15 @@ def missing(expected: str, printed: str) -> list[str]:
 
 
 def follow(name: str, folder: Path) -> tuple[int, dict[str, float]]:
-    """Does what a page says, and cleans up; gives the number of its steps, and the validation loss of each run."""
+    """Does what a page says, and cleans up; gives the number of its steps, and the validation loss of each run.
+
+    The folder stands for a checkout, so that what is printed about the real one is as a reader of the page sees it.
+    """
     (folder / "scripts").symlink_to(ROOT / "scripts")
     (folder / "train.py").symlink_to(ROOT / "train.py")
     *lesson, (_, clean_up, _) = steps(name)
     for language, text, expected in lesson:
-        printed = type_in(folder, language, text)
+        printed = type_in(folder, language, text).replace(f"{ROOT}/", "")
         assert not missing(expected, printed), f"{text}\nprinted:\n{printed}"
     losses = {run.name: json.loads((run / "results.json").read_text())["val/loss"] for run in folder.glob("runs/t*")}
     type_in(folder, "sh", clean_up)

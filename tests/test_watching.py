@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import re
 import sys
 import time
@@ -132,6 +133,7 @@ def test_mlflow_has_one_run_with_the_figures_of_all_its_parts_below_a_bar_of_80_
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0)
     for steps in (5, 9):
         train(settings(corpus, tmp_path, "logger=[mlflow,csv]", f"trainer.max_steps={steps}"))
+    assert "MLFLOW_TRACKING_URI" not in os.environ  # another run of this process may have another database
     client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     (run,) = client.search_runs([client.get_experiment_by_name("lmtrain").experiment_id])
     assert run.info.run_name == "run"

@@ -16,7 +16,7 @@ TEXTS = {
     "Windows line ends": b"one\r\ntwo\r\n\r\nthree",
     "old Mac line ends": b"one\rtwo\r\rthree\r",
     "alphabets": "Größe Łódź Ещё ὕδωρ 日本語 テキスト\n👩‍👩‍👧 e\u0301 ﬁ\n".encode(),
-    "special characters": "\ufeffBOM NUL\0 \x0b\x0c\x1c\x85\u2028\u2029 spaces\u00a0\u3000.\n".encode(),
+    "special characters": "BOM \ufeff NUL\0 \x0b\x0c\x1c\x85\u2028\u2029 spaces\u00a0\u3000.\n".encode(),
     "own delimiter": b"a document\nof lines<eod>\n<eod>another<eod><eod> the <eod last",
     "unknown items": b"QQ the Q\nQ\n",
     "nothing but delimiters": b"\n\n\n",

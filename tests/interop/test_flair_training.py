@@ -7,6 +7,7 @@ import torch
 from flair.data import Dictionary as FlairDictionary
 from flair.models import LanguageModel
 from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
+from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 from running import compose, explicit, read_metrics
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -131,7 +132,8 @@ def test_the_rate_is_annealed_as_by_flairs_scheduler():
     callback = AnnealOnPlateau(factor=0.25, patience=2, min_lr=0)
 
     class Run:
-        sanity_checking = should_stop = False
+        state = TrainerState(fn=TrainerFn.FITTING)
+        should_stop = False
         optimizers = (ours,)
 
     run = Run()
