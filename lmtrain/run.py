@@ -27,6 +27,7 @@ from lmtrain.callbacks.monitor import Monitor
 from lmtrain.callbacks.progress import RunProgress
 from lmtrain.callbacks.run_length import TimeLimit
 from lmtrain.callbacks.save_points import SavePoints
+from lmtrain.callbacks.settings_watch import SettingsWatch
 from lmtrain.callbacks.signals import SignalWatch
 from lmtrain.callbacks.text_samples import TextSamples
 from lmtrain.callbacks.validation_schedule import ValidationSchedule
@@ -98,6 +99,7 @@ class Run:
         annealing = make_annealing(config.anneal, diverged)
         self.ending = Ending(annealing, self.saving, others)
         callbacks = [
+            SettingsWatch(),
             SavePoints(self.saving),
             FolderWatch(folder, config.trainer.log_every_n_steps),
             ValidationSchedule(config.data.validations_per_epoch),

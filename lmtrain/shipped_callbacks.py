@@ -39,7 +39,9 @@ lmtrain's own. One that exchanges weights for a validation puts them there in `o
 `on_validation_epoch_start`, and back in `on_validation_epoch_end` or `on_validation_end`: what is validated is what
 best-lm.pt gets. Weights that one makes in `on_train_end` are validated, too. A signal within a validation saves the
 state from before it. What a callback's `state_dict` gives must be numbers, strings, tensors, NumPy arrays, or lists,
-tuples, sets and dicts of them; a run says so before its first step. Of those that Lightning ships:"""
+tuples, sets and dicts of them; a run says so before its first step. A run
+ends with a sentence if one changes lanes, window length, accumulation, clipping or limits, or the rate that
+`anneal.schedule=linear` sets. Of those that Lightning ships:"""
 
 SHIPPED = {
     "BackboneFinetuning": _refused(f"a character language model has no `backbone`, and {_FREEZE}"),

@@ -134,3 +134,20 @@ class FirstRankFails(Callback):
             if trainer.is_global_zero:
                 raise RuntimeError("the first rank fails")
             time.sleep(600)
+
+
+class Meddle(Callback):
+    """Sets an attribute of the Trainer, of its data or of the optimizer's parameters when the second epoch begins."""
+
+    def __init__(self, name: str, value: float) -> None:
+        self.name = name
+        self.value = value
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if trainer.current_epoch == 1:
+            if self.name == "lr":
+                trainer.optimizers[0].param_groups[0]["lr"] = self.value
+            else:
+                setattr(
+                    trainer.datamodule if hasattr(trainer.datamodule, self.name) else trainer, self.name, self.value
+                )

@@ -82,3 +82,25 @@ def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(poisoned, kep
 def test_a_schedule_needs_an_end(corpus, tmp_path):
     with pytest.raises(UserError, match=r"trainer: anneal\.schedule=linear needs the run's length"):
         train(settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=-1"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("accumulate_grad_batches", 2, "has changed trainer.accumulate_grad_batches=1 to 2 during the run"),
+        ("gradient_clip_val", 9, "has changed trainer.gradient_clip_val=0.25 to 9 during the run"),
+        ("batch_size", 3, "has changed data.batch_size=5 to 3 during the run"),
+        ("sequence_length", 4, "has changed data.sequence_length=8 to 4 during the run"),
+        ("lr", 7, "has changed the learning rate to 7 at step"),
+    ],
+)
+def test_a_callback_that_changes_what_the_schedule_rests_on_ends_the_run(name, value, said, corpus, tmp_path):
+    callback = f"+callbacks.meddle={{_target_: stopping.Meddle, name: {name}, value: {value}}}"
+    with pytest.raises(UserError, match=said):
+        train(settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=2", callback))
+
+
+def test_a_callback_may_set_the_rate_where_the_schedule_goes_by_losses(corpus, tmp_path):
+    callback = "+callbacks.meddle={_target_: stopping.Meddle, name: lr, value: 7}"
+    train(settings(corpus, tmp_path, "trainer.max_epochs=2", callback))
+    assert read_metrics(tmp_path / "run", "lr")[-1] == 7

@@ -3,6 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lmtrain.callbacks.run_length import planned_steps
+from lmtrain.errors import UserError
 from lmtrain.windows import Window
 
 
@@ -23,6 +24,7 @@ class AnnealOverRun(Callback):
         self.start_lr = start_lr
         self.diverged_step = diverged_step
         self._steps = 0
+        self._rates: list[float] = []  # as this class has left them
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._steps = planned_steps(trainer)
@@ -33,11 +35,20 @@ class AnnealOverRun(Callback):
             scale = self.start_lr / (groups[0]["initial_lr"] * self._share(self.diverged_step))
             for group in groups:
                 group["initial_lr"] *= scale
+        self._rates = [group["lr"] for group in groups]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
+        groups = trainer.optimizers[0].param_groups
+        found = [group["lr"] for group in groups]
+        if found != self._rates:
+            raise UserError(
+                f"A callback has changed the learning rate to {found[0]:g} at step {trainer.global_step}, which "
+                "anneal.schedule=linear sets at every step. Leave out the callback, or use anneal.schedule=plateau."
+            )
         share = self._share(trainer.global_step + 1)
-        for group in trainer.optimizers[0].param_groups:
+        for group in groups:
             group["lr"] = group["initial_lr"] * share
+        self._rates = [group["lr"] for group in groups]
 
     def _share(self, step: int) -> float:
         """What a step, counted from 1, has of the highest rate; taken in its middle, so that none has the rate 0."""
