@@ -26,9 +26,9 @@ input; nan where there is nothing to score: in empty lines and in those of one c
 lines that have a figure, the most probable first.
 
 A long text is read from end to end, each character after all that stands before it. --lanes N cuts it into N pieces
-that are read side by side, several times as fast. A piece begins with --context characters that are read and not scored;
-by how much the figure of a character differs from the exact one at most is printed. --precision bf16 is faster again
-on many processors; it changed a loss of 2.5017 nats by 0.0004 where that was measured."""
+that are read side by side, several times as fast. A piece begins with --context characters that are read but not
+scored; by how much the figure of a character differs from the exact one at most is printed. --precision bf16 is faster
+again on many processors; it changed a loss of 2.5017 nats by 0.0004 where that was measured."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -124,13 +125,46 @@ def test_json_has_neither_nan_nor_infinity(model_file, tmp_path, capsys):
             json.loads(line, parse_constant=refuse)
 
 
-def test_standard_input_and_output(model_file, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"The cat\n")))
-    assert call("embed", model_file, "-", "--output", tmp_path / "v.npz") == 0
+def piped(data: bytes) -> io.BufferedReader:
+    """What a process finds at the end of a pipe."""
+    reading, writing = os.pipe()
+    with open(writing, "wb") as file:
+        file.write(data)
+    return open(reading, "rb")
+
+
+def within_a_file(data: bytes) -> io.BufferedReader:
+    """What a process finds whose shell has read a line of the file before: `{ read line; score.py ...; } < FILE`."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"a line\n" + data)
+        file.flush()
+        file.seek(len(b"a line\n"))
+        return open(os.dup(file.fileno()), "rb")
+
+
+@pytest.mark.parametrize("made", [piped, within_a_file])
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_standard_input(made, packed, model_file, tmp_path, capsys, monkeypatch):
+    for arguments in (("embed", "--output", tmp_path / "v.npz"), ("score", "--json")):
+        script, *options = arguments
+        with made(packed(b"The cat\n")) as stream:
+            monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stream))
+            assert call(script, model_file, "-", *options) == 0
     assert read_vectors(tmp_path / "v.npz")[1] == [["The", "cat"]]
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"The cat\n")))
-    assert call("score", model_file, "-", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["loss"] == pytest.approx(score(make_model(), ["The cat\n"])[0].loss)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["loss"] == pytest.approx(score(make_model(), ["The cat\n"])[0].loss)
+
+
+def test_a_pipe_with_a_name(model_file, tmp_path, capsys):
+    os.mkfifo(tmp_path / "text")
+    with ThreadPoolExecutor(1) as pool:
+        written = pool.submit((tmp_path / "text").write_bytes, b"The cat\n")
+        assert call("score", model_file, tmp_path / "text", "--json") == 0
+        written.result()
+    assert json.loads(capsys.readouterr().out)["characters"] == len("The cat\n") - 1
+
+
+def test_an_output_that_is_a_pipe(model_file, tmp_path, capsys):
     os.mkfifo(tmp_path / "pipe")
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit((tmp_path / "pipe").read_bytes)

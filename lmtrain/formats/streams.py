@@ -51,17 +51,19 @@ def _read_on(stream: IO[bytes], size: int = _READ_BYTES) -> Iterator[bytes]:
 
 def peeked(stream: Any, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
     """The first bytes of a stream, and a stream that still has them."""
+    is_plain = _is_plain_file(stream)
+    start = stream.tell() if is_plain else 0  # standard input may stand within its file
     head = stream.read(size)
     while len(head) < size and (more := stream.read(size - len(head))):
         head += more
-    if _is_plain_file(stream):
-        stream.seek(0)
+    if is_plain:
+        stream.seek(start)
         return head, stream
     return head, io.BufferedReader(_Pieces(piece for part in ([head], _read_on(stream)) for piece in part))
 
 
 def _is_plain_file(stream: IO[bytes]) -> bool:
-    return isinstance(getattr(stream, "raw", None), io.FileIO)
+    return isinstance(getattr(stream, "raw", None), io.FileIO) and stream.seekable()  # a pipe is none
 
 
 def compression(head: bytes) -> str | None:
