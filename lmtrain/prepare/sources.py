@@ -86,8 +86,19 @@ def find_sources(inputs: Iterable[str | Path], format: str = "auto") -> tuple[li
     return sorted(filter(None, found.values()), key=lambda source: source.url), sorted(beside)
 
 
+def _is_a_pipe(place: str) -> bool:
+    """Whether there is something at a path that is neither a file nor a folder."""
+    return os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place)
+
+
 def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     """The paths of the files that an input names."""
+    if place == "-" or _is_a_pipe(place):
+        name = "Standard input" if place == "-" else place
+        raise UserError(
+            f"{name} can be read only once, and preparing reads its sources several times. Write it to a file first: "
+            "cat > raw.txt, and give the file."
+        )
     filesystem, path = url_to_fs(os.path.expanduser(place))
     web = urlsplit(place).scheme in ("http", "https")  # where a page with links in it would pass for a folder
     if filesystem.isfile(path) if not web else "*" not in path:
