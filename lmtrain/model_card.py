@@ -140,6 +140,8 @@ def _manifest(path: str | None) -> str:
         manifest = json.loads((Path(path or "") / "manifest.json").read_text(encoding="utf-8", errors="replace"))
         if not path or manifest["format"] != "lmtrain corpus":
             return ""
+        if changed := _changed_parts(Path(path), manifest["parts"]):
+            return f"`manifest.json` is not of this text: after it was prepared, {' and '.join(changed)} changed."
         sources, steps = manifest["sources"], manifest["steps"]
         size = sum(source["size"] or 0 for source in sources)
         lines = [f"Prepared by {manifest['made_by']} from {len(sources):,} source(s), {size:,} bytes:", ""]
@@ -151,6 +153,16 @@ def _manifest(path: str | None) -> str:
         return "\n".join(lines)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return ""  # whatever it is, it is not worth failing at the end of a run
+
+
+def _changed_parts(corpus: Path, parts: dict[str, Any]) -> list[str]:
+    """The parts of a prepared corpus that have another size than its manifest says."""
+    files = {
+        "train": list((corpus / "train").iterdir()),
+        "valid": [corpus / "valid.txt"],
+        "test": [corpus / "test.txt"],
+    }
+    return [part for part in parts if sum(file.stat().st_size for file in files[part]) != parts[part]["bytes"]]
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from script_calls import call
 
 from lmtrain.export import load_model
-from lmtrain.model_card import model_card
+from lmtrain.model_card import _manifest, model_card
 from lmtrain.run_folder import RunFolder
 from lmtrain.scoring import score
 
@@ -138,3 +138,15 @@ def test_a_card_of_an_earlier_model_is_not_published(run, tmp_path, capsys):
     (run / "metrics.csv").write_text("\n".join([*lines, ",".join(cells.values())]) + "\n")
     assert call("export", run / "best-lm.pt", "--format", "hub", "--output", tmp_path / "hub") == 2
     assert "is not about this model" in capsys.readouterr().err
+
+
+def test_a_manifest_of_other_text_is_not_believed(pair_of_runs, tmp_path):
+    corpus = tmp_path / "corpus"
+    shutil.copytree(pair_of_runs.parent / "corpus", corpus)
+    assert "were kept" in _manifest(str(corpus))
+    with (corpus / "valid.txt").open("a") as file:
+        file.write("one more\n")
+    (next((corpus / "train").iterdir())).write_text("other text\n")
+    assert _manifest(str(corpus)) == (
+        "`manifest.json` is not of this text: after it was prepared, train and valid changed."
+    )
