@@ -126,6 +126,7 @@ def test_histograms_every_so_many_steps_and_lines_where_there_is_no_terminal(cor
 def test_mlflow_has_one_run_with_the_figures_of_all_its_parts_below_a_bar_of_80_columns(corpus, tmp_path, monkeypatch):
     from mlflow import MlflowClient
 
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     screen = io.StringIO()
     monkeypatch.setattr(
         "lmtrain.training.Console", lambda **_: Console(file=screen, force_terminal=True, width=80, highlight=False)
