@@ -57,6 +57,18 @@ class Shrink(Callback):
                 weight.mul_(0.999)
 
 
+class Reorder(Callback):
+    """Puts the weights of the decoder into another order within a validation: of its rows, or of its columns."""
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
+        with torch.no_grad():
+            weight = pl_module.model.decoder.weight
+            weight.copy_(weight.roll(1, self.dim))
+
+
 class Prune(Callback):
     """Prunes as torch does, which renames parameters."""
 

@@ -134,6 +134,12 @@ def test_weights_that_change_within_a_validation_are_refused(run):
         run("run", average=exchange("on_validation_batch_start", "on_validation_batch_end"))
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+def test_the_same_weights_in_another_order_are_others(dim, run):
+    with pytest.raises(UserError, match=r"changed the weights within a validation"):
+        run("run", reorder={"_target_": "exchanging.Reorder", "dim": dim})
+
+
 def test_a_callback_that_renames_parameters_is_refused(run):
     with pytest.raises(UserError, match=r"renamed parameters .*weight_orig"):
         run("run", prune={"_target_": "exchanging.Prune"})
