@@ -116,6 +116,8 @@ class Run:
         self.trainer = make_trainer(
             config.trainer, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
         )
+        # already now: before Lightning does it, it reads a checkpoint's weights and callbacks copy the model
+        self.trainer.precision_plugin.convert_module(self.module)
 
     def fit(self) -> None:
         if self.trainer.strategy.root_device.type == "cuda":

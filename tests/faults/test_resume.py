@@ -11,6 +11,7 @@ from stopping import Killed, PoisonAt
 from lmtrain.errors import UserError
 from lmtrain.training import train
 
+AVERAGE = {"ema": {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}}
 WINDOWS = 26  # of the run below: two epochs of two splits of 6 and 7 windows
 
 
@@ -137,6 +138,18 @@ def test_changed_text_is_an_error_not_another_run(corpus, tmp_path):
     file.write_text(file.read_text().replace("a", "b"))
     with pytest.raises(UserError, match=r"corpus has changed .* train/b\.txt"):
         train(settings(copy, tmp_path))
+
+
+@pytest.mark.parametrize("average", [{}, AVERAGE], ids=["trained", "averaged"])
+def test_weights_in_double_precision_are_read_as_they_were_saved(average, corpus, tmp_path):
+    def values(folder, **more):
+        return settings(corpus, tmp_path / folder, "trainer.precision=64-true", callbacks=average | more)
+
+    train(values("whole"))
+    with pytest.raises(Killed):
+        train(values("parts", kill={"_target_": "stopping.KillAt", "windows": 17}))
+    train(values("parts"))
+    assert_same_outcome(outcome(tmp_path / "parts"), outcome(tmp_path / "whole"))
 
 
 def test_growing_windows_resume_too(corpus, tmp_path):
