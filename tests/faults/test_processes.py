@@ -79,6 +79,17 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(name, expected, corp
     assert_same_outcome(outcome(tmp_path), uninterrupted)
 
 
+def test_a_second_sigint_ends_at_once_and_says_so(corpus, tmp_path, uninterrupted):
+    twice = ("+callbacks.first={_target_: stopping.SignalAt, windows: 30, name: SIGINT}", signal_at(30, "SIGINT"))
+    status, errors = run(command(corpus, tmp_path, *twice))
+    assert status == 130
+    said = "SIGINT twice: ended at once. What was saved before is kept. The same command goes on from there."
+    assert errors.splitlines()[-1] == said
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] < 30
+    assert run(command(corpus, tmp_path))[0] == 0
+    assert_same_outcome(outcome(tmp_path), uninterrupted)
+
+
 def test_sigusr1_saves_and_goes_on(corpus, tmp_path):
     more = ("checkpoint.every_steps=null", "data.validations_per_epoch=1", signal_at(10, "SIGUSR1"))
     status, errors = run(command(corpus, tmp_path, *more, signal_at(40, "SIGKILL")))
