@@ -46,6 +46,8 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
 
 
 def _what_is_wrong_with_the_run(model: Path) -> list[str]:
+    if model.is_dir():
+        return [f"{model} is a folder. Give the model in it: {model / 'best-lm.pt'}"]
     folder = RunFolder(model.parent)
     missing = [name for name in (model.name, "README.md") if not (folder.path / name).is_file()]
     if missing:
