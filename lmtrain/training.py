@@ -22,6 +22,7 @@ from lmtrain.flair_format import load_language_model
 from lmtrain.lanes import with_lanes
 from lmtrain.log import log_to_file, logging_to
 from lmtrain.loggers import check_logger_packages
+from lmtrain.memory import check_fits, is_exhausted, too_little
 from lmtrain.mlflow_logger import tracking_uri_kept
 from lmtrain.model import LanguageModel
 from lmtrain.module import Diverged
@@ -101,6 +102,7 @@ def _prepare_and_train(
     config, initial, world_size = _settle(config, explicit)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
+    check_fits(config, len(text.dictionary))
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
     # as it is until all have met; with overwrite they look at nothing.
     if is_first:
@@ -118,6 +120,11 @@ def _prepare_and_train(
     except OSError as error:  # such as a full disk, or too many open files
         log.info("Where it happened stands in %s", folder.log, exc_info=True)
         raise UserError(f"{error}. What was saved before is kept; the same command goes on from there.") from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_exhausted(error):
+            raise
+        log.info("Where it happened stands in %s", folder.log, exc_info=True)
+        raise too_little(error) from error
     finally:
         if is_first and is_trial:
             folder.remove()

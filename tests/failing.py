@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 
@@ -137,3 +138,11 @@ class FailingLogger(Logger):
 
     def finalize(self, status) -> None:
         self._called("finalize")
+
+
+class Exhausted(Callback):
+    """The memory of a GPU is too small for the second step."""
+
+    def on_after_backward(self, trainer, pl_module) -> None:
+        if trainer.global_step == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")

@@ -111,6 +111,7 @@ class SignalWatch:
             if not self._is_held:
                 raise self.interruption(self.wish, is_alone=True)
         elif signum == signal.SIGINT and self.wish == STOP + signum:
+            said = f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n"
             with contextlib.suppress(OSError):  # written at once, since nothing more of this process is done
-                os.write(2, f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n".encode())
+                os.write(2, said.encode(errors="replace"))
             os._exit(128 + signum)
