@@ -44,6 +44,7 @@ from lmtrain.optimizer_trial import problem_of
 from lmtrain.preparation import PreparedText
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
+from lmtrain.tensorboard_logger import TensorBoard
 from lmtrain.trainer import choose_precision, make_trainer
 from lmtrain.user_callbacks import check_averages, make_callbacks
 from lmtrain.windows import Augmentation
@@ -148,6 +149,8 @@ class Run:
         for logger in self.trainer.loggers:
             if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
                 logger.experiment.finish()
+            if isinstance(logger, TensorBoard):
+                logger.close()
 
     def finish(self) -> dict[str, Any]:
         """Tests the best model and writes the results.

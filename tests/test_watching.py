@@ -71,6 +71,12 @@ def test_tensorboard_shows_figures_by_step_and_by_characters_with_no_gap_or_repe
         assert [value for _, value in found] == pytest.approx([value for _, _, value in known], rel=1e-5)
 
 
+def test_a_start_writes_one_file_a_folder_also_for_what_comes_after_training(resumed):
+    """TensorBoard reads a second's 10th file before its 9th, and drops figures where it sees a start after them."""
+    for folder in (resumed / "tensorboard", resumed / "tensorboard/by_chars"):
+        assert len(list(folder.glob("events.*"))) == 2
+
+
 def test_the_table_of_runs_has_the_configuration_and_the_best_figures(resumed):
     scalars = events(resumed / "tensorboard")
     content = scalars.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
