@@ -14,11 +14,11 @@ from lmtrain.command import program, script
 from lmtrain.config import Config
 from lmtrain.flair_format import load_language_model
 from lmtrain.model import LanguageModel
-from lmtrain.module import perplexity
 from lmtrain.preparation import PreparedText
 from lmtrain.run_folder import RunFolder
 from lmtrain.shell import pasteable
 from lmtrain.trainer_values import seconds
+from lmtrain.units import perplexity
 
 log = logging.getLogger(__name__)
 

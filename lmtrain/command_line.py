@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.callbacks.signals import Interrupted, SignalWatch, say
-from lmtrain.command import program
+from lmtrain.compose import CONFIG_FOLDER
 from lmtrain.config import local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.output import OutputGone, output_is_not_needed, protected_output
@@ -26,20 +26,6 @@ from lmtrain.run_folder import RunFolder
 from lmtrain.shell import escaped, override_of, quoted
 from lmtrain.sweep import add_swept_values
 from lmtrain.workers import are_used, run_in_worker, stopped_status
-
-_HERE = Path(__file__).resolve().parent
-# within the package where it is installed, beside it in a checkout
-CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
-
-
-def _needed(key: str, why: str) -> None:
-    """The value, in a recipe, of a key that the user must give."""
-    raise UserError(f"{why}. Give {key}=VALUE.")
-
-
-OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
-OmegaConf.register_new_resolver("needed", _needed, replace=True)
-OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
 
 _EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_slurm": "slurm"}
 
@@ -88,13 +74,6 @@ def _main() -> None:
         if not stopped_status():
             raise
         sys.exit(stopped_status())
-
-
-def compose_values(*overrides: str) -> dict[str, Any]:
-    """The values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        config = hydra.compose("config", as_hydra_reads(overrides))
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
 def _say(message: str) -> int:

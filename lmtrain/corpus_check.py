@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lmtrain.command_line import CONFIG_FOLDER
+from lmtrain.compose import CONFIG_FOLDER
 from lmtrain.config import Config, check_config
 from lmtrain.corpus import Corpus, find_corpus
 from lmtrain.corpus_quality import Effect, examine

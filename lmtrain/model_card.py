@@ -18,9 +18,9 @@ from lmtrain.command import program
 from lmtrain.curves import Row, column
 from lmtrain.dictionary import Dictionary
 from lmtrain.model import CharLM
-from lmtrain.module import perplexity
 from lmtrain.run_folder import RunFolder, flat
 from lmtrain.shell import pasteable
+from lmtrain.units import perplexity
 
 
 def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:

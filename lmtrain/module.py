@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from lmtrain.model import CharLM, Hidden, detach
+from lmtrain.units import perplexity
 from lmtrain.windows import Window
 
 
@@ -314,8 +315,3 @@ def raise_if_diverged(loss: float, grad_norm: Tensor | None, trainer: Trainer) -
     is_skipped = scaler is not None and scaler.get_scale() >= 1
     if not math.isfinite(loss) or not (grad_norm is None or is_skipped or math.isfinite(grad_norm.item())):
         raise Diverged(trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss), infinity where that is too large for a float."""
-    return math.exp(loss) if loss < 700 else math.inf

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from lmtrain.dictionary import UNK, code_points
 from lmtrain.errors import UserError
 from lmtrain.model import CharLM, LanguageModel
+from lmtrain.units import perplexity
 
 _CHUNK = 1 << 18  # items that are encoded at a time
 _WINDOW_ELEMENTS = 1 << 24  # numbers in the recurrent output of a window: 64 MiB
@@ -57,7 +58,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp(loss), what Flair's `calculate_perplexity` gives."""
-        return math.inf if self.loss > 700 else math.exp(self.loss)
+        return perplexity(self.loss)
 
     @property
     def bits_per_item(self) -> float:

@@ -14,7 +14,8 @@ from preparing import lines
 from processes import ROOT
 from running import Ended
 
-from lmtrain.command_line import compose_values, main
+from lmtrain.command_line import main
+from lmtrain.compose import compose_values
 
 # a busy machine must not fail a test: nothing is timed
 settings.register_profile("lmtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])

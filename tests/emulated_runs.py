@@ -100,7 +100,7 @@ def place(name: str) -> str:
 
 
 def train(folder: Path, run: str, name: str, *more: str) -> dict:
-    from lmtrain.command_line import compose_values
+    from lmtrain.compose import compose_values
     from lmtrain.training import train
 
     options = {override.lstrip("+").split("=")[0]: override for override in (*BASE, *CASES.get(name, ()), *more)}

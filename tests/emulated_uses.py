@@ -190,7 +190,7 @@ def cost(folder: Path) -> dict:
     """What is estimated, and whether that was in float16, bfloat16 or on the CPU."""
     import emulated_cuda
 
-    from lmtrain.command_line import compose_values
+    from lmtrain.compose import compose_values
     from lmtrain.config import check_config
     from lmtrain.cost import estimate_cost
 

@@ -136,7 +136,7 @@ RANGES = {
 def test_a_search_has_the_ranges_of_the_optimizer(recipe):
     import hydra
 
-    from lmtrain.command_line import CONFIG_FOLDER
+    from lmtrain.compose import CONFIG_FOLDER
 
     for optimizer, ranges in RANGES.items():
         own = float(own_values("optimizer", optimizer)["optimizer.lr"])

@@ -71,7 +71,7 @@ def _train_flair(_: str, corpus: Path, out: Path, epochs: str, seed: str) -> flo
 
 
 def _train_lmtrain(recipe: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
-    from lmtrain.command_line import compose_values
+    from lmtrain.compose import compose_values
     from lmtrain.training import train
 
     values = compose_values(

@@ -96,7 +96,7 @@ class Enough(Exception):
 
 
 def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None) -> None:
-    from lmtrain.command_line import compose_values
+    from lmtrain.compose import compose_values
     from lmtrain.training import train
 
     values = compose_values(
