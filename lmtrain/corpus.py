@@ -10,13 +10,13 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.command import script
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
+from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of
 from lmtrain.formats.streams import decoded, opened, peeked
 from lmtrain.stamps import local_stamp, remote_stamp
 
@@ -70,11 +70,7 @@ def find_corpus(
         UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
             unreadable among the files, an empty file, one that is no plain text.
     """
-    try:
-        filesystem, root = url_to_fs(os.path.expanduser(path))
-        what = None if filesystem.isdir(root) else "is not a folder" if filesystem.exists(root) else "does not exist"
-    except Exception as error:  # every kind of remote store has exceptions of its own
-        raise UserError(f"data.path={path} cannot be opened: {error}.") from None
+    filesystem, root, what = _open_folder(path)
     if what:
         raise UserError(
             f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and "
@@ -90,6 +86,20 @@ def find_corpus(
         problems += filter(None, map(no_plain_text, corpus.files()))
     raise_if_any(problems)
     return corpus
+
+
+def _open_folder(path: str) -> tuple[AbstractFileSystem, str, str | None]:
+    """The file system of a corpus, its folder there, and what is wrong with that, if anything."""
+    try:
+        filesystem, root = store_of(path)
+        filesystem.invalidate_cache()  # of what it remembers of earlier questions
+        if filesystem.isdir(root):
+            return filesystem, root, None
+        return filesystem, root, "does not exist" if kind_of(filesystem, root) is None else "is not a folder"
+    except UserError as error:
+        raise UserError(f"data.path={error}") from None
+    except Exception as error:  # every kind of remote store has exceptions of its own
+        raise UserError(f"data.path={path} cannot be opened: {reason(error, protocol_of(path))}.") from None
 
 
 def no_plain_text(file: TextFile) -> str | None:
@@ -175,9 +185,12 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
         if text_file.size == 0:
             problems.append(f"{item} is empty. Remove it, or put text into it.")
         return text_file
-    except OSError as error:
-        problems.append(f"{item} cannot be read: {error.strerror or error}. Make it readable, or remove it.")
-        return None
+    except UserError as error:
+        problems += error.problems
+    except Exception as error:  # every kind of remote store has exceptions of its own
+        why = reason(error, protocol_of(item))
+        problems.append(f"{item} cannot be read: {why}. Make it readable, or remove it.")
+    return None
 
 
 def file_at(filesystem, path: str, name: str) -> TextFile:

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
-from fsspec.core import url_to_fs
-
 from lmtrain.command import script
 from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
@@ -16,6 +14,7 @@ from lmtrain.encoding import Reading, count_items
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.lines import Text
 from lmtrain.formats.registry import READERS
+from lmtrain.formats.stores import store_of
 from lmtrain.prepare.sources import find_sources
 
 CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
@@ -96,7 +95,7 @@ def _files(place: str, format: str) -> Iterable[TextFile]:
     raise_if_any(others)
     files = []
     for source in sources:
-        filesystem, path = url_to_fs(source.url)
+        filesystem, path = store_of(source.url)
         files.append(file_at(filesystem, path, source.url.rsplit("/", 1)[-1]))
     return files
 

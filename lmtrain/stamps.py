@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from lmtrain.formats.stores import whole
+
 # in the names that stores have for what changes with a file
 _VERSION = re.compile(
-    "etag|modif|mtime|write|updat|^created$|date|version|generation|^rev|oid|md5|crc|sha|hash|digest|sum$"
+    "etag|modif|mtime|write|updat|^created$|date|version|generation|^rev|oid|blob|md5|crc|sha|hash|digest|sum$"
 )
 _READ_BYTES = 4 << 20
 
@@ -34,7 +36,7 @@ def remote_stamp(filesystem, path: str, info: Mapping[str, Any]) -> str:
     if known:
         return json.dumps([info.get("size"), known])
     digest = hashlib.sha256()
-    with filesystem.open(path, "rb") as stream:
+    with whole(filesystem, path, path) as stream:
         while data := stream.read(_READ_BYTES):
             digest.update(data)
     return digest.hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch: small tensors, and tests that share two cores with others
+os.environ["no_proxy"] = "127.0.0.1"  # where the servers of the tests are
 
 import pytest
 from corpora import sentences, write_corpus

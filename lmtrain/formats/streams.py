@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, BinaryIO
 
-import fsspec
 import zstandard
 
 from lmtrain.errors import UserError
+from lmtrain.formats.stores import stored
 
 HEAD_BYTES = 1 << 16  # what is looked at to know what a file is
 _READ_BYTES = 4 << 20
@@ -97,7 +97,7 @@ def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
 @contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
     """The content of a file at a path or fsspec URL, decompressed."""
-    with fsspec.open(url, "rb") if "://" in url else open(url, "rb") as stream:
+    with stored(url) as stream:
         yield decompressed(stream)
 
 

@@ -2,24 +2,29 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 import fsspec
-from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.archives import SIDE_FILE
 from lmtrain.formats.lines import LineReader
+from lmtrain.formats.markup import Html
 from lmtrain.formats.mediawiki import MediaWiki
 from lmtrain.formats.reader import LONGEST, Tally, Wanted, too_long
 from lmtrain.formats.registry import READERS, reader_of
+from lmtrain.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
 from lmtrain.formats.streams import compression, decompressed, not_utf8, opened, peeked
 
 _READ_BYTES = 8 << 20
+_NO_PAGE = re.compile(
+    r"\.(?:gz|bz2|xz|zst|zip|tar|tgz|parquet|arrow|jsonl?|csv|tsv|xml|txt|conllu?|tmx|warc)$", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,8 @@ def find_sources(inputs: Iterable[str | Path], format: str = "auto") -> tuple[li
         except UserError as error:
             problems += error.problems
             continue
-        except (OSError, ValueError, ImportError) as error:
-            problems.append(f"{place} cannot be read: {error}.")
+        except Exception as error:  # every kind of remote store has exceptions of its own
+            problems.append(f"{place} cannot be read: {reason(error, protocol_of(place))}.")
             continue
         for path in paths:
             url = path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
@@ -81,7 +86,7 @@ def find_sources(inputs: Iterable[str | Path], format: str = "auto") -> tuple[li
             except UserError as error:
                 problems += error.problems
             except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
-                problems.append(f"{url} cannot be read: {error}.")
+                problems.append(f"{url} cannot be read: {reason(error, protocol_of(url))}.")
     raise_if_any(problems)
     return sorted(filter(None, found.values()), key=lambda source: source.url), sorted(beside)
 
@@ -99,21 +104,29 @@ def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list
             f"{name} can be read only once, and preparing reads its sources several times. Write it to a file first: "
             "cat > raw.txt, and give the file."
         )
-    filesystem, path = url_to_fs(os.path.expanduser(place))
-    web = urlsplit(place).scheme in ("http", "https")  # where a page with links in it would pass for a folder
-    if filesystem.isfile(path) if not web else "*" not in path:
+    filesystem, path = store_of(place)
+    filesystem.invalidate_cache()  # of what it remembers of earlier questions
+    web = protocol_of(place) in WEB  # where a page with links in it would pass for a folder
+    kind = kind_of(filesystem, path) if not web else None if "*" in path else "file"
+    if kind == "file":
         return filesystem, [path]
-    if not web and filesystem.isdir(path):
-        files = [file for file in filesystem.find(path) if not _is_hidden(file[len(path) :])]
-        texts = [file for file in files if not SIDE_FILE.fullmatch(PurePosixPath(file).name)]
+    is_folder = kind == "directory"
+    if is_folder:
+        files, base = filesystem.find(path), path
+    else:
+        files = [file for file in filesystem.glob(path) if not (web and "?" in file) and filesystem.isfile(file)]
+        base = re.split(r"[*?[]", path, maxsplit=1)[0].rpartition("/")[0]
+    if is_folder or not _is_hidden(path[len(base) :]):
+        files = [file for file in files if not _is_hidden(file[len(base) :])]
+    texts = [file for file in files if not SIDE_FILE.fullmatch(PurePosixPath(file).name)]
+    if texts or is_folder:
         beside.update(set(files) - set(texts))
-        if not texts:
-            raise UserError(f"The folder {place} has no files.")
-        return filesystem, texts
-    files = [file for file in filesystem.glob(path) if "?" not in file and filesystem.isfile(file)]
+        files = texts
     if not files:
         raise UserError(
-            f"{place} does not exist: it is neither a file nor a folder, nor a pattern that matches a file."
+            f"The folder {place} has no files."
+            if is_folder
+            else f"{place} does not exist: it is neither a file nor a folder, nor a pattern that matches a file."
         )
     return filesystem, files
 
@@ -121,16 +134,29 @@ def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list
 def _source(filesystem: fsspec.AbstractFileSystem, path: str, url: str, format: str) -> Source | None:
     """A file, recognised by its beginning; None if it is empty."""
     local, size = isinstance(filesystem, LocalFileSystem), filesystem.info(path).get("size")
-    if size == 0:
-        return None
     begin = head = b""
-    try:
-        with open(path, "rb") if local else filesystem.open(path, "rb") as stored:
-            begin, stored = peeked(stored, 16)
-            head, _ = peeked(decompressed(stored))
-    except Exception:  # every decompressor and every store has its own; who reads the whole file says it
-        head = b""
-    return Source(url, reader_of(head, url, format).name, size, local, compression(begin))
+    with stored(url) as stream:
+        begin, stream = peeked(stream, 16)
+        try:
+            head, _ = peeked(decompressed(stream))
+        except UserError:
+            raise
+        except Exception:  # every decompressor has its own; who reads the whole file says it
+            head = b""
+    if not begin:
+        return None
+    reader = reader_of(head, url, format)
+    if (
+        format == "auto"
+        and reader.name == Html.name
+        and protocol_of(url) in WEB
+        and _NO_PAGE.search(urlsplit(url).path)
+    ):
+        raise UserError(
+            f"{url} is a web page, though its name is that of another file: the server may want a login, or have no "
+            "such file. Get it with your browser, and give the file; if the page is what you want: --format html."
+        )
+    return Source(url, reader.name, size, local, compression(begin))
 
 
 def _is_hidden(path: str) -> bool:
@@ -150,7 +176,7 @@ def cut_blocks(source: Source, wanted: Wanted, block_size: int) -> list[Block]:
 def hash_file(url: str, copy_to: Path | None = None) -> tuple[int, str]:
     """The size and the SHA-256 of a file as stored; on request it is copied on the way."""
     digest, size = hashlib.sha256(), 0
-    with fsspec.open(url, "rb") as stream, open(copy_to or os.devnull, "wb") as copy:
+    with stored(url) as stream, open(copy_to or os.devnull, "wb") as copy:
         while data := stream.read(_READ_BYTES):
             size += len(data)
             digest.update(data)
