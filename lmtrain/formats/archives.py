@@ -1,12 +1,17 @@
 """Archives: every file in them is read as what it is."""
 
+import gzip
+import lzma
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, BinaryIO
+
+import zstandard
 
 from lmtrain.errors import UserError
 from lmtrain.formats.reader import Reader, Tally, Wanted, beginning
@@ -32,25 +37,44 @@ class _Archive(Reader):
         raise NotImplementedError
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        languages: set[str] = set()
         try:
             for name, open_member in self._members(stream):
-                pair = _PAIR.fullmatch(name)
-                base = PurePosixPath(name).name
-                if SIDE_FILE.fullmatch(base) or base.startswith(".") or name.startswith("__MACOSX/"):
-                    tally.leave_out("a file beside the texts", beginning(name))
-                elif pair and pair[3] == "ids":
-                    tally.leave_out("a file of numbers beside the texts", beginning(name))
-                elif pair and pair[3] in pair.groups()[:2] and pair[3] != wanted.language:
-                    if wanted.language is None:
-                        raise UserError(f"{place} has texts in {pair[1]} and {pair[2]}: choose one with --language.")
-                    languages.add(pair[3])
-                    tally.leave_out("a text in another language", beginning(name))
-                else:
+                if reason := _not_a_text(name, place, wanted.language):
+                    tally.leave_out(reason, beginning(name))
+                    continue
+                try:
                     with open_member() as member:
                         yield from self._read(member, f"{place}: {name}", name, wanted, tally)
+                except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+                    raise UserError(f"{place}: {name} cannot be decompressed: {error}.") from None
         except (tarfile.TarError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise UserError(f"{place} cannot be read as {self.title}: {error}.") from None
+            is_locked = "encrypted" in str(error)
+            remedy = " Unpack it first, with its password: 7z x." if is_locked else ""
+            what = "a file in it is encrypted" if is_locked else str(error)
+            raise UserError(f"{place} cannot be read as {self.title}: {what}.{remedy}") from None
+
+
+def _not_a_text(name: str, place: str, language: str | None) -> str | None:
+    """Why a file in an archive is not looked at; None if it is.
+
+    Raises:
+        UserError: it is one of a pair in two languages, and none is chosen.
+    """
+    path, pair = PurePosixPath(name), _PAIR.fullmatch(name)
+    if SIDE_FILE.fullmatch(path.name) or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
+        return "a file beside the texts"
+    if pair and pair[3] in ("ids", "scores"):
+        return "a file of numbers beside the texts"
+    if pair and pair[3] in pair.groups()[:2]:
+        if language is None:
+            raise UserError(f"{place} has texts in {pair[1]} and {pair[2]}: choose one with --language.")
+        if _same(pair[3]) != _same(language):
+            return "a text in another language"
+    return None
+
+
+def _same(language: str) -> str:
+    return language.casefold().replace("_", "-")
 
 
 class Tar(_Archive):

@@ -55,16 +55,23 @@ _MAGIC: dict[bytes, Foreign] = {
     b"\x04\x22\x4d\x18": Foreign("an lz4 file", _UNPACK.format(command="lz4 -d")),
     b"\x1f\x9d": Foreign("a file of compress", _UNPACK.format(command="gunzip")),
     b"\xff\x06\0\0sNaPpY": Foreign("a snappy file", _UNPACK.format(command="snzip -d")),
+    b"filedesc://": Foreign("an ARC file", "Make WARC of it: warcio recompress {file} NEW.warc.gz"),
+    b"\x80\4\x95": Foreign("a pickle", _NOT_TEXT),
+    b"\x80\5\x95": Foreign("a pickle", _NOT_TEXT),
+    b"!<arch>": Foreign("a package or library", _NOT_TEXT),
     b"version https://git-lfs": Foreign("a pointer of Git LFS, not the file itself", "Get the file: git lfs pull"),
 }
-_OFFICE_ZIP = {
+_ZIP_ENTRY = re.compile(rb"PK\x03\x04.{22}(..)..", re.DOTALL)
+_OFFICE_FOLDERS = {
     b"word/": _WORD,
     b"xl/": Foreign("an Excel table", _OFFICE.format(to="csv")),
     b"ppt/": Foreign("a PowerPoint document", _OFFICE.format(to="pdf") + " && pdftotext NEW.pdf"),
+}
+_OTHER_DOCUMENT = Foreign("a document of an office program, or a book", _OFFICE.format(to="txt:Text"))
+_DOCUMENTS = {
     b"application/epub+zip": Foreign("an EPUB book", _PANDOC),
     b"vnd.oasis.opendocument.text": Foreign("an OpenDocument text", _PANDOC),
     b"vnd.oasis.opendocument.spreadsheet": Foreign("an OpenDocument table", _OFFICE.format(to="csv")),
-    b"data.pkl": Foreign("a PyTorch file", _NOT_TEXT),
 }
 _SQL = re.compile(
     r"\s*(?:CREATE (?:TABLE|DATABASE) (?:IF NOT EXISTS )?\S+ ?[(;]|INSERT INTO \S+ .*(?:VALUES|\()|"
@@ -87,6 +94,13 @@ _SUBTITLE_FILE = Foreign(
     is_text=True,
 )
 _SQL_DUMP = Foreign("SQL", "Load it into its database, and write the text out with a SELECT", is_text=True)
+_PYTHONS_DICT = re.compile(r"\s*\{'[^']*': .*\}")
+_PYTHONS_DICTS = Foreign(
+    "Python's dictionaries, not JSON",
+    "Make JSON Lines of it: python -c 'import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in "
+    "sys.stdin]' < {file} > NEW.jsonl",
+    is_text=True,
+)
 _TABLE_OF_NUMBERS = re.compile(r"\d+\t\S.*")
 
 
@@ -108,16 +122,30 @@ def foreign(head: bytes) -> Foreign | None:
         return _SUBTITLE_FILE
     if lines and _SQL_BEGINS.match(lines[0]) and any(map(_SQL.match, lines)):
         return _SQL_DUMP
+    if lines and 2 * sum(map(bool, map(_PYTHONS_DICT.fullmatch, lines))) > len(lines):
+        return _PYTHONS_DICTS
     return None
 
 
 def _in_zip(head: bytes) -> Foreign | None:
     """What a zip archive is that has a name of its own."""
-    is_office = b"[Content_Types].xml" in head
-    for mark, found in _OFFICE_ZIP.items():
-        if mark in head and (is_office or not mark.endswith(b"/")):
-            return found
-    return None
+    names = [head[found.end() : found.end() + found[1][0] + 256 * found[1][1]] for found in _ZIP_ENTRY.finditer(head)]
+    if not names:
+        return None
+    if names[0] == b"mimetype":
+        return next((found for mark, found in _DOCUMENTS.items() if mark in head[:200]), _OTHER_DOCUMENT)
+    if b"[Content_Types].xml" in names:
+        found = [found for folder, found in _OFFICE_FOLDERS.items() if any(name.startswith(folder) for name in names)]
+        return found[0] if found else _OTHER_DOCUMENT
+    return _OTHER_DOCUMENT if b"META-INF/container.xml" in names else _in_named_zip(names)
+
+
+def _in_named_zip(names: list[bytes]) -> Foreign | None:
+    if names[0].startswith(b"META-INF/"):
+        return Foreign("a Java archive", _NOT_TEXT)
+    if any(name.endswith(b"/data.pkl") for name in names):
+        return Foreign("a PyTorch file", _NOT_TEXT)
+    return Foreign("arrays of NumPy", _NOT_TEXT) if all(name.endswith(b".npy") for name in names) else None
 
 
 def _is_text(head: bytes) -> bool:

@@ -5,7 +5,7 @@ import re
 
 from lmtrain.formats.reader import TEXT_FIELDS, LineReader, Tally, Wanted, beginning, field_of
 
-_NUMBERED = re.compile(r"(\d+)\t(.*\S.*)")
+_NUMBERED = re.compile(r"(\d+)\t(.*)")
 _NO_SENTENCE = re.compile(r"[\d.,\s]*|[a-z]+://\S+")
 
 
@@ -44,6 +44,8 @@ class JsonLines(LineReader):
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
         lines = head_lines(head)
+        if lines and lines[0].startswith('"') and any("\\" in line for line in lines):
+            return all(isinstance(_record(line), str) for line in lines)  # a text a line
         if not lines or not lines[0].lstrip().startswith("{"):
             return False
         records = [record for record in map(_record, lines) if isinstance(record, dict) and record]
@@ -88,7 +90,9 @@ class Leipzig(LineReader):
         found = [match for match in map(_NUMBERED.fullmatch, lines) if match]
         sentences = [match for match in found if "\t" not in match[2] and not _NO_SENTENCE.fullmatch(match[2])]
         numbers = [int(match[1]) for match in found]
-        return len(lines) > 1 and len(sentences) >= 0.9 * len(lines) and numbers == sorted(set(numbers))
+        if len(lines) < 2 or len(found) < 0.9 * len(lines) or numbers != sorted(set(numbers)):
+            return False
+        return len(sentences) >= 0.6 * len(lines)
 
     def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:  # noqa: ARG002
         documents = []

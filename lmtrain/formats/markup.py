@@ -1,5 +1,6 @@
 """HTML, WikiExtractor's pages and translation memories (TMX)."""
 
+import codecs
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -22,8 +23,25 @@ def page_text(html: bytes, encoding: str | None, errors: str) -> str:
         from resiliparse.parse.encoding import bytes_to_str, detect_encoding
     except ImportError:
         raise MissingPackage("HTML", "resiliparse") from None
-    text = bytes_to_str(html, encoding or detect_encoding(html), errors)
+    text = bytes_to_str(html, encoding or _declared_in_xml(html) or _utf8(html) or detect_encoding(html), errors)
     return extract_plain_text(text, main_content=True, alt_texts=False)
+
+
+def _declared_in_xml(html: bytes) -> str | None:
+    declared = re.match(rb"\s*<\?xml[^>]*\bencoding=[\"']([\w.:-]+)", html)
+    try:
+        return codecs.lookup(declared[1].decode()).name if declared else None
+    except LookupError:
+        return None
+
+
+def _utf8(html: bytes) -> str | None:
+    """That it is UTF-8, if it can be: the detector takes a short page in it for another encoding."""
+    try:
+        html.decode()
+    except UnicodeDecodeError:
+        return None
+    return None if b"\x1b$" in html else "utf-8"  # ISO-2022-JP has no bytes that UTF-8 has not
 
 
 class Html(Reader):
@@ -40,7 +58,7 @@ class Html(Reader):
             raise too_long(place)
         if _LISTING.search(html[:4096]):
             raise UserError(f"{place} is the listing of a folder, not a text. Name its files.")
-        yield page_text(html, None, "replace").split(wanted.separator())
+        yield wanted.documents_of_text(page_text(html, None, "replace"))
 
 
 class WikiExtractor(Reader):

@@ -39,7 +39,16 @@ class Wanted:
 
     def documents_of(self, record: str) -> list[str]:
         """A record, cut if that is asked for."""
-        return record.split(self.split_at) if self.split_at else [record]
+        return with_line_ends(record).split(self.split_at) if self.split_at else [record]
+
+    def documents_of_text(self, text: str) -> list[str]:
+        """A text, cut at its separator."""
+        return with_line_ends(text).split(self.separator())
+
+
+def with_line_ends(text: str) -> str:
+    """The text with `\\n` for every `\\r\\n` and `\\r`, as `decoded` has it of a file."""
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 @dataclass
@@ -58,8 +67,8 @@ class Tally:
     examples: dict[str, str] = field(default_factory=dict)
     members: Counter[str] = field(default_factory=Counter)
 
-    def leave_out(self, reason: str, example: str = "") -> None:
-        self.left_out[reason] += 1
+    def leave_out(self, reason: str, example: str = "", count: int = 1) -> None:
+        self.left_out[reason] += count
         self.examples.setdefault(reason, example)
 
     def add(self, other: "Tally") -> None:
@@ -74,6 +83,10 @@ class Tally:
             f"{count:,} × {reason}" + (f" ({self.examples[reason]})" if self.examples.get(reason) else "")
             for reason, count in self.left_out.most_common()
         )
+
+
+class NoColumn(UserError):
+    """A table has no column of the text: of a file in an archive, that it is another table."""
 
 
 class Reader(ABC):

@@ -12,7 +12,7 @@ from lmtrain.formats.json_document import Json
 from lmtrain.formats.lines import JsonLines, Leipzig, Text
 from lmtrain.formats.markup import Html, Tmx, WikiExtractor
 from lmtrain.formats.mediawiki import MediaWiki
-from lmtrain.formats.reader import Reader, Tally, Wanted
+from lmtrain.formats.reader import NoColumn, Reader, Tally, Wanted, beginning
 from lmtrain.formats.streams import decompressed, peeked, refuse_wide
 from lmtrain.formats.tables import Arrow, Csv, Parquet
 from lmtrain.formats.web_archive import Warc
@@ -53,8 +53,12 @@ def read_member(stream: IO[bytes], place: str, name: str, wanted: Wanted, tally:
     if isinstance(found, Foreign):
         tally.leave_out(f"a file that is {found.title}", name)
         return
+    try:
+        yield from found.documents(content, place, wanted, tally)
+    except NoColumn as error:
+        tally.leave_out("a table without the column of the text", beginning(str(error).removeprefix(place)))
+        return
     tally.members[found.name] += 1
-    yield from found.documents(content, place, wanted, tally)
 
 
 _SURE: tuple[Reader, ...] = (

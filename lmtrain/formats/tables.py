@@ -2,16 +2,29 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from lmtrain.errors import MissingPackage, UserError
-from lmtrain.formats.reader import LONGEST, TEXT_FIELDS, Reader, Tally, Wanted, beginning, documents_of_value
+from lmtrain.formats.foreign import table_of_numbers
+from lmtrain.formats.reader import (
+    LONGEST,
+    TEXT_FIELDS,
+    NoColumn,
+    Reader,
+    Tally,
+    Wanted,
+    beginning,
+    documents_of_value,
+    with_line_ends,
+)
 from lmtrain.formats.streams import HEAD_BYTES, as_file, decoded, peeked
 
 _BATCH = 4096
 _COLUMN_NAMES = {*TEXT_FIELDS, "sentence", "body", "document", "article", "transcript", "transcription", "review"}
+_DELIMITER = re.compile(r'"?sep=(.)"?\n')  # Excel's
 _TABLE_NAME = re.compile(r"\.(?:csv|tsv|tab)(?:\.\w{1,4})?$", re.IGNORECASE)
 
 
@@ -28,9 +41,9 @@ class Parquet(Reader):
 
         try:
             with as_file(stream) as stored, ParquetFile(stored) as file:
-                column = _column(file.schema_arrow.names, wanted, place)
-                for batch in file.iter_batches(batch_size=_BATCH, columns=[column], use_threads=False):
-                    yield _values(batch.column(0), wanted, tally)
+                column = _Column(pa, file.schema_arrow, wanted, place)
+                for batch in file.iter_batches(batch_size=_BATCH, columns=[column.name], use_threads=False):
+                    yield column.documents(batch.column(0), wanted, tally)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{place} cannot be read as Parquet: {error}.") from None
 
@@ -51,14 +64,14 @@ class Arrow(Reader):
             if head.startswith(b"ARROW1"):
                 with as_file(stream) as stored:
                     file = pa.ipc.open_file(stored)
-                    column = _top(_column(file.schema.names, wanted, place), file.schema.names)
+                    column = _Column(pa, file.schema, wanted, place)
                     for number in range(file.num_record_batches):
-                        yield _values(file.get_batch(number).column(column), wanted, tally)
+                        yield column.documents(file.get_batch(number).column(column.place), wanted, tally)
                 return
             with pa.ipc.open_stream(stream) as batches:
-                column = _top(_column(batches.schema.names, wanted, place), batches.schema.names)
+                column = _Column(pa, batches.schema, wanted, place)
                 for batch in batches:
-                    yield _values(batch.column(column), wanted, tally)
+                    yield column.documents(batch.column(column.place), wanted, tally)
         except (pa.ArrowException, OSError) as error:
             raise UserError(f"{place} cannot be read as Arrow: {error}.") from None
 
@@ -66,6 +79,7 @@ class Arrow(Reader):
 def _pyarrow(place: str, title: str):
     try:
         import pyarrow
+        import pyarrow.compute
     except ImportError:
         raise MissingPackage(f"{place}: {title}", "pyarrow") from None
     return pyarrow
@@ -76,23 +90,58 @@ def _column(names: list[str], wanted: Wanted, place: str) -> str:
     for choice in choices:
         if choice in names or choice.split(".")[0] in names:
             return choice
-    raise UserError(
+    raise NoColumn(
         f"{place} has no column {choices[0]!r}, only {beginning(', '.join(names))}: choose one with --field."
     )
 
 
-def _top(column: str, names: list[str]) -> str:
-    return column if column in names else column.split(".")[0]
+class _Column:
+    """The column of the text, or a field in one that holds records.
 
+    Args:
+        pa: the module pyarrow.
 
-def _values(array, wanted: Wanted, tally: Tally) -> list[str]:
-    documents = []
-    rest = (wanted.field or "").split(".")[1:]
-    for value in array.to_pylist():
-        for name in rest if isinstance(value, dict) else ():
-            value = value.get(name) if isinstance(value, dict) else None
-        documents += documents_of_value(value, wanted, tally)
-    return documents
+    Raises:
+        NoColumn: there is none.
+    """
+
+    def __init__(self, pa, schema, wanted: Wanted, place: str) -> None:
+        self._pa, self._file = pa, place
+        self.name = _column(schema.names, wanted, place)
+        top, *self._within = [self.name] if self.name in schema.names else self.name.split(".")
+        self.place = schema.names.index(top)  # of several with a name the first
+        kind = schema.field(self.place).type
+        for name in self._within:
+            names = [kind.field(number).name for number in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+            if name not in names:
+                only = f"only {beginning(', '.join(names))}" if names else "and it holds no records"
+                raise NoColumn(f"{place} has no column {self.name!r}: there is {top}, {only}.")
+            kind = kind.field(names.index(name)).type
+
+    def documents(self, array, wanted: Wanted, tally: Tally) -> list[str]:
+        for name in self._within:
+            array = self._pa.compute.struct_field(array, name)
+        try:
+            values = array.to_pylist()
+        except UnicodeDecodeError:
+            plain = array.dictionary_decode() if self._pa.types.is_dictionary(array.type) else array
+            values = plain.cast(self._pa.large_binary()).to_pylist()
+        return [
+            document
+            for value in values
+            for document in documents_of_value(
+                self._decoded(value, wanted.errors) if isinstance(value, bytes) else value, wanted, tally
+            )
+        ]
+
+    def _decoded(self, value: bytes, errors: str) -> str:
+        try:
+            return value.decode("utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{self._file}: a text in the column {self.name!r} is not UTF-8 ({error}). Read it with --errors "
+                "replace."
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -100,37 +149,63 @@ class _Dialect:
     """How a table is written.
 
     Args:
-        delimiter: between cells.
-        quoting: csv's constant: whether quotation marks enclose cells or are part of the text.
+        how: what csv.reader is told: the delimiter, whether quotation marks enclose cells or are part of the text, ...
         rows: the first rows of it.
     """
 
-    delimiter: str
-    quoting: Any
+    how: dict[str, Any]
     rows: list[list[str]]
 
     def regular(self) -> float:
-        """The share of the rows that have as many cells as the first."""
-        return sum(len(row) == len(self.rows[0]) for row in self.rows) / len(self.rows)
+        """The share of the rows that have as many cells as most have, if that is more than one."""
+        ((width, count),) = Counter(map(len, self.rows)).most_common(1)
+        return count / len(self.rows) if width > 1 else 0
+
+    def is_named(self) -> bool:
+        """Whether a cell of the first row is a usual name for a text."""
+        return not _COLUMN_NAMES.isdisjoint(cell.strip().casefold() for cell in self.rows[0])
+
+    def looks_like_a_table(self) -> bool:
+        """Whether text that is no table would hardly look so: each line with tabs, or below a line of short names."""
+        if len(self.rows) < 3 or self.regular() < 1 or len(self.rows[0]) != len(self.rows[1]):
+            return False
+        if self.how["delimiter"] == "\t":
+            return sum(bool(row[0].strip()) for row in self.rows) >= 0.9 * len(self.rows)
+        names = self.rows[0]
+        is_short = all(re.fullmatch(r"[^\W\d][\w-]{0,29}", name) for name in names)
+        return is_short and len(names) == len(set(names)) > (self.how["delimiter"] == ",") + 1
 
 
 def _dialect(head: bytes) -> _Dialect | None:
     """The way of writing in which the first rows look most like a table; None if in none."""
-    text = head.decode("utf-8", "ignore").removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    text = with_line_ends(head.decode("utf-8", "ignore").removeprefix("\ufeff"))
     cut = len(head) >= HEAD_BYTES
+    delimiters = "\t,;|"
+    if declared := _DELIMITER.match(text):
+        delimiters, text = declared[1], text[declared.end() :]
+    if _is_name(text.split("\n", 1)[0]):  # a table of one column
+        how = {"delimiter": "\x1f"}
+        return _Dialect(how, _first_rows(text, cut, **how))
     found: list[tuple[bool, int, float, int, _Dialect]] = []
-    for delimiter in "\t,;|":
-        for rank, (quoting, strict) in enumerate(
-            ((csv.QUOTE_MINIMAL, False), (csv.QUOTE_NONE, False), (csv.QUOTE_MINIMAL, True))
-        ):
-            rows = _first_rows(text, cut, delimiter=delimiter, quoting=quoting, strict=strict)
-            if len(rows) > (not cut) and len(rows[0]) > 1:  # a first text may be longer than the head
-                dialect = _Dialect(delimiter, quoting, rows)
+    for delimiter in delimiters:
+        for rank, how in enumerate(_ways(text, delimiter)):
+            rows = _first_rows(text, cut, **how)
+            if rows and (len(rows) > (not cut) or _Dialect(how, rows).is_named()):  # a text may be longer than the head
+                dialect = _Dialect(how, rows)
                 regular = dialect.regular()
-                found.append((regular >= 0.8, rank, regular, len(rows[0]), dialect))
-    if not found and _is_name(text.split("\n", 1)[0]):  # a table of one column
-        return _Dialect(",", csv.QUOTE_MINIMAL, _first_rows(text, cut, delimiter=","))
+                if regular:
+                    found.append((regular >= 0.8, rank, regular, len(rows[0]), dialect))
     return max(found, key=lambda one: one[:-1])[-1] if found else None
+
+
+def _ways(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
+    """How cells may be quoted, beginning with what says least: strict reading fails where it does not fit."""
+    spaces = {"delimiter": delimiter, "skipinitialspace": f'{delimiter} "' in text}
+    yield {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL, "strict": False}
+    yield {"delimiter": delimiter, "quoting": csv.QUOTE_NONE, "strict": False}
+    if '\\"' in text:
+        yield spaces | {"quoting": csv.QUOTE_MINIMAL, "strict": True, "escapechar": "\\"}
+    yield spaces | {"quoting": csv.QUOTE_MINIMAL, "strict": True}
 
 
 def _is_name(line: str) -> bool:
@@ -141,7 +216,7 @@ def _first_rows(text: str, cut: bool, **how) -> list[list[str]]:
     """The rows of the beginning of a table; none if it is not written so."""
     rows = []
     try:
-        for row in csv.reader(text.splitlines(keepends=True), **how):
+        for row in csv.reader((f"{line}\n" for line in text.split("\n")), **how):
             rows.append(row)
     except csv.Error as error:
         if not (cut and "unexpected end" in str(error)):
@@ -163,12 +238,12 @@ class Csv(Reader):
         if dialect is None or not dialect.rows or any("\0" in cell for cell in dialect.rows[0]):
             return False
         if _TABLE_NAME.search(name):
-            return dialect.regular() >= 0.8
-        names = [cell.strip().casefold() for cell in dialect.rows[0]]
-        if len(names) == 1:
+            return dialect.regular() >= 0.8 or dialect.is_named()
+        if dialect.regular() < 1 or (len(dialect.rows) < 2 and len(head) < HEAD_BYTES):
             return False
-        named = len(set(names)) == len(names) and all(re.fullmatch(r"[\w .:-]{1,40}", cell) for cell in names)
-        return named and not _COLUMN_NAMES.isdisjoint(names) and dialect.regular() == 1
+        names = [cell.strip() for cell in dialect.rows[0]]
+        are_names = len(set(names)) == len(names) and all(re.fullmatch(r"[\w .:-]{0,40}", name) for name in names)
+        return (are_names and dialect.is_named()) or (dialect.looks_like_a_table() and not table_of_numbers(head))
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         head, stream = peeked(stream)
@@ -176,9 +251,10 @@ class Csv(Reader):
         if dialect is None:
             raise UserError(f"{place} is no table: its lines have no cells between tabs, commas, semicolons or bars.")
         csv.field_size_limit(LONGEST)
-        rows = csv.reader(
-            _lines(decoded(stream, place, wanted.errors)), delimiter=dialect.delimiter, quoting=dialect.quoting
-        )
+        lines = _lines(decoded(stream, place, wanted.errors))
+        if _DELIMITER.match(with_line_ends(head.decode("utf-8", "ignore").removeprefix("\ufeff"))):
+            next(lines)
+        rows = csv.reader(lines, **dialect.how | {"strict": False})
         column, width, held = None, 0, []
         try:
             for row in rows:
@@ -212,8 +288,11 @@ def _place_of(row: list[str], wanted: Wanted, place: str) -> tuple[int, bool]:
         names = ["text" if [name] == others else name for name in names]
     try:
         return names.index(_column(names, wanted, place)), False
-    except UserError as error:
-        raise UserError(f"{error} Where there are no names, by the number: --field {len(row)}.") from None
+    except NoColumn as error:
+        raise NoColumn(
+            f"{error} Where there are no names, by the number: --field {len(row)}. If all of it is the text that you "
+            "want: --format text."
+        ) from None
 
 
 def _lines(pieces: Iterator[str]) -> Iterator[str]:

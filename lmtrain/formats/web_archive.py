@@ -1,11 +1,15 @@
 """Web crawls: WARC, whose responses hold HTML, and WET, whose conversions hold text."""
 
+import codecs
+import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import BinaryIO
 
 from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.markup import page_text
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted
+from lmtrain.formats.streams import as_file
 
 _ABOUT_PAGES = {"warcinfo", "request", "metadata"}
 
@@ -23,37 +27,49 @@ class Warc(Reader):
             from fastwarc.warc import ArchiveIterator
         except ImportError:
             raise MissingPackage(f"{place}: WARC", "fastwarc") from None
-        try:
-            for record in ArchiveIterator(stream, fsspec_args=False):
-                kind = record.headers.get("WARC-Type", "unknown")
-                if kind in _ABOUT_PAGES:
-                    continue
-                if record.content_length > LONGEST:
-                    tally.leave_out("a page longer than 64 MiB")
-                    continue
-                text = _text(record, kind, tally)
-                if text is not None:
-                    yield text.split(wanted.separator())
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{place} cannot be read as WARC: {error}.") from None
+        with nullcontext(stream) if stream.seekable() else as_file(stream) as stored:
+            try:
+                for record in ArchiveIterator(stored, fsspec_args=False, auto_decode="all"):
+                    if record.headers.get("WARC-Type") in _ABOUT_PAGES:
+                        continue
+                    if record.content_length > LONGEST:
+                        tally.leave_out("a page longer than 64 MiB")
+                        continue
+                    text = _text(record, place, tally)
+                    if text is not None:
+                        yield wanted.documents_of_text(text)
+            except (OSError, ValueError, EOFError) as error:
+                raise UserError(f"{place} cannot be read as WARC: {error}.") from None
 
 
-def _text(record, kind: str, tally: Tally) -> str | None:
-    if kind == "conversion":
-        return record.reader.read().decode("utf-8", "replace").replace("\r\n", "\n")
-    if kind not in ("response", "resource"):
+def _text(record, place: str, tally: Tally) -> str | None:
+    kind = record.headers.get("WARC-Type", "unknown")
+    if kind not in ("conversion", "response", "resource"):
         tally.leave_out(f"a record of the type {kind}")
         return None
-    status = record.http_headers.status_code if record.is_http else 200
-    content = (record.http_content_type if record.is_http else record.headers.get("Content-Type", "")) or ""
+    headers = record.http_headers if record.is_http else record.headers
+    status = headers.status_code if record.is_http else 200
+    content = headers.get("Content-Type", "")
     if status != 200:
         tally.leave_out("a response without a page", f"status {status}")
         return None
-    content = content.split(";")[0].strip().casefold()
+    kind = "text/plain" if kind == "conversion" else content.split(";")[0].strip().casefold()
     body = record.reader.read()
-    if content in ("text/html", "application/xhtml+xml"):
-        return page_text(body, record.http_charset if record.is_http else None, "replace")
-    if content == "text/plain":
-        return body.decode("utf-8", "replace").replace("\r\n", "\n")
-    tally.leave_out("a response that is neither HTML nor text", content)
+    is_encoded = "Content-Encoding" in headers or "Transfer-Encoding" in headers
+    if not is_encoded and len(body) < record.content_length:
+        raise UserError(f"{place} is cut off: a record has {len(body):,} of {record.content_length:,} bytes.")
+    if kind in ("text/html", "application/xhtml+xml"):
+        return page_text(body, _charset(content), "replace")
+    if kind == "text/plain":
+        return body.decode(_charset(content) or "utf-8", "replace")
+    tally.leave_out("a response that is neither HTML nor text", kind)
     return None
+
+
+def _charset(content_type: str) -> str | None:
+    """The encoding that the type of the content names, if it is one."""
+    named = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.IGNORECASE)
+    try:
+        return codecs.lookup(named[1]).name if named else None
+    except LookupError:
+        return None
