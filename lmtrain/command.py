@@ -53,10 +53,13 @@ def _status(main: Callable[[], None]) -> int:
 
 
 @contextmanager
-def interrupt_deferred() -> Iterator[Callable[[], None]]:
+def interrupt_deferred(hurry: Callable[[], None] = lambda: None) -> Iterator[Callable[[], None]]:
     """Keeps a signal that comes within the block, such as Ctrl-C, from breaking off what must be done whole.
 
     It takes effect at the block's end, or when the function that this gives is called; a second one at once.
+
+    Args:
+        hurry: called when it comes, to make the block end.
     """
     if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other
         yield lambda: None
@@ -76,6 +79,7 @@ def interrupt_deferred() -> Iterator[Callable[[], None]]:
     def defer(signum: int, *_) -> None:
         take_effect()
         came.append(signum)
+        hurry()
 
     for signum, handler in handlers.items():
         if handler is not signal.SIG_IGN:

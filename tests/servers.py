@@ -19,6 +19,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, handler: type, files) -> None:
         super().__init__(("127.0.0.1", 0), handler)
         self.files, self.asked = files, []
+        self.goes_on = threading.Event()  # with what it has sent a half of
 
     def handle_error(self, *_) -> None:  # who has seen enough of a file hangs up
         pass
@@ -32,6 +33,7 @@ def served(handler: type, files) -> Iterator[tuple[str, list[str]]]:
         try:
             yield f"http://127.0.0.1:{server.server_port}", server.asked
         finally:
+            server.goes_on.set()
             server.shutdown()
 
 
@@ -107,6 +109,13 @@ class Web(_Handler):
 
     def cut(self, data: bytes) -> None:
         self.send(200, data[: len(data) // 2], length=len(data))
+
+    def halting(self, data: bytes) -> None:
+        """Sends a half, and the other when the server is closed."""
+        self.send(200, data[: len(data) // 2], length=len(data))
+        if self.command == "GET":
+            self.server.asked.append("a half is sent")
+            self.server.goes_on.wait()
 
     def cut_ranges(self, data: bytes) -> None:
         """All that lies behind the middle is out of its range."""

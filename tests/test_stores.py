@@ -4,8 +4,10 @@ import bz2
 import gzip
 import io
 import os
+import signal
 import subprocess
 import sys
+import time
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -226,3 +228,18 @@ def test_the_environment_says_where_the_stores_are(stored, tmp_path, expected):
         done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert texts(tmp_path / "corpus") == expected
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_does_not_wait_for_what_is_still_to_come(workers, tmp_path):
+    with served(Web, {"a.txt": LONG}) as (address, asked):
+        command = [sys.executable, SCRIPTS / "prepare_corpus.py", f"{address}/halting/a.txt"]
+        command += ["--workers", str(workers), "--output", tmp_path / "corpus"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        while asked.count("a half is sent") < 2 and process.poll() is None:  # for its beginning, and for all of it
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=200)  # the server sends nothing before that
+    assert (process.returncode, said.count("\n")) == (143, 1)
+    assert "SIGTERM before the work was done: nothing half-made is left" in said
+    assert list(tmp_path.iterdir()) == []

@@ -88,10 +88,17 @@ def _compute_here(tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any
 
 
 def _compute_in_processes(pool: ProcessPoolExecutor, tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any]:
-    """Ctrl-C takes effect when a task is done: it could leave the pool in a state from which it does not shut down."""
+    """Ctrl-C does not break off this process, for the pool might not shut down then: it ends the others.
+
+    A task may take hours, and what it writes is removed.
+    """
     from dask.multiprocessing import get
 
-    with interrupt_deferred() as interrupt_if_asked:
+    def end_processes() -> None:
+        for process in list((pool._processes or {}).values()):
+            process.kill()
+
+    with interrupt_deferred(end_processes) as interrupt_if_asked:
 
         def one_done(result: Any) -> None:
             interrupt_if_asked()
