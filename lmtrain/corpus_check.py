@@ -21,6 +21,7 @@ from lmtrain.dictionary import Dictionary
 from lmtrain.encoding import Reading
 from lmtrain.errors import UserError
 from lmtrain.flair_format import load_dictionary
+from lmtrain.manifest import problem_of_manifest
 from lmtrain.overrides import as_hydra_reads
 
 KNOWN_WARNING, KNOWN_ERROR = 0.01, 0.2  # shares of the validation documents that occur in train
@@ -141,6 +142,7 @@ def check_corpus(
     files = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
     scans = scan_corpus(files, reading, report)
     _check_parts(check, scans, config)
+    check.note("warning", problem := problem_of_manifest(data.path), problem or "")
     _count_scripts(check, scans)
     _check_quality(check, scans["train"].sample.documents)
     dictionary = _check_dictionaries(check, scans, config)

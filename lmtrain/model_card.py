@@ -17,6 +17,7 @@ import yaml
 from lmtrain.command import program
 from lmtrain.curves import Row, column
 from lmtrain.dictionary import Dictionary
+from lmtrain.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.model import CharLM
 from lmtrain.run_folder import RunFolder, flat
 from lmtrain.shell import pasteable
@@ -136,12 +137,12 @@ def _data_table(folder: RunFolder, level: str) -> str:
 
 def _manifest(path: str | None) -> str:
     """In short what scripts/prepare_corpus.py noted about the corpus, if it made it."""
+    manifest = read_manifest(path) if path else None
+    if not path or manifest is None:
+        return ""
     try:
-        manifest = json.loads((Path(path or "") / "manifest.json").read_text(encoding="utf-8", errors="replace"))
-        if not path or manifest["format"] != "lmtrain corpus":
-            return ""
-        if changed := _changed_parts(Path(path), manifest["parts"]):
-            return f"`manifest.json` is not of this text: after it was prepared, {' and '.join(changed)} changed."
+        if changed := changed_since_prepared(path, manifest):
+            return f"`manifest.json` is not of this text: after it was prepared, {listed(changed)} changed."
         sources, steps = manifest["sources"], manifest["steps"]
         size = sum(source["size"] or 0 for source in sources)
         lines = [f"Prepared by {manifest['made_by']} from {len(sources):,} source(s), {size:,} bytes:", ""]
@@ -151,18 +152,8 @@ def _manifest(path: str | None) -> str:
         lines += ["", f"Of {read['documents']:,} documents ({read['characters']:,} characters) {kept['documents']:,} "]
         lines[-1] += f"({kept['characters']:,}) were kept. Options: {_options(manifest['options'])}."
         return "\n".join(lines)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return ""  # whatever it is, it is not worth failing at the end of a run
-
-
-def _changed_parts(corpus: Path, parts: dict[str, Any]) -> list[str]:
-    """The parts of a prepared corpus that have another size than its manifest says."""
-    files = {
-        "train": list((corpus / "train").iterdir()),
-        "valid": [corpus / "valid.txt"],
-        "test": [corpus / "test.txt"],
-    }
-    return [part for part in parts if sum(file.stat().st_size for file in files[part]) != parts[part]["bytes"]]
+    except Exception:  # of a store; whatever it is, it is not worth failing at the end of a run
+        return ""
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import json
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 from itertools import islice
@@ -131,6 +132,20 @@ def test_warnings(good, parts: dict, overrides: tuple[str, ...], message: str) -
     folder = good(**parts)
     assert message in messages(folder, *overrides, level="warning")
     assert messages(folder, *overrides) == ""
+
+
+def test_files_that_changed_after_they_were_prepared(pair_of_runs, tmp_path) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(pair_of_runs.parent / "corpus", corpus)
+    assert "prepared" not in messages(corpus, level="warning")
+    text = (corpus / "test.txt").read_text()
+    (corpus / "test.txt").write_text(text[::-1].strip() + "\n")
+    assert (corpus / "test.txt").stat().st_size == len(text.encode())
+    (corpus / "train/more.txt").write_text("more\n" * 100)
+    said = "test.txt and train/more.txt changed after the corpus was prepared: manifest.json tells of another text."
+    assert said in messages(corpus, level="warning")
+    (corpus / "manifest.json").write_text('{"format": "lmtrain corpus"}')
+    assert "manifest.json is damaged" in messages(corpus, level="warning")
 
 
 def test_encoding_errors_are_named_and_the_rest_is_checked_all_the_same(good) -> None:

@@ -149,9 +149,16 @@ def test_a_manifest_of_other_text_is_not_believed(pair_of_runs, tmp_path):
     corpus = tmp_path / "corpus"
     shutil.copytree(pair_of_runs.parent / "corpus", corpus)
     assert "were kept" in _manifest(str(corpus))
-    with (corpus / "valid.txt").open("a") as file:
-        file.write("one more\n")
-    (next((corpus / "train").iterdir())).write_text("other text\n")
-    assert _manifest(str(corpus)) == (
-        "`manifest.json` is not of this text: after it was prepared, train and valid changed."
-    )
+    first = next((corpus / "train").iterdir())
+    for file in (corpus / "valid.txt", first):
+        content = bytearray(file.read_bytes())
+        content[0] ^= 1
+        file.write_bytes(content)  # as long as before
+    said = f"`manifest.json` is not of this text: after it was prepared, train/{first.name} and valid.txt changed."
+    assert _manifest(str(corpus)) == said
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    del manifest["files"]  # as older versions wrote it: only sizes are known
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    assert "were kept" in _manifest(str(corpus))
+    (corpus / "valid.txt").write_text("other\n")
+    assert "after it was prepared, valid changed." in _manifest(str(corpus))

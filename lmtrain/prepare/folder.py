@@ -28,6 +28,7 @@ from lmtrain.files import unfinished_folder
 from lmtrain.formats.lines import Text
 from lmtrain.formats.reader import Tally
 from lmtrain.formats.registry import READERS
+from lmtrain.manifest import described
 from lmtrain.prepare.graph import Compute, import_dask, scheduler
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.options import PrepareOptions
@@ -94,7 +95,7 @@ def prepare_corpus(
         blocks = [block for source in sources for block in cut_blocks(source, options.wanted(), options.block_size)]
         cleaned, read = _clean(sources, blocks, options, work, compute, progress)
         splits = _merge(cleaned, options, folder, work, compute, progress)
-        manifest = _manifest(read, beside, options, cleaned, splits)
+        manifest = _manifest(read, beside, options, cleaned, splits) | {"files": _hash_files(folder, compute)}
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(work)
@@ -260,6 +261,16 @@ def _put_parts(folder: Path, work: Path, splits: list[Counts]) -> None:
             for piece in pieces:
                 with piece.open("rb") as text:
                     shutil.copyfileobj(text, file, 1 << 20)
+
+
+def _hash_files(folder: Path, compute: Compute) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each file, so that one that is changed later is noticed."""
+    from dask import delayed
+
+    names = [*sorted(f"train/{path.name}" for path in (folder / "train").iterdir()), "valid.txt", "test.txt"]
+    prefix = folder.parent.name
+    tasks = [delayed(described)(folder, [name], dask_key_name=f"{prefix}-written-{name}") for name in names]
+    return {name: file for one in compute(tasks, lambda _: None) for name, file in one.items()}
 
 
 def _total(splits: list[Counts], part: str) -> tuple[int, ...]:

@@ -1,0 +1,95 @@
+"""manifest.json of a prepared corpus: what scripts/prepare_corpus.py wrote, and whether the files are still that."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+NAME = "manifest.json"
+_READ_BYTES = 4 << 20
+
+
+def read_manifest(corpus: str) -> dict[str, Any] | None:
+    """The manifest of a corpus folder, or of an fsspec URL of one; None if there is none that can be read."""
+    try:
+        filesystem, root = url_to_fs(os.path.expanduser(corpus))
+        manifest = json.loads(filesystem.cat_file(f"{root.rstrip('/')}/{NAME}").decode("utf-8", "replace"))
+        return manifest if manifest["format"] == "lmtrain corpus" else None
+    except Exception:  # every kind of remote store has its own
+        return None
+
+
+def described(folder: str | os.PathLike, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What the manifest says of each of these files of a corpus folder: its bytes and their SHA-256."""
+    filesystem, root = url_to_fs(os.fspath(folder))
+    return {name: _file(filesystem, f"{root.rstrip('/')}/{name}") for name in names}
+
+
+def _file(filesystem, path: str) -> dict[str, Any]:
+    digest, size = hashlib.sha256(), 0
+    with filesystem.open(path, "rb") as stream:
+        while data := stream.read(_READ_BYTES):
+            size += len(data)
+            digest.update(data)
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def changed_since_prepared(corpus: str, manifest: dict[str, Any]) -> list[str]:
+    """The files of a prepared corpus that are not what was prepared: changed, removed or new, by their names there.
+
+    All are read, unless the manifest is of a version of lmtrain that noted no hashes: then sizes of parts have to do,
+    and parts are named.
+
+    Args:
+        corpus: the folder, or an fsspec URL of one.
+        manifest: what `read_manifest` gave.
+    """
+    filesystem, root = url_to_fs(os.path.expanduser(corpus))
+    root = root.rstrip("/")
+    found = [f"train/{path.rpartition('/')[2]}" for path in filesystem.find(f"{root}/train")]
+    found = [name for name in found if not name.startswith("train/.")]
+    found += [name for name in ("valid.txt", "test.txt") if filesystem.isfile(f"{root}/{name}")]
+    if (files := manifest.get("files")) is None:
+        return _changed_parts(filesystem, root, found, manifest["parts"])
+    names = sorted({*found, *files})
+    return [name for name in names if not _is_as_prepared(filesystem, root, name, found, files)]
+
+
+def _is_as_prepared(filesystem, root: str, name: str, found: list[str], files: dict[str, Any]) -> bool:
+    if name not in found or name not in files:
+        return False
+    path = f"{root}/{name}"
+    return filesystem.size(path) == files[name]["bytes"] and _file(filesystem, path) == files[name]
+
+
+def problem_of_manifest(corpus: str) -> str | None:
+    """What is wrong with the manifest of a corpus folder, or an fsspec URL of one; None if nothing or no such file."""
+    manifest = read_manifest(corpus)
+    if manifest is None:
+        return None
+    try:
+        changed = changed_since_prepared(corpus, manifest)
+    except (LookupError, TypeError, AttributeError) as error:
+        return f"{NAME} is damaged ({type(error).__name__}: {error})."
+    if not changed:
+        return None
+    return (
+        f"{listed(changed)} changed after the corpus was prepared: {NAME} tells of another text. Prepare it again, or "
+        f"remove {NAME}."
+    )
+
+
+def _changed_parts(filesystem, root: str, found: list[str], parts: dict[str, Any]) -> list[str]:
+    sizes = dict.fromkeys(parts, 0)
+    for name in found:
+        sizes[name.partition("/")[0].removesuffix(".txt")] += filesystem.size(f"{root}/{name}")
+    return [part for part in parts if sizes[part] != parts[part]["bytes"]]
+
+
+def listed(names: list[str], most: int = 5) -> str:
+    """For a sentence: "a, b and c", or the first few "and 20 more"."""
+    shown = names if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} more"]
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
