@@ -4,12 +4,9 @@ import math
 import os
 import pickle
 import reprlib
-import sys
-import threading
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +28,22 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
     """
     model = language_model.model
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    with _flair_dictionary_class() as flair_dictionary, replacing(path) as unfinished:
-        content = {
-            "state_dict": OrderedDict(weights),
-            "dictionary": _to_flair(language_model.dictionary, flair_dictionary),
-            "is_forward_lm": language_model.is_forward_lm,
-            "hidden_size": model.hidden_size,
-            "nlayers": model.nlayers,
-            "embedding_size": model.embedding_size,
-            "nout": model.nout,
-            "document_delimiter": language_model.document_delimiter,
-            "dropout": model.dropout,
-            "recurrent_type": model.recurrent_type,
-            "has_decoder": model.decoder is not None,
-            "lmtrain": {"level": language_model.level},
-        }
-        with unfinished.open("wb") as file:  # given a path, torch would write its name into the file
-            torch.save(content, file, pickle_protocol=4)
+    content = {
+        "state_dict": OrderedDict(weights),
+        "dictionary": _to_flair(language_model.dictionary),
+        "is_forward_lm": language_model.is_forward_lm,
+        "hidden_size": model.hidden_size,
+        "nlayers": model.nlayers,
+        "embedding_size": model.embedding_size,
+        "nout": model.nout,
+        "document_delimiter": language_model.document_delimiter,
+        "dropout": model.dropout,
+        "recurrent_type": model.recurrent_type,
+        "has_decoder": model.decoder is not None,
+        "lmtrain": {"level": language_model.level},
+    }
+    with replacing(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
+        torch.save(content, file, pickle_module=_pickling, pickle_protocol=4)
 
 
 def save_dictionary_for_flair(dictionary: Dictionary, path: str | Path) -> None:
@@ -58,9 +54,9 @@ def save_dictionary_for_flair(dictionary: Dictionary, path: str | Path) -> None:
         pickle.dump(content, file, protocol=4)
 
 
-def _to_flair(dictionary: Dictionary, flair_dictionary: Any) -> Any:
+def _to_flair(dictionary: Dictionary) -> Any:
     items = _to_bytes(dictionary.items)
-    result = flair_dictionary.__new__(flair_dictionary)
+    result: Any = _FlairsDictionary()
     result.item2idx = {item: index for index, item in enumerate(items)}
     result.idx2item = items
     result.add_unk = dictionary.has_unk
@@ -81,23 +77,28 @@ def _to_bytes(items: Iterable[str]) -> list[bytes]:
     return [encode(item) for item in items]
 
 
-_flair_module_lock = threading.Lock()
+class _FlairsDictionary:
+    """Stands for `flair.data.Dictionary`, whose name a `_Pickler` writes for it."""
 
 
-@contextmanager
-def _flair_dictionary_class() -> Iterator[type]:
-    """A class that pickles as `flair.data.Dictionary`; Flair's own modules, if loaded, are put back after."""
-    cls = type("Dictionary", (), {"__module__": "flair.data"})
-    with _flair_module_lock:
-        loaded = {name: sys.modules[name] for name in list(sys.modules) if name in ("flair", "flair.data")}
-        package, module = types.ModuleType("flair"), types.ModuleType("flair.data")
-        vars(package)["data"], vars(module)["Dictionary"] = module, cls
-        sys.modules.update({"flair": package, "flair.data": module})
-        try:
-            yield cls
-        finally:
-            del sys.modules["flair"], sys.modules["flair.data"]
-            sys.modules.update(loaded)
+_PicklersBase: Any = pickle._Pickler  # the one of C names only what it can import
+
+
+class _Pickler(_PicklersBase):
+    """Writes what pickle itself would, were `_FlairsDictionary` Flair's class, which no other thread sees."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if obj is not _FlairsDictionary:
+            super().save_global(obj, name)
+            return
+        self.save("flair.data")
+        self.save("Dictionary")
+        self.write(pickle.STACK_GLOBAL)
+        self.memoize(obj)
+
+
+# what torch.save asks of its `pickle_module`
+_pickling = types.SimpleNamespace(__name__=__name__, Pickler=_Pickler)
 
 
 def load_language_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:

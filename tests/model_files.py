@@ -1,15 +1,18 @@
 """What is inside model files, to be written with something wrong in it."""
 
+import sys
 import tracemalloc
 import types
 from collections import OrderedDict
+from contextlib import contextmanager
+from unittest.mock import patch
 
 import pytest
 import torch
 
 from lmtrain.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.flair_format import _flair_dictionary_class, load_language_model
+from lmtrain.flair_format import load_language_model
 from lmtrain.model import CharLM, LanguageModel
 
 ITEMS = ("<unk>", "a", "b", "ä", "\n")
@@ -48,9 +51,19 @@ def flair_content(language_model=None, **changes):
     return content | changes
 
 
+@contextmanager
+def flairs_dictionary():
+    """A class that pickles as `flair.data.Dictionary`, since it stands there within the block."""
+    cls = type("Dictionary", (), {"__module__": "flair.data"})
+    module = types.ModuleType("flair.data")
+    module.Dictionary = cls
+    with patch.dict(sys.modules, {"flair": types.ModuleType("flair"), "flair.data": module}):
+        yield cls
+
+
 def write(content, path, archive=True):
     """torch.save in its present or its old format; `mappings` becomes a flair.data.Dictionary. Gives the path."""
-    with _flair_dictionary_class() as flair_dictionary:
+    with flairs_dictionary() as flair_dictionary:
         if isinstance(content, dict) and isinstance(content.get("dictionary"), mappings):
             dictionary = flair_dictionary()
             dictionary.__dict__.update(content["dictionary"].__dict__)

@@ -1,5 +1,6 @@
 """What lmtrain writes for Flair, what it reads, and what it says when a file's parts do not fit."""
 
+import io
 import json
 import pickle
 import sys
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_files import ITEMS, flair_content, lightning_content, make, mappings, refused, write
+from model_files import ITEMS, flair_content, flairs_dictionary, lightning_content, make, mappings, refused, write
 
 from lmtrain.dictionary import Dictionary
 from lmtrain.flair_format import (
@@ -92,6 +93,33 @@ def test_saving_needs_no_flair_and_leaves_it_as_it_was(tmp_path, monkeypatch, fl
     assert {name: module for name, module in sys.modules.items() if name.startswith("flair")} == before
     load_language_model(tmp_path / "lm.pt")
     assert {name: module for name, module in sys.modules.items() if name.startswith("flair")} == before
+
+
+def test_the_bytes_are_those_of_pickle_itself_with_flairs_class(tmp_path, monkeypatch):
+    model = make(["<unk>", *map(chr, range(0x4E00, 0x4E00 + 2500))], nout=2)
+    save_language_model(model, tmp_path / "lm.pt")
+    with flairs_dictionary() as flairs:
+        monkeypatch.setattr("lmtrain.flair_format._FlairsDictionary", flairs)
+        monkeypatch.setattr("lmtrain.flair_format._pickling", pickle)
+        save_language_model(model, tmp_path / "expected.pt")
+    assert (tmp_path / "lm.pt").read_bytes() == (tmp_path / "expected.pt").read_bytes()
+
+
+def test_no_thread_sees_another_flair_while_a_model_is_saved(tmp_path, monkeypatch):
+    for name in ("flair", "flair.data"):
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
+    before = {name: sys.modules[name] for name in ("flair", "flair.data")}
+    seen, original = [], io.BytesIO.write
+
+    class Looking(io.BytesIO):  # torch writes the pickle into one
+        def write(self, data):
+            seen.append({name: sys.modules[name] for name in before} == before)
+            return original(self, data)
+
+    monkeypatch.setattr("io.BytesIO", Looking)
+    save_language_model(make(), tmp_path / "lm.pt")
+    assert len(seen) > 0
+    assert all(seen)
 
 
 def test_a_failed_save_keeps_the_file_and_puts_flair_back(tmp_path, monkeypatch):
