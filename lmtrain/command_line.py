@@ -23,7 +23,7 @@ from lmtrain.errors import RunFailed, UserError
 from lmtrain.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.overrides import as_hydra_reads
 from lmtrain.run_folder import RunFolder
-from lmtrain.shell import escaped, override_of, quoted
+from lmtrain.shell import escaped, override_of, pasteable, quoted
 from lmtrain.sweep import add_swept_values
 from lmtrain.workers import are_used, run_in_worker, stopped_status
 
@@ -168,6 +168,19 @@ def _explain_value_error(error: ValueError) -> str:
     raise error
 
 
+def _class_form(option: str) -> str:
+    """How to type a class that was given as the name of an option, such as "callbacks/my.EMA"; empty if it is none."""
+    group, _, name = option.rpartition("/")
+    if "." not in name or group not in ("callbacks", "logger", "optimizer"):
+        return ""
+    refused = f"Error: {group}={name} is no option."
+    if group == "optimizer":
+        return f"{refused} Another class of torch's kind, with the chosen one's arguments: {group}._target_={name}"
+    short = re.sub(r"\W", "_", name.rpartition(".")[2]).lower()
+    typed = pasteable(f"+{group}.{short}={{_target_: {name}}}")
+    return f"{refused} A class is given as {typed}, its arguments after it: {{_target_: {name}, ARGUMENT: VALUE}}"
+
+
 def _explain(error: Exception) -> str:
     """What Hydra says, shorter, with the nearest key or option where there is one."""
     from lmtrain.config import hint, most_like  # slow to import, like training
@@ -189,6 +202,8 @@ def _explain(error: Exception) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         extra = _EXTRAS[error.missing_cfg_file]
         return f"Error: {group}={option} needs packages that are not installed: pip install 'lmtrain[{extra}]'."
+    if isinstance(error, MissingConfigException) and (form := _class_form(error.missing_cfg_file or "")):
+        return form
     if isinstance(error, MissingConfigException) and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         nearest = most_like(option, error.options)

@@ -64,6 +64,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
+def _check_is_target(settings: Any) -> Any:
+    """Shows the form to who gives a class alone, or several."""
+    if isinstance(settings, dict) and "_target_" in settings:
+        return settings
+    name = settings[0] if isinstance(settings, list) and len(settings) == 1 else settings
+    form = f"{{_target_: {name if isinstance(name, str) else 'module.CLASS'}, ARGUMENT: VALUE}}"
+    raise ValueError(f"Input should be a class with its arguments, if it takes any, in quotes: '{form}'")
+
+
 def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
     """`_target_` must name what takes the other settings as arguments."""
     name = settings.get("_target_")
@@ -82,7 +91,7 @@ def _without_nulls(settings: Any) -> Any:
     return {name: value for name, value in settings.items() if value is not None}
 
 
-Target = Annotated[dict[str, Any], AfterValidator(_check_target)]
+Target = Annotated[dict[str, Any], BeforeValidator(_check_is_target), AfterValidator(_check_target)]
 Targets = Annotated[dict[str, Target], BeforeValidator(_without_nulls)]
 
 
@@ -295,6 +304,8 @@ def hint(key: str) -> str:
     """What to do about a key that does not exist."""
     if key.removeprefix("trainer.") in TRAINER_ARGUMENTS:
         return f"It is an argument of Lightning's Trainer: write +{key}=VALUE. docs/lightning.md lists all."
+    if key.startswith(("callbacks.", "logger.")):
+        return f"To add one, write '+{key}={{_target_: CLASS, ARGUMENT: VALUE}}'."
     if key.startswith(("trainer.", "optimizer.")):
         owner = {"trainer": "Lightning's Trainer", "optimizer": "the optimizer"}[key.partition(".")[0]]
         more = f" If it is an argument of {owner}, write +{key}=VALUE."
