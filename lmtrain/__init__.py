@@ -1,1 +1,5 @@
 """Trains character LSTM language models whose best-lm.pt Flair loads unchanged."""
+
+from lmtrain.starting import watch_if_command
+
+watch_if_command()

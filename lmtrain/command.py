@@ -12,6 +12,7 @@ from lmtrain.callbacks.signals import Interrupted, SignalWatch, say
 from lmtrain.errors import UserError
 from lmtrain.output import OutputGone, protected_output
 from lmtrain.shell import pasteable
+from lmtrain.starting import work_is_over
 
 
 def run(main: Callable[[], None]) -> int:
@@ -48,6 +49,7 @@ def _status(main: Callable[[], None]) -> int:
         print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
         return 2
     finally:
+        work_is_over()
         sys.stdout.flush()
     return 0
 

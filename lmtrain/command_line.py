@@ -24,6 +24,7 @@ from lmtrain.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.overrides import as_hydra_reads
 from lmtrain.run_folder import RunFolder
 from lmtrain.shell import escaped, override_of, pasteable, quoted
+from lmtrain.starting import work_is_over
 from lmtrain.sweep import add_swept_values
 from lmtrain.workers import are_used, run_in_worker, stopped_status
 
@@ -37,6 +38,7 @@ def main() -> None:
             try:
                 _main()
             finally:
+                work_is_over()
                 sys.stdout.flush()
         except OutputGone as gone:  # what --help and --cfg print
             print(gone.report(), end="", file=sys.stderr)
