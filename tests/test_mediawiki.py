@@ -108,6 +108,13 @@ def test_wikitext_becomes_running_text() -> None:
         ("; term : definition\n#REDIRECT is a word\n==== Deep ====", "term: definition\nREDIRECT is a word\nDeep"),
         ("a [[b|c [[d]] e]] f", "a c d e f"),
         ("[[Image:x.png|thumb|[[a]] {{b}} [[c|d]]]]text", "text"),
+        ("a {{{1|default}}} b {{x|{{{2}}}}} c {{{{{3}}}|x}} d", "a b c d"),
+        ("[[File:X.jpg|thumb|see [[b]] and [http://x d]]] after [[File:Y.png|[[c]]]] all", "after all"),
+        ("[[Bild:X.jpg|thumb|an old name]] [[Datei:Y.SVG]] of [[a: b.c|it]]", "of it"),
+        ("[[simple:X]] [[de:X]] [[:de:X]] [[:Category:Y]] [[:File:X.jpg|a picture]]", "de:X Category:Y a picture"),
+        ("In __INIT__ and __NOTOC__ is __init__, __KEIN_INDEX__.", "In and is __init__,."),
+        ("a -{zh-hans:简; zh-hant:繁}- -{raw}- -{A|zh-cn:x;zh-tw:y}- -{T|zh:t}--{H|zh:q}- x-{y}", "a 简 raw x x-{y}"),
+        ("字（{{lang|en|x}}；）と（、b）", "字と（b）"),
         ("", ""),
     ],
 )
@@ -144,6 +151,27 @@ def test_of_a_page_with_its_history_the_last_revision_is_read(tmp_path: Path) ->
     content = page("A", "Old text.").replace("  </page>\n", "") + page("A", "New text.").split("    <id>1</id>\n")[1]
     read = Read(tmp_path, dump(content))
     assert read.documents == ["New text."]
+
+
+def test_old_dumps_tell_the_namespace_by_the_title(tmp_path: Path) -> None:
+    pages = [page("Þorp", "An article."), page("Mynd:X.jpg", "Of a file.", 6), page("A: b", "A subtitle.")]
+    content = dump(*pages).replace(b"    <ns>0</ns>\n", b"").replace(b"    <ns>6</ns>\n", b"").replace(b"0.11", b"0.3")
+    read = Read(tmp_path, content)
+    assert read.documents == ["An article.", "A subtitle."]
+    assert read.left_out == {"a page in another namespace than articles": 1}
+
+
+def test_redirects_of_any_script(tmp_path: Path) -> None:
+    content = dump(page("A", "#पुनर्प्रेषित [[B]]"), page("C", "#REDIRECT[[B]]"), page("B", "Text."))
+    assert Read(tmp_path, content).left_out == {"a redirect": 2}
+
+
+def test_text_that_was_deleted(tmp_path: Path) -> None:
+    deleted = page("A", "x").replace(
+        '<text bytes="1" xml:space="preserve">x</text>', '<text bytes="1" deleted="deleted" />'
+    )
+    read = Read(tmp_path, dump(deleted, page("B", "Text.")))
+    assert (read.documents, read.left_out) == (["Text."], {"a page without text": 1})
 
 
 def many(count: int) -> list[str]:
@@ -203,6 +231,9 @@ def test_memory_does_not_grow_with_the_dump(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_dump_that_is_cut_off_is_an_error(tmp_path: Path) -> None:
     content = dump(*many(20))[:-200]
-    for cut in (content, bz2.compress(content), bz2.compress(dump(*many(20)))[:-20]):
+    between_pages = dump(*many(20)).removesuffix(b"</mediawiki>\n")
+    streams = b"".join(bz2.compress(part.encode()) for part in (HEAD, *many(20)))
+    cuts = (content, bz2.compress(content), bz2.compress(dump(*many(20)))[:-20], between_pages, streams)
+    for cut in cuts:
         with pytest.raises((UserError, EOFError), match=r"cut off|ends before|ended before"):
             Read(tmp_path, cut)

@@ -23,8 +23,9 @@ _TOKENS = re.compile(
     r'(?:"(?:[^"\\\n]|\\.)*\\?|[-\w.+]*)'  # the last one may go on behind the head
 )
 _BEGINNING = re.compile(r'\s*(?:\{\s*"(?:[^"\\\n]|\\.)*"\s*:|\[\s*(?:[{"\[]|null\b))')
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_PYTHONS = re.compile(r'"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b|-?\d{18,}(?![\d.eE])', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_ODD = re.compile(r"NaN|Infinity|\d{18}|\\u[dD][89a-fA-F]")
+_PYTHONS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\b(?:NaN|Infinity)\b|-?\d{18,}(?![\d.eE])', re.DOTALL)
 _WORD_AT_END = re.compile(r"[-\w.+]*\Z")
 _ESCAPES = re.compile(
     r"(?P<pair>\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(?P<half>\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL
@@ -114,9 +115,9 @@ class _Input:
             if len(self._rest) > LONGEST:
                 raise too_long(self._place)
             if text:
-                return _PYTHONS.sub(_plain, text).encode()
+                return _without_odd(text)
         text, self._rest = self._rest, ""
-        return _PYTHONS.sub(_plain, text).encode()
+        return _without_odd(text)
 
     def begins_with(self, mark: str) -> bool:
         return self._ready.lstrip().startswith(mark.encode())
@@ -138,6 +139,10 @@ def _end_of_whole(text: str) -> int:
         end = string.end()
     begin = text.find('"', end)
     return begin if begin >= 0 else _WORD_AT_END.search(text, end).start()
+
+
+def _without_odd(text: str) -> bytes:
+    return (_PYTHONS.sub(_plain, text) if _ODD.search(text) else text).encode()
 
 
 def _plain(token: re.Match[str]) -> str:

@@ -7,7 +7,8 @@ read by several processes.
 import bz2
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from html import unescape
 from itertools import chain
 from typing import BinaryIO
 
@@ -17,9 +18,10 @@ from lmtrain.formats.streams import compression, opened, peeked
 from lmtrain.formats.wikitext import plain_text
 
 _DUMP = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<mediawiki\b")
-_REDIRECT = re.compile(r"\s*#\w+\s*:?\s*\[\[")
-_NAMESPACE = re.compile(r'<namespace key="(6|14)"[^>]*>([^<]+)</namespace>')
-_BEGIN, _END = b"<page>", b"</page>"
+_REDIRECT = re.compile(r"\s*#[^\s#\[:]+\s*:?\s*\[\[")
+_NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
+_BEGIN, _END, _DUMPS_END = b"<page>", b"</page>", b"</mediawiki>"
+_TAIL = 64  # bytes that are kept of what stands behind a page
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")
 _READ_BYTES = 1 << 20
 
@@ -47,27 +49,28 @@ class MediaWiki(Reader):
             yield from self._articles(pages(read(file, start, stop), read(file, stop, None), url), head, wanted, tally)
 
     def _articles(self, found: Iterator[bytes], head: bytes, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        names: dict[str, set[str]] = {"6": set(), "14": set()}
-        for key, name in _NAMESPACE.findall(head.decode("utf-8", "ignore")):
-            names[key].add(name)
+        namespaces = {unescape(name): key for key, name in _NAMESPACE.findall(head.decode("utf-8", "ignore"))}
+        pictures, categories = ({name for name in namespaces if namespaces[name] == key} for key in ("6", "14"))
         for page in found:
-            text = _wikitext(page, tally)
+            text = _wikitext(page, namespaces, tally)
             if text is None:
                 continue
             try:
-                yield plain_text(text, names["6"], names["14"]).split(wanted.separator())
+                yield wanted.documents_of_text(plain_text(text, pictures, categories))
             except ValueError as error:
                 tally.leave_out("a page that cannot be parsed", beginning(str(error)))
 
 
-def _wikitext(page: bytes, tally: Tally) -> str | None:
+def _wikitext(page: bytes, namespaces: Mapping[str, str], tally: Tally) -> str | None:
+    """The wikitext of an article; old dumps tell a page's namespace by its title only."""
     try:
         root = ElementTree.fromstring(page)
     except ElementTree.ParseError as error:
         tally.leave_out("a page that is not XML", str(error))
         return None
     revision = [root, *root.findall("revision")][-1]  # a dump may have the page's history
-    if root.findtext("ns", "0") != "0":
+    prefix = (root.findtext("title") or "").partition(":")[0]
+    if root.findtext("ns", namespaces.get(prefix, "0")) != "0":
         tally.leave_out("a page in another namespace than articles")
     elif root.find("redirect") is not None or _REDIRECT.match(revision.findtext("text") or ""):
         tally.leave_out("a redirect")
@@ -82,15 +85,15 @@ def _wikitext(page: bytes, tally: Tally) -> str | None:
 
 def pages(pieces: Iterator[bytes], after: Iterator[bytes], place: str) -> Iterator[bytes]:
     """The pages that begin in the pieces; the last may end in what comes after them."""
-    held = b""
+    held, found = b"", False
     for piece in pieces:
         held += piece
         begin, upto = held.find(_BEGIN), 0
         while begin >= 0 and (end := held.find(_END, begin)) >= 0:
             upto = end + len(_END)
             yield held[begin:upto]
-            begin = held.find(_BEGIN, upto)
-        held = held[begin:] if begin >= 0 else held[max(upto, len(held) - len(_BEGIN) + 1) :]
+            begin, found = held.find(_BEGIN, upto), True
+        held = held[begin:] if begin >= 0 else held[max(upto, len(held) - _TAIL) :]
         if len(held) > LONGEST:
             raise too_long(place)
     begins = len(held)
@@ -104,6 +107,10 @@ def pages(pieces: Iterator[bytes], after: Iterator[bytes], place: str) -> Iterat
             return
     if held.startswith(_BEGIN):
         raise UserError(f"{place} is cut off: its last page has no end. Get it again.")
+    if found and _DUMPS_END not in held:
+        raise UserError(
+            f"{place} is cut off: it does not end with </mediawiki>. Get it again, or add that line."
+        )
 
 
 def _bytes_between(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:

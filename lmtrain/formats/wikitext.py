@@ -13,17 +13,24 @@ from lmtrain.errors import MissingPackage
 _CUT = (
     "ref|gallery|math|chem|ce|syntaxhighlight|source|score|timeline|imagemap|hiero|templatedata|graph|mapframe|maplink"
 )
+_MEDIA = "jpe?g|png|gif|svg|tiff?|webp|xcf|pdf|djvu|og[gavx]|opus|flac|wav|mp3|mid|midi|webm|mp4|mpe?g|stl"
 _ELEMENTS = re.compile(rf"<!--.*?(?:-->|\Z)|<({_CUT})\b(?:[^<>]*/>|[^<>]*>.*?</\1\s*>)", re.DOTALL | re.IGNORECASE)
 _BRACKETS = re.compile(
-    r"<nowiki>.*?</nowiki>|\{\{|\}\}|^[ \t:]*\{\||^[ \t]*\|\}(?!\})|\[\[|\]\]", re.DOTALL | re.MULTILINE | re.IGNORECASE
+    r"<nowiki>.*?</nowiki>|\{\{|\}\}|^[ \t:]*\{\||^[ \t]*\|\}(?!\})|\[\[|\]\](?!\](?!\]))",
+    re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
 _OPENS = {"}}": "{{", "|}": "{|", "]]": "[["}
-_SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\d_]{3,}__|'{5}|'{2,3}|^-{4,}", re.DOTALL | re.MULTILINE)
+_PARAMETER = re.compile(r"\{\{\{[^{}]*\}\}\}")  # of a template
+_CONVERSION = re.compile(r"-\{(?:([A-Za-z;-]*)\|)?([^{}]*)\}-")  # between Chinese scripts and the like
+_VARIANT = re.compile(r"\s*[a-z]{2,4}(?:-[a-z]+)*\s*:([^;]*)")
+_SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\da-z]{3,}?__|'{5}|'{2,3}|^-{4,}", re.DOTALL | re.MULTILINE)
 _BREAKS = re.compile(r"</?(?:br|p|div|li|td|th|tr|center|blockquote)\b[^<>]*>", re.IGNORECASE)
 _LEFT_OPEN = re.compile(r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE | re.IGNORECASE)
 _LINE_START = re.compile(r"^[ \t]*[*#:;]*[ \t]*", re.MULTILINE)
 _SPACES = re.compile(r"[ \t\xa0]+")
-_EMPTIED = re.compile(r"\(\s*[,;:]?\s*\)|(?<=\() *[,;] *")  # what a template leaves of its brackets
+_EMPTIED = re.compile(
+    r"\(\s*[,;:]?\s*\)|（\s*[，、；：,;:]?\s*）|(?<=\() *[,;] *|(?<=（)\s*[，、；]\s*"
+)  # what a template leaves of its brackets
 _BEFORE_STOP = re.compile(r" +(?=[,.;:!?)](?:\s|$))", re.MULTILINE)
 
 
@@ -43,8 +50,12 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
         raise MissingPackage("Wikitext", "mwparserfromhell") from None
 
     text = _ELEMENTS.sub("", wikitext)
+    if "{{{" in text:
+        text = _PARAMETER.sub("", text)
     text = _without_ranges(text, _unwanted(text, _link_pattern(frozenset(pictures), frozenset(categories))))
-    text = _LEFT_OPEN.sub("", text)
+    text = _LEFT_OPEN.sub("", text.replace("[[:", "[["))  # which only says that it is a link, no picture
+    if "-{" in text:
+        text = _CONVERSION.sub(_converted, text)
     text = _LINE_START.sub("", _SWITCHES.sub(r"\1", _BREAKS.sub("\n", text)))
     try:
         text = mwparserfromhell.parse(text, skip_style_tags=True).strip_code(collapse=False)
@@ -58,7 +69,18 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
 def _link_pattern(pictures: frozenset[str], categories: frozenset[str]) -> re.Pattern[str]:
     """Links that show nothing, or a picture: of a file, of a category, to another language."""
     names = "|".join(map(re.escape, sorted({"File", "Image", "Media", "Category", *pictures, *categories})))
-    return re.compile(rf"\[\[\s*(?:(?i:{names})|[a-z]{{2,3}}(?:-[a-z]+)*)\s*:")
+    languages = r"(?:[a-z]{2,3}(?:-[a-z]+)*|simple)"
+    by_ending = rf"[^\s\[\]|:][^\[\]|:]*:[^\[\]|]+\.(?i:{_MEDIA})\s*(?:\||\]\])"  # the namespace has other names, too
+    return re.compile(rf"\[\[\s*(?:(?:(?i:{names})|{languages})\s*:|{by_ending})")
+
+
+def _converted(conversion: re.Match[str]) -> str:
+    """What is shown: nothing of a rule, of several variants the first."""
+    flags, text = conversion[1] or "", conversion[2]
+    if set(flags.upper()) & {"H", "T", "D", "-"}:
+        return ""
+    variant = _VARIANT.match(text)
+    return variant[1].strip() if variant and "R" not in flags.upper() else text
 
 
 def _unwanted(text: str, link: re.Pattern[str]) -> list[tuple[int, int]]:
