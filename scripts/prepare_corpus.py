@@ -19,7 +19,7 @@ from lmtrain.shell import escaped, override_of, pasteable, unescaped
 
 FORMATS = (
     *("auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "mediawiki", "wikiextractor", "html", "warc"),
-    *("leipzig", "tmx", "conllu", "columns"),
+    *("leipzig", "tmx", "xml", "conllu", "columns", "vrt", "subtitles", "po"),
 )
 EXAMPLE = r"""examples:
   python scripts/prepare_corpus.py raw/*.txt.gz --output corpus

@@ -257,7 +257,7 @@ def test_opus_pairs_are_read_in_one_language(tmp_path: Path) -> None:
 
 def test_translation_memories(tmp_path: Path) -> None:
     units = "".join(
-        f'<tu><tuv xml:lang="de-DE"><seg>Satz <bpt i="1">{n}</bpt> &amp; mehr</seg></tuv>'
+        f'<tu><tuv xml:lang="de-DE"><seg>Satz <hi>{n}</hi> &amp; mehr<ph>{{1}}</ph></seg></tuv>'
         f'<tuv xml:lang="en"><seg>Sentence {n}</seg></tuv></tu>\n'
         for n in range(3)
     )
@@ -391,7 +391,10 @@ def test_files_beside_texts_are_not_read_from_folders_unless_they_are_named(tmp_
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "is an image"),
         (zipped({"[Content_Types].xml": "<x/>" * 3000, "word/document.xml": "<x/>"}), "is a Word document"),
         (b"RIFF\0\1\2\3WAVEfmt " + bytes(9), "is a sound"),
-        ("1\n00:00:01,000 --> 00:00:02,000\nHello\n", "is subtitles. Take their text out: grep .*--format text"),
+        (
+            "{10}{50}Hello\n{60}{90}Bye\n",
+            "is subtitles of another kind than SubRip. Convert them: ffmpeg -i .*--format text",
+        ),
         ('<rss version="2.0"><channel/></rss>\n', "is XML"),
         ('<corpus xmlns="http://x"><p>text</p></corpus>\n', "is XML"),
         (b"SQLite format 3\0" + bytes(100), "is an SQLite database"),
@@ -399,7 +402,7 @@ def test_files_beside_texts_are_not_read_from_folders_unless_they_are_named(tmp_
         (b"\x7fELF" + bytes(100), "is an executable"),
         (gzip.compress(gzip.compress(b"text\n")), "is gzip data in a compressed file"),
         (gzip.compress(bytes(range(256)) * 100), "is binary data. See what it is: file "),
-        ('<?xml version="1.0"?>\n<TEI><p>x</p></TEI>', "is XML.*xmlstarlet.*--format text"),
+        ('<?xml version="1.0"?>\n<book><p>x</p></book>', "is XML.*xmlstarlet.*--format text"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", r"git lfs pull"),
         ("text\n".encode("utf-16"), "is UTF-16. Convert it: iconv"),
     ],

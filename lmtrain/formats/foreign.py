@@ -1,26 +1,10 @@
 """What is known, holds no text that is read here, and must not be taken for text; and what makes text of it."""
 
 import re
-from dataclasses import dataclass
 
 from lmtrain.formats.lines import head_lines
+from lmtrain.formats.marked_up import Foreign, marked_up
 from lmtrain.formats.streams import compression
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A kind of file that is not read.
-
-    Args:
-        title: for messages: "a PDF document".
-        remedy: a sentence with the command that makes text of the file, which `{file}` stands for.
-        is_text: whether it is made of characters, and somebody may want to train on it as it is.
-    """
-
-    title: str
-    remedy: str
-    is_text: bool = False
-
 
 _PANDOC = "Make text of it: pandoc --to plain --wrap none {file} --output NEW.txt"
 _OFFICE = "Make text of it: libreoffice --headless --convert-to {to} {{file}}"
@@ -82,16 +66,11 @@ _SQL_BEGINS = re.compile(
     r"\s*(?:--|/\*|SET |INSERT |CREATE |DROP |USE |LOAD |BEGIN|START |PRAGMA |COPY )", re.IGNORECASE
 )
 _XML = re.compile(
-    rb"\s*(?:<!--.*?-->\s*)?(?:<\?xml\b|<[\w:]+\s[^<>]*\bxmlns[:=]|<(?:rss|svg|TEI|teiCorpus)[\s>])", re.DOTALL
+    rb"\s*(?:<!--.*?-->\s*)?(?:<\?xml\b|<!DOCTYPE\s|<[\w:]+\s[^<>]*\bxmlns[:=]|<(?:rss|svg|TEI|teiCorpus)[\s>])",
+    re.DOTALL,
 )
-_SUBTITLES = re.compile(r"WEBVTT\b|\d+\s*\n\d\d:\d\d:\d\d[,.]\d{3} --> ")
 _XML_FILE = Foreign(
     "XML", "Take its text out: xmlstarlet sel --text --template --match '//text()' --value-of . {file}", is_text=True
-)
-_SUBTITLE_FILE = Foreign(
-    "subtitles",
-    "Take their text out: grep --invert-match --extended-regexp '^[0-9]+.?$|-->' {file} > NEW",
-    is_text=True,
 )
 _SQL_DUMP = Foreign("SQL", "Load it into its database, and write the text out with a SELECT", is_text=True)
 _PYTHONS_DICT = re.compile(r"\s*\{'[^']*': .*\}")
@@ -118,13 +97,11 @@ def foreign(head: bytes) -> Foreign | None:
     if _XML.match(head.removeprefix(b"\xef\xbb\xbf")):
         return _XML_FILE
     lines = head_lines(head)
-    if _SUBTITLES.match("\n".join(lines[:2])):
-        return _SUBTITLE_FILE
     if lines and _SQL_BEGINS.match(lines[0]) and any(map(_SQL.match, lines)):
         return _SQL_DUMP
     if lines and 2 * sum(map(bool, map(_PYTHONS_DICT.fullmatch, lines))) > len(lines):
         return _PYTHONS_DICTS
-    return None
+    return marked_up(lines)
 
 
 def _in_zip(head: bytes) -> Foreign | None:

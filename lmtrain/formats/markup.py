@@ -2,16 +2,18 @@
 
 import codecs
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from html import unescape
 from typing import BinaryIO
+from xml.etree.ElementTree import Element
 
 from lmtrain.errors import MissingPackage, UserError
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, too_long
 from lmtrain.formats.streams import decoded
+from lmtrain.formats.xml_text import elements, root_of, text_of
 
 _HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
-_DOC = re.compile(r'<doc id="[^"]*"[^>]*?(?: title="([^"]*)")?>')
+_DOC = re.compile(r'<doc id="[^"\n]*"(?:[^\n]*? title="([^\n]*)")?[^\n>]*>(?=\n)')
 _LISTING = re.compile(rb"<title>\s*(?:Index of|Directory listing for)\b", re.IGNORECASE)
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
@@ -78,9 +80,16 @@ class WikiExtractor(Reader):
                     if page.strip():
                         tally.leave_out("text outside of <doc>")
                     continue
-                text = page[begin.end() :].strip("\n")
-                documents += text.removeprefix(f"{begin[1]}\n").split(wanted.separator())
+                first, _, others = page[begin.end() :].strip("\n").partition("\n")
+                is_title = first in (begin[1], unescape(begin[1] or "")) or unescape(first) == begin[1]
+                text = others if is_title else f"{first}\n{others}"
+                documents += _unescaped(text).split(wanted.separator())
             yield documents
+
+
+def _unescaped(text: str) -> str:
+    """What WikiExtractor escapes between its tags."""
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
 class Tmx(Reader):
@@ -89,33 +98,27 @@ class Tmx(Reader):
     name, title = "tmx", "TMX"
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
-        return bool(re.match(rb"\s*(?:<[?!][^>]*>\s*)*<tmx\b", head.removeprefix(b"\xef\xbb\xbf")))
+        return root_of(head) == "tmx"
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         languages: set[str] = set()
-        try:
-            for _, unit in ElementTree.iterparse(stream, events=("end",)):
-                if unit.tag != "tu":
-                    continue
-                found = [(variant, _language(variant)) for variant in unit.iter("tuv")]
-                languages.update(language for _, language in found)
-                segments = [
-                    "".join(segment.itertext())
-                    for variant, language in found
-                    if wanted.language is None or _is_language(language, wanted.language)
-                    for segment in variant.iter("seg")
-                ]
-                if wanted.language is None and len(languages) > 1:
-                    raise _choose(place, languages)
-                if not segments:
-                    tally.leave_out(f"no segment in {wanted.language}", f"only in {', '.join(sorted(languages))}")
-                yield segments
-                unit.clear()
-        except ElementTree.ParseError as error:
-            raise UserError(f"{place} is damaged: not XML ({error}).") from None
+        for unit in elements(stream, ("tu",), place):
+            found = [(variant, _language(variant)) for variant in unit.iter("tuv")]
+            languages.update(language for _, language in found)
+            segments = [
+                text_of(segment)
+                for variant, language in found
+                if wanted.language is None or _is_language(language, wanted.language)
+                for segment in variant.iter("seg")
+            ]
+            if wanted.language is None and len(languages) > 1:
+                raise _choose(place, languages)
+            if not segments:
+                tally.leave_out(f"no segment in {wanted.language}", f"only in {', '.join(sorted(languages))}")
+            yield segments
 
 
-def _language(variant: ElementTree.Element) -> str:
+def _language(variant: Element) -> str:
     return variant.get(_LANGUAGE) or variant.get("lang") or ""
 
 

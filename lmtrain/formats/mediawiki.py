@@ -108,9 +108,7 @@ def pages(pieces: Iterator[bytes], after: Iterator[bytes], place: str) -> Iterat
     if held.startswith(_BEGIN):
         raise UserError(f"{place} is cut off: its last page has no end. Get it again.")
     if found and _DUMPS_END not in held:
-        raise UserError(
-            f"{place} is cut off: it does not end with </mediawiki>. Get it again, or add that line."
-        )
+        raise UserError(f"{place} is cut off: it does not end with </mediawiki>. Get it again, or add that line.")
 
 
 def _bytes_between(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:

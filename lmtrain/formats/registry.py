@@ -6,6 +6,7 @@ from typing import IO
 
 from lmtrain.errors import UserError
 from lmtrain.formats.archives import Tar, Zip
+from lmtrain.formats.captions import Po, Subtitles
 from lmtrain.formats.columns import Conllu, TaggedColumns
 from lmtrain.formats.foreign import TABLE_OF_NUMBERS, Foreign, foreign, table_of_numbers
 from lmtrain.formats.json_document import Json
@@ -15,7 +16,9 @@ from lmtrain.formats.mediawiki import MediaWiki
 from lmtrain.formats.reader import NoColumn, Reader, Tally, Wanted, beginning
 from lmtrain.formats.streams import decompressed, peeked, refuse_wide
 from lmtrain.formats.tables import Arrow, Csv, Parquet
+from lmtrain.formats.vertical import Vertical
 from lmtrain.formats.web_archive import Warc
+from lmtrain.formats.xml_text import XmlText
 
 
 def recognise(head: bytes, place: str) -> Reader | Foreign:
@@ -70,7 +73,11 @@ _SURE: tuple[Reader, ...] = (
     MediaWiki(),
     Tmx(),
     Html(),
+    Vertical(),
     WikiExtractor(),
+    XmlText(),
+    Subtitles(),
+    Po(),
 )
 _BY_LINES: tuple[Reader, ...] = (JsonLines(), Json(), Conllu(), Leipzig(), TaggedColumns(), Csv())
 READERS: dict[str, Reader] = {reader.name: reader for reader in (*_SURE, *_BY_LINES, Text())}
