@@ -276,6 +276,7 @@ def test_marks_do_not_become_text_unless_that_is_said(text: str, message: str, t
         "Verse [1:2] and [3:4]\n[Chorus]\n",
         "12:30 --> 14:00 is lunch\n1\n2\n",
         'He wrote msgid "x" and msgstr.\n',
+        "3.0 is a number and then come nine words more _ or ten\n",
     ],
 )
 def test_words_that_look_like_marks_are_text(text: str, tmp_path: Path) -> None:

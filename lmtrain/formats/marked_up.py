@@ -29,7 +29,7 @@ _MAIL_HEADER = re.compile(
 )
 _FRAMES, _SCRIPT = re.compile(r"\{\d+\}\{\d+\}"), re.compile(r"\[Script Info\]")
 _SONG = re.compile(r"(?:\[\d+:\d\d(?:[.:]\d+)?\])+|\[[a-z]+:.*\]\s*$")
-_TREEBANK = re.compile(r"\d+(?:[-.]\d+)? +\S+(?: +\S+){8,}")
+_TREEBANK = re.compile(r"(?=.* _(?: |$))\d+(?:[-.]\d+)? +\S+(?: +\S+){8} *$")
 _BOOK_OF_THE_BIBLE, _CONVERSATION = re.compile(r"\\id \w{3}\b"), re.compile(r"@(?:UTF8|Begin)\s*$")
 _BIBLIOGRAPHY = re.compile(r"@[a-zA-Z]+\{[^{},]*,\s*$")
 
