@@ -39,6 +39,25 @@ SEEDS = Range(0, LARGEST_SEED)
 SHARES = Range(0, 1)
 
 
+def add_encoding(options: argparse._ActionsContainer) -> None:
+    """Adds --encoding, which all that read text have."""
+    options.add_argument(
+        "--encoding",
+        type=_encoding,
+        metavar="NAME",
+        help="of text that has no byte-order mark, as windows-1251, shift_jis or gb18030 (default: UTF-8)",
+    )
+
+
+def _encoding(name: str) -> str | None:
+    from lmtrain.formats.encodings import checked_encoding
+
+    try:
+        return checked_encoding(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def parse(
     parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, **ranges: Range
 ) -> argparse.Namespace:

@@ -24,6 +24,7 @@ from pydantic.fields import FieldInfo
 
 from lmtrain.arguments import LARGEST_SEED
 from lmtrain.errors import raise_if_any
+from lmtrain.formats.encodings import checked_encoding
 from lmtrain.shipped_callbacks import refusal
 from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.trainer_arguments import problems as trainer_problems
@@ -121,6 +122,7 @@ class DataConfig(Section):
     random_case_flip: bool
     max_split_size: Positive
     validations_per_epoch: Positive | None
+    encoding: Annotated[str | None, AfterValidator(checked_encoding)]
     errors: Literal["strict", "replace"]
     cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE]
     how_to_get: Annotated[str | None, Mark.MAY_CHANGE] = None

@@ -17,7 +17,7 @@ from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
 from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of
-from lmtrain.formats.streams import decoded, opened, peeked
+from lmtrain.formats.streams import decoded, in_utf8, opened, peeked
 from lmtrain.stamps import local_stamp, remote_stamp
 
 _LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
@@ -56,7 +56,12 @@ class Corpus:
 
 
 def find_corpus(
-    path: str, train: str = "train", valid: str = "valid", test: str = "test", format: str = "auto"
+    path: str,
+    train: str = "train",
+    valid: str = "valid",
+    test: str = "test",
+    format: str = "auto",
+    encoding: str | None = None,
 ) -> Corpus:
     """Finds the files of a corpus folder, and looks at their beginnings.
 
@@ -65,6 +70,7 @@ def find_corpus(
         train, valid, test: where in the folder: the name of a folder, of a file with or without `.txt` and a
             compression's ending, or a pattern like `news.en-*`. Names that begin with a dot are passed over.
         format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
         UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
@@ -83,7 +89,7 @@ def find_corpus(
     }
     corpus = Corpus(path, **parts)
     if format == "auto":
-        problems += filter(None, map(no_plain_text, corpus.files()))
+        problems += filter(None, (no_plain_text(file, encoding) for file in corpus.files()))
     raise_if_any(problems)
     return corpus
 
@@ -102,11 +108,11 @@ def _open_folder(path: str) -> tuple[AbstractFileSystem, str, str | None]:
         raise UserError(f"data.path={path} cannot be opened: {reason(error, protocol_of(path))}.") from None
 
 
-def no_plain_text(file: TextFile) -> str | None:
+def no_plain_text(file: TextFile, encoding: str | None = None) -> str | None:
     """What a file is, if it begins like something else than plain text, and what to do; None if it doesn't."""
     try:
         with opened(file.url) as stream:
-            found = recognise(peeked(stream)[0], file.url)
+            found = recognise(peeked(stream)[0], file.url, encoding)
     except UserError as error:
         return str(error)
     except Exception:  # every decompressor and every store has its own; who reads the whole file says it
@@ -203,21 +209,22 @@ def file_at(filesystem, path: str, name: str) -> TextFile:
     return TextFile(filesystem.unstrip_protocol(path), name, size, remote_stamp(filesystem, path, info))
 
 
-def read_text(file: TextFile, errors: str = "strict") -> Iterator[str]:
+def read_text(file: TextFile, errors: str = "strict", encoding: str | None = None) -> Iterator[str]:
     """The text of a file in pieces of bounded size; `\\r\\n` and `\\r` become `\\n`, as when Flair reads it.
 
     A byte-order mark at its beginning is no part of it, where Flair trains on it.
 
     Args:
-        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+        errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
-        UserError: the file cannot be read, or (strict) is not UTF-8: names the byte offset in the text
+        UserError: the file cannot be read, or (strict) is not in the encoding: names the byte offset in the text
             (after decompression).
     """
     try:
         with opened(file.url) as stream:
-            yield from decoded(stream, file.url, errors)
+            yield from decoded(in_utf8(stream, file.url, encoding, errors), file.url, errors)
     except UserError:
         raise
     except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own

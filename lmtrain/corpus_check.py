@@ -138,7 +138,7 @@ def check_corpus(
         progress(done, total)
 
     data = config.data
-    reading = Reading(data.level, data.document_delimiter, data.errors)
+    reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
     files = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
     scans = scan_corpus(files, reading, report)
     _check_parts(check, scans, config)
@@ -159,7 +159,7 @@ def check_corpus(
 def _find(config: Config) -> Corpus | UserError:
     try:
         data = config.data
-        return find_corpus(data.path, data.train, data.valid, data.test, data.format)
+        return find_corpus(data.path, data.train, data.valid, data.test, data.format, data.encoding)
     except UserError as error:
         if str(error).startswith("data.path="):
             raise  # there is no folder to check

@@ -3,12 +3,12 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
 
-from lmtrain.corpus import TextFile, document_blocks, read_text
+from lmtrain.corpus import TextFile, document_blocks
 from lmtrain.corpus_quality import Sample
 from lmtrain.dictionary import code_points
 from lmtrain.encoding import Reading
@@ -144,16 +144,15 @@ def _scan_part(
 
 def _documents(file: TextFile, reading: Reading, scan: PartScan) -> Iterator[list[str]]:
     """The documents of a file in blocks, with their delimiters; a very long one comes in pieces."""
-    errors = reading.errors
     try:
-        for _ in read_text(file, errors):
+        for _ in reading.text(file):
             pass
     except UserError as error:
         scan.problems += error.problems
-        if "not UTF-8" not in str(error):
+        if "is not UTF-8" not in str(error):
             return
-        errors = "replace"
-    yield from document_blocks(read_text(file, errors), reading.document_delimiter, keep_whole=reading.level == "word")
+        reading = replace(reading, errors="replace")
+    yield from document_blocks(reading.text(file), reading.document_delimiter, keep_whole=reading.level == "word")
 
 
 def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -> tuple[int, list[str]]:

@@ -53,7 +53,7 @@ def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path,
     files, problems = [], []
     for place in map(str, inputs):
         try:
-            files += _files(place, format)
+            files += _files(place, format, reading.encoding)
         except UserError as error:
             problems += error.problems
     raise_if_any(problems)
@@ -82,10 +82,10 @@ def _made(cache_dir: str | Path) -> Path:
     raise UserError(f"The cache {cache_dir} cannot be made: {reason}. Give another: --cache-dir FOLDER.")
 
 
-def _files(place: str, format: str) -> Iterable[TextFile]:
+def _files(place: str, format: str, encoding: str | None) -> Iterable[TextFile]:
     if "://" not in place and (Path(place).expanduser() / "train").is_dir():
-        return find_corpus(place, format=format).train
-    sources, _ = find_sources([place], format)
+        return find_corpus(place, format=format, encoding=encoding).train
+    sources, _ = find_sources([place], format, encoding)
     others = [
         f"{source.url} is {READERS[source.format].title}, not plain text. Make a corpus of it first: "
         f"{script('prepare_corpus')} {shlex.quote(source.url)} --output CORPUS"

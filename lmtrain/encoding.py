@@ -30,12 +30,18 @@ class Reading:
     Args:
         level: "character", or "word" for items between whitespace, as Flair's `character_level=False`.
         document_delimiter: what ends a document.
-        errors: "strict" or "replace", for bytes that are not UTF-8.
+        errors: "strict" or "replace", for bytes that are not in the encoding.
+        encoding: of text without a byte-order mark; None for UTF-8.
     """
 
     level: str = "character"
     document_delimiter: str = "\n"
     errors: str = "strict"
+    encoding: str | None = None
+
+    def text(self, file: TextFile) -> Iterator[str]:
+        """The text of a file in pieces of bounded size."""
+        return read_text(file, self.errors, self.encoding)
 
     def items(self, file: TextFile) -> Iterator[tuple[np.ndarray | list[str], np.ndarray]]:
         """The items of a file in blocks of bounded size.
@@ -46,7 +52,7 @@ class Reading:
         """
         words = self.level == "word"
         block: np.ndarray | list[str]
-        for documents in document_blocks(read_text(file, self.errors), self.document_delimiter, keep_whole=words):
+        for documents in document_blocks(self.text(file), self.document_delimiter, keep_whole=words):
             if words:
                 split = [document.split() for document in documents]
                 lengths = list(map(len, split))
@@ -193,6 +199,8 @@ def _write_checked(path: Path, values: dict) -> None:
 
 def _key(file: TextFile, reading: Reading, *more: str) -> str:
     parts = [_FORMAT, file.url, file.stamp, reading.level, reading.document_delimiter, reading.errors, *more]
+    if reading.encoding:
+        parts.append(f"encoding {reading.encoding}")
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

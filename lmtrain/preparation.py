@@ -83,7 +83,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     try:
         with _locked(cache_dir):
             corpus = _find(config, cache_dir)
-            reading = Reading(data.level, data.document_delimiter, data.errors)
+            reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
             dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)
             encoded = _each(corpus.files(), lambda file: encode_file(file, reading, dictionary, cache_dir))
     except OSError as error:
@@ -131,7 +131,7 @@ def _find(config: Config, cache_dir: Path) -> Corpus:
         how = data.how_to_get or "Give the folder that holds train/, valid.txt and test.txt: data.path=FOLDER"
         raise UserError(f"data={data.name} needs data.path. {how}.")
     try:
-        return find_corpus(path, data.train, data.valid, data.test, data.format)
+        return find_corpus(path, data.train, data.valid, data.test, data.format, data.encoding)
     except UserError as error:
         raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
 

@@ -4,32 +4,34 @@ import sys
 from collections.abc import Iterable, Iterator
 
 from lmtrain.corpus import TextFile, document_blocks, read_text
-from lmtrain.formats.streams import decoded, decompressed
+from lmtrain.formats.streams import decoded, decompressed, in_utf8
 
 STANDARD_INPUT = "-"
+_STANDARD = "Standard input"
 
 
-def input_text(name: str, errors: str = "strict") -> Iterator[str]:
+def input_text(name: str, errors: str = "strict", encoding: str | None = None) -> Iterator[str]:
     """The text in pieces of bounded size: decompressed, without a byte-order mark, with `\\n` for every line end.
 
     Args:
         name: a path or fsspec URL, or "-" for standard input.
-        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+        errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
-        UserError: it cannot be read, or (strict) is not UTF-8.
+        UserError: it cannot be read, or (strict) is not in the encoding.
     """
     if name != STANDARD_INPUT:
-        return read_text(TextFile(name, name, -1, ""), errors)
+        return read_text(TextFile(name, name, -1, ""), errors, encoding)
     if sys.stdin.buffer.isatty():
         print("Reading the text from the terminal; Ctrl-D ends it.", file=sys.stderr)
-    return decoded(decompressed(sys.stdin.buffer), "Standard input", errors)
+    return decoded(in_utf8(decompressed(sys.stdin.buffer), _STANDARD, encoding, errors), _STANDARD, errors)
 
 
-def input_lines(name: str, errors: str = "strict") -> Iterator[str]:
+def input_lines(name: str, errors: str = "strict", encoding: str | None = None) -> Iterator[str]:
     """The lines of `input_text`, without their ends."""
     tail = ""
-    for piece in input_text(name, errors):
+    for piece in input_text(name, errors, encoding):
         *lines, tail = (tail + piece).split("\n")
         yield from lines
     if tail:

@@ -24,23 +24,30 @@ class TokenizedSentence:
     whitespace_after: list[int]
 
 
-def read_text_sentences(path: str | Path, errors: str = "strict") -> Iterator[TokenizedSentence]:
+def read_text_sentences(
+    path: str | Path, errors: str = "strict", encoding: str | None = None
+) -> Iterator[TokenizedSentence]:
     """A sentence a line, its tokens separated by spaces. An empty line is a sentence without tokens.
 
     Args:
         path: the file, or "-" for standard input.
-        errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+        errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
         UserError: the file cannot be read or is not UTF-8.
     """
-    for line in input_lines(str(path), errors):
+    for line in input_lines(str(path), errors, encoding):
         tokens = [token for token in line.split(" ") if token]
         yield TokenizedSentence(tokens, [1] * len(tokens))
 
 
 def read_conll_sentences(
-    path: str | Path, column: int = 0, comment: str | None = None, errors: str = "strict"
+    path: str | Path,
+    column: int = 0,
+    comment: str | None = None,
+    errors: str = "strict",
+    encoding: str | None = None,
 ) -> Iterator[TokenizedSentence]:
     """A token a line with its columns, sentences separated by empty lines.
 
@@ -49,14 +56,14 @@ def read_conll_sentences(
     number, are CoNLL-U: see `read_conllu_sentences`.
 
     Args:
-        path, errors: as of `read_text_sentences`.
+        path, errors, encoding: as of `read_text_sentences`.
         column: which column is the token, counted from 0.
         comment: lines that begin with this are skipped; None to skip none.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line has too few columns.
     """
-    for rows in _blocks(path, comment, errors):
+    for rows in _blocks(path, comment, errors, encoding):
         fields = [(number, line, line.split("\t") if "\t" in line else line.split()) for number, line in rows]
         words = [row for _, line, row in fields if not line.startswith("#")]
         if column == 1 and all(len(row) == len(COLUMNS) and ID.fullmatch(row[0]) for row in words):
@@ -69,16 +76,18 @@ def read_conll_sentences(
         yield TokenizedSentence([row[column] for _, _, row in fields], spaces)
 
 
-def read_conllu_sentences(path: str | Path, errors: str = "strict") -> Iterator[TokenizedSentence]:
+def read_conllu_sentences(
+    path: str | Path, errors: str = "strict", encoding: str | None = None
+) -> Iterator[TokenizedSentence]:
     """The words of CoNLL-U, as Universal Dependencies have it; see `lmtrain.conllu_words`.
 
     Args:
-        path, errors: as of `read_text_sentences`.
+        path, errors, encoding: as of `read_text_sentences`.
 
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line is not CoNLL-U.
     """
-    for rows in _blocks(path, "#", errors):
+    for rows in _blocks(path, "#", errors, encoding):
         fields = [line.split("\t") for _, line in rows]
         for (number, line), row in zip(rows, fields, strict=True):
             if len(row) != len(COLUMNS) or not ID.fullmatch(row[0]):
@@ -89,10 +98,12 @@ def read_conllu_sentences(path: str | Path, errors: str = "strict") -> Iterator[
         yield TokenizedSentence(*words_of_sentence(fields))
 
 
-def _blocks(path: str | Path, comment: str | None, errors: str) -> Iterator[list[tuple[int, str]]]:
+def _blocks(
+    path: str | Path, comment: str | None, errors: str, encoding: str | None
+) -> Iterator[list[tuple[int, str]]]:
     """The lines of every sentence with their numbers; empty lines separate sentences."""
     rows = []
-    for number, line in enumerate(input_lines(str(path), errors), 1):
+    for number, line in enumerate(input_lines(str(path), errors, encoding), 1):
         if comment and line.startswith(comment):
             continue
         if line.strip():

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtrain.arguments import Range, parse
+from lmtrain.arguments import Range, add_encoding, parse
 from lmtrain.command import check_outputs, run
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    reading = Reading(options.level, errors=options.errors)
+    reading = Reading(options.level, errors=options.errors, encoding=options.encoding)
     counts = count_texts(options.inputs, reading, options.cache_dir, options.format)
     dictionary = Dictionary.from_counts(
         counts, min_count=options.min_count, coverage=options.coverage, max_size=options.max_size
@@ -90,11 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto refuses what is no plain text; text counts whatever is there (default: %(default)s)",
     )
+    add_encoding(parser)
     parser.add_argument(
         "--errors",
         choices=("strict", "replace"),
         default="strict",
-        help="bytes that are not UTF-8: strict stops at them, replace counts them as U+FFFD (default: %(default)s)",
+        help="other bytes: strict stops at them, replace counts them as U+FFFD (default: %(default)s)",
     )
     parser.add_argument(
         "--rows", type=int, default=30, metavar="N", help="of the table that is shown; 0 for all (default: %(default)s)"

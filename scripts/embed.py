@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtrain.arguments import Range, parse
+from lmtrain.arguments import Range, add_encoding, parse
 from lmtrain.command import check_outputs, run
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def _sentences(options: argparse.Namespace) -> "Iterable[TokenizedSentence]":
     from lmtrain.vector_file import read_conll_sentences, read_conllu_sentences, read_text_sentences
 
     if options.format == "conllu":
-        return read_conllu_sentences(options.input, options.errors)
+        return read_conllu_sentences(options.input, options.errors, options.encoding)
     if options.format == "conll":
-        return read_conll_sentences(options.input, options.column, options.comment, options.errors)
-    return read_text_sentences(options.input, options.errors)
+        return read_conll_sentences(options.input, options.column, options.comment, options.errors, options.encoding)
+    return read_text_sentences(options.input, options.errors, options.encoding)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,11 +84,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the models were trained on untokenized text: no space after CoNLL-U's SpaceAfter=No",
     )
+    add_encoding(parser)
     parser.add_argument(
         "--errors",
         choices=["strict", "replace"],
         default="strict",
-        help="bytes that are not UTF-8: strict stops at them, replace reads them as U+FFFD (default: %(default)s)",
+        help="other bytes: strict stops at them, replace reads them as U+FFFD (default: %(default)s)",
     )
     parser.add_argument(
         "--without-whitespace", action="store_true", help="take the state at a token's last character, not after it"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from lmtrain.arguments import SEEDS, SHARES, Range, parse
+from lmtrain.arguments import SEEDS, SHARES, Range, add_encoding, parse
 from lmtrain.command import run, script, train_program
 from lmtrain.shell import escaped, override_of, pasteable, unescaped
 
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         language=options.language,
         split_at=options.split_at,
         errors=options.errors,
+        encoding=options.encoding,
         cleaning=Cleaning(
             fix_mojibake=options.fix_mojibake,
             remove_control=not options.keep_control,
@@ -132,11 +133,12 @@ def _add_reading(group: argparse._ArgumentGroup) -> None:
         help=r"what separates the documents of a text or page; '\n\n' for paragraphs (default: the end of a line; a "
         "record of JSON or a table is one document)",
     )
+    add_encoding(group)
     group.add_argument(
         "--errors",
         choices=("strict", "replace"),
         default="strict",
-        help="bytes that are not UTF-8: strict stops at them, replace puts U+FFFD there (default: %(default)s)",
+        help="other bytes: strict stops at them, replace puts U+FFFD there (default: %(default)s)",
     )
 
 
@@ -325,6 +327,8 @@ def _passed_over(manifest: dict) -> Iterator[str]:
         if counts:
             described = (f"{count:,} × {reason}" for reason, count in counts.most_common())
             yield f"Passed over ({name}): {'; '.join(described)}"
+    if replaced := sum(source.get("replaced", 0) for source in manifest["sources"]):
+        yield f"Not in the encoding, and read as U+FFFD: {replaced:,} times. Is it the right one? --encoding NAME"
     if manifest["beside"]:
         yield f"Not read, for they lie beside texts: {', '.join(manifest['beside'])}"
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from lmtrain.arguments import Range, parse
+from lmtrain.arguments import Range, add_encoding, parse
 from lmtrain.command import run
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.plain_json import to_json
@@ -78,11 +78,12 @@ def _parser() -> argparse.ArgumentParser:
         default="32",
         help="with --lanes: bf16 computes in bfloat16 where the device is faster at it (default: %(default)s)",
     )
+    add_encoding(parser)
     parser.add_argument(
         "--errors",
         choices=["strict", "replace"],
         default="strict",
-        help="bytes that are not UTF-8: strict stops at them, replace reads them as U+FFFD (default: %(default)s)",
+        help="other bytes: strict stops at them, replace reads them as U+FFFD (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ... (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print a JSON object for each file instead of a table")
@@ -94,7 +95,7 @@ def _print_lines(language_model, options: argparse.Namespace) -> None:
     from lmtrain.text_input import input_lines
 
     for name in options.files or ["-"]:
-        lines = input_lines(name, options.errors)
+        lines = input_lines(name, options.errors, options.encoding)
         for line, score in score_lines(language_model, lines, options.batch_size):
             if options.json:
                 figures = {"bits": score.bits_per_item, "log_probability": score.log_probability}
@@ -107,7 +108,7 @@ def _print_files(language_model, options: argparse.Namespace) -> None:
     from lmtrain.scoring import Score
 
     names = options.files or ["-"]
-    scores, differences = _scores(language_model, _texts(language_model, names, options.errors), options)
+    scores, differences = _scores(language_model, _texts(language_model, names, options), options)
     rows = list(zip(names, scores, strict=True))
     unit = "word" if language_model.level == "word" else "character"
     short = [f"{name} is too short to score: it needs at least two {unit}s." for name, one in rows if not one.items]
@@ -136,14 +137,15 @@ def _print_files(language_model, options: argparse.Namespace) -> None:
             print("  ".join(cells), name, sep="  ")
 
 
-def _texts(language_model, names: Sequence[str], errors: str) -> list[str]:
+def _texts(language_model, names: Sequence[str], options: argparse.Namespace) -> list[str]:
     """The texts as the model is trained on them; all that is wrong with the files at once."""
     from lmtrain.text_input import input_text, without_empty_documents
 
     texts, problems = [], []
     for name in names:
         try:
-            text, empty = without_empty_documents(input_text(name, errors), language_model.document_delimiter)
+            pieces = input_text(name, options.errors, options.encoding)
+            text, empty = without_empty_documents(pieces, language_model.document_delimiter)
         except UserError as error:
             problems += error.problems
             continue

@@ -96,11 +96,10 @@ def test_a_byte_order_mark_and_a_compression_are_known_by_the_bytes(compress, tm
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_text_of_wide_characters_is_refused_with_the_command_that_converts_it(encoding, tmp_path):
+def test_text_of_wide_characters_is_what_its_mark_says(encoding, tmp_path):
     path = tmp_path / "wide.txt"
-    path.write_bytes("text".encode(encoding))
-    with pytest.raises(UserError, match=rf"wide.txt is {encoding.upper()}. Convert it: iconv -f {encoding} -t utf-8 "):
-        read(path, "replace")
+    path.write_bytes("語\r\n😀".encode(encoding))
+    assert read(path) == "語\n😀"
 
 
 @given(
@@ -346,7 +345,7 @@ def test_all_files_that_are_no_plain_text_are_named_before_training(tmp_path):
         "page": b"<!DOCTYPE html>\n<html>\n<p>text</html>\n",
         "dump.sql": b"-- dump\nCREATE TABLE a (b int);\n",
         "paper.pdf": b"%PDF-1.4\n",
-        "wide.txt": "text".encode("utf-16"),
+        "wide.txt": "a text without a mark".encode("utf-16-le"),
     }
     for name, content in contents.items():
         (folder / "train" / name).write_bytes(content)

@@ -2,6 +2,7 @@
 
 import re
 
+from lmtrain.formats.encodings import unmarked_wide
 from lmtrain.formats.lines import head_lines
 from lmtrain.formats.marked_up import Foreign, marked_up
 from lmtrain.formats.streams import compression
@@ -92,6 +93,9 @@ def foreign(head: bytes) -> Foreign | None:
             return found
     if head.startswith(b"PK"):
         return _in_zip(head)
+    if encoding := unmarked_wide(head) or _iso2022(head):
+        how = f"Read it with --encoding {encoding} (in train.py data.encoding={encoding})"
+        return Foreign(f"text in {encoding}", how)
     if _is_binary(head):
         return Foreign("binary data", "See what it is: file {file}")
     if _XML.match(head.removeprefix(b"\xef\xbb\xbf")):
@@ -144,6 +148,13 @@ def table_of_numbers(head: bytes) -> bool:
 TABLE_OF_NUMBERS = Foreign(
     "a table with a number in front of each row", "Say which column is the text: --format csv --field 2", is_text=True
 )
+
+
+def _iso2022(head: bytes) -> str | None:
+    """The encoding of text that escapes from ASCII, and so looks like UTF-8."""
+    if re.search(rb"\x1b\$[@B]", head):
+        return "iso2022_jp"
+    return "iso2022_kr" if re.search(rb"\x1b\$\)C", head) else None
 
 
 def _is_binary(head: bytes) -> bool:

@@ -60,7 +60,7 @@ class Html(Reader):
             raise too_long(place)
         if _LISTING.search(html[:4096]):
             raise UserError(f"{place} is the listing of a folder, not a text. Name its files.")
-        yield wanted.documents_of_text(page_text(html, None, "replace"))
+        yield wanted.documents_of_text(page_text(html, wanted.encoding, "replace"))
 
 
 class WikiExtractor(Reader):

@@ -25,7 +25,8 @@ class Wanted:
             None for `text`, else `content`.
         language: of the texts in several languages, as the source writes it.
         split_at: what separates the documents of a text or page; None for the end of a line, and then a record is one.
-        errors: "strict" or "replace", for bytes that are not UTF-8.
+        errors: "strict" or "replace", for bytes that are not in the encoding.
+        encoding: of text without a byte-order mark, as Python calls it; None for UTF-8.
     """
 
     format: str = "auto"
@@ -33,6 +34,7 @@ class Wanted:
     language: str | None = None
     split_at: str | None = None
     errors: str = "strict"
+    encoding: str | None = None
 
     def separator(self) -> str:
         return self.split_at or "\n"
@@ -60,12 +62,14 @@ class Tally:
         left_out: how many records were passed over, by the reason.
         examples: for a reason, what was there instead.
         members: how many files of an archive were read, by format.
+        replaced: characters that stand for bytes that could not be decoded (U+FFFD), where that was asked for.
     """
 
     used: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
     examples: dict[str, str] = field(default_factory=dict)
     members: Counter[str] = field(default_factory=Counter)
+    replaced: int = 0
 
     def leave_out(self, reason: str, example: str = "", count: int = 1) -> None:
         self.left_out[reason] += count
@@ -73,6 +77,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         self.used += other.used
+        self.replaced += other.replaced
         self.left_out.update(other.left_out)
         self.members.update(other.members)
         self.examples = other.examples | self.examples

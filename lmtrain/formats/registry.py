@@ -2,37 +2,40 @@
 
 import shlex
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, BinaryIO
 
 from lmtrain.errors import UserError
 from lmtrain.formats.archives import Tar, Zip
 from lmtrain.formats.captions import Po, Subtitles
 from lmtrain.formats.columns import Conllu, TaggedColumns
+from lmtrain.formats.encodings import head_in_utf8
 from lmtrain.formats.foreign import TABLE_OF_NUMBERS, Foreign, foreign, table_of_numbers
 from lmtrain.formats.json_document import Json
 from lmtrain.formats.lines import JsonLines, Leipzig, Text
 from lmtrain.formats.markup import Html, Tmx, WikiExtractor
 from lmtrain.formats.mediawiki import MediaWiki
 from lmtrain.formats.reader import NoColumn, Reader, Tally, Wanted, beginning
-from lmtrain.formats.streams import decompressed, peeked, refuse_wide
+from lmtrain.formats.streams import decompressed, in_utf8, peeked
 from lmtrain.formats.tables import Arrow, Csv, Parquet
 from lmtrain.formats.vertical import Vertical
 from lmtrain.formats.web_archive import Warc
 from lmtrain.formats.xml_text import XmlText
 
 
-def recognise(head: bytes, place: str) -> Reader | Foreign:
+def recognise(head: bytes, place: str, encoding: str | None = None) -> Reader | Foreign:
     """What content that begins so is: the reader for it, or what it is that is not read.
 
     Args:
         head: the first `HEAD_BYTES`, decompressed.
         place: of the file; its name is a hint.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
-        UserError: it is UTF-16 or UTF-32.
+        UserError: it cannot be in that encoding.
     """
-    refuse_wide(head, place)
     name = place.rsplit("/", 1)[-1]
+    if not any(reader.recognises(head, name) for reader in _SURE if not reader.is_text):
+        head = head_in_utf8(head, place, encoding)
     for reader in _SURE:
         if reader.recognises(head, name):
             found = foreign(head) if isinstance(reader, Zip) else None
@@ -50,14 +53,14 @@ def read_member(stream: IO[bytes], place: str, name: str, wanted: Wanted, tally:
     head, content = peeked(decompressed(stream))
     if not head:
         return
-    found = recognise(head, place)
+    found = recognise(head, place, wanted.encoding)
     if wanted.format != "auto" and not isinstance(found, (Tar, Zip)):
         found = READERS[wanted.format]
     if isinstance(found, Foreign):
         tally.leave_out(f"a file that is {found.title}", name)
         return
     try:
-        yield from found.documents(content, place, wanted, tally)
+        yield from found.documents(text_of(content, found, place, wanted), place, wanted, tally)
     except NoColumn as error:
         tally.leave_out("a table without the column of the text", beginning(str(error).removeprefix(place)))
         return
@@ -84,13 +87,26 @@ READERS: dict[str, Reader] = {reader.name: reader for reader in (*_SURE, *_BY_LI
 """By name, in the order in which they are asked whether a file is theirs."""
 
 
-def reader_of(head: bytes, url: str, chosen: str = "auto") -> Reader:
+SAYS_ITS_ENCODING = {"parquet", "arrow", "zip", "tar", "warc", "mediawiki", "tmx", "html"}
+"""The formats in which it is written, or fixed, how characters are encoded."""
+
+
+def text_of(stream: BinaryIO, reader: Reader, place: str, wanted: Wanted) -> BinaryIO:
+    """What a reader reads: the text in UTF-8, whatever its encoding, or the bytes if the format has its own."""
+    return stream if reader.name in SAYS_ITS_ENCODING else in_utf8(stream, place, wanted.encoding, wanted.errors)
+
+
+def reader_of(head: bytes, url: str, chosen: str = "auto", encoding: str | None = None) -> Reader:
     """The reader of a source: the chosen one, but archives are opened, and it is chosen for what is in them.
 
     Raises:
         UserError: it is nothing that is read here; says what to do.
     """
-    found = recognise(head, url)
+    found = recognise(head, url, encoding)
+    if encoding and isinstance(found, Reader) and found.name in SAYS_ITS_ENCODING - {"zip", "tar", "html"}:
+        raise UserError(
+            f"{url} is {found.title}, of which the encoding is known. Read it by itself, without --encoding {encoding}."
+        )
     if chosen != "auto" and not isinstance(found, (Tar, Zip)):
         return READERS[chosen]
     if isinstance(found, Foreign):

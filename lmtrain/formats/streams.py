@@ -5,7 +5,6 @@ import codecs
 import gzip
 import io
 import lzma
-import shlex
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,16 +12,12 @@ from typing import IO, Any, BinaryIO
 
 import zstandard
 
-from lmtrain.errors import UserError
+from lmtrain.formats.encodings import encoding_of, not_utf8, recoded
 from lmtrain.formats.stores import stored
 
 HEAD_BYTES = 1 << 16  # what is looked at to know what a file is
 _READ_BYTES = 4 << 20
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
-_WIDE = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"} | {
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
 
 
 class _Pieces(io.RawIOBase):
@@ -114,6 +109,19 @@ def as_file(stream: BinaryIO) -> Iterator[BinaryIO]:
         yield file
 
 
+def in_utf8(stream: Any, place: str, chosen: str | None = None, errors: str = "strict") -> BinaryIO:
+    """Text in UTF-8, from the encoding that its byte-order mark says, or else the chosen one.
+
+    Args:
+        place: of the stream, for messages.
+        chosen: an encoding; None for UTF-8.
+        errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
+    """
+    head, stream = peeked(stream, HEAD_BYTES if chosen else 4)
+    encoding = encoding_of(head, place, chosen) if head else None
+    return io.BufferedReader(_Pieces(recoded(stream, place, encoding, errors)), 1 << 20) if encoding else stream
+
+
 def decoded(stream: BinaryIO, url: str, errors: str = "strict") -> Iterator[str]:
     """The text of a stream in pieces of bounded size, without a byte-order mark; `\\r\\n` and `\\r` become `\\n`.
 
@@ -122,14 +130,12 @@ def decoded(stream: BinaryIO, url: str, errors: str = "strict") -> Iterator[str]
         errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
 
     Raises:
-        UserError: the text is UTF-16 or UTF-32, or (strict) not UTF-8: names the byte offset.
+        UserError: (strict) it is not UTF-8: names the byte offset.
     """
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
     fed, begun = 0, False
     try:
         while data := stream.read(_READ_BYTES):
-            if fed == 0:
-                refuse_wide(data, url)
             fed += len(data)
             text = decoder.decode(data)
             yield text if begun else text.removeprefix("\ufeff")
@@ -137,19 +143,3 @@ def decoded(stream: BinaryIO, url: str, errors: str = "strict") -> Iterator[str]
         yield decoder.decode(b"", final=True)
     except UnicodeDecodeError as error:
         raise not_utf8(url, error, fed - len(error.object)) from None
-
-
-def refuse_wide(head: bytes, url: str) -> None:
-    """Raises `UserError` if text begins with the byte-order mark of UTF-16 or UTF-32."""
-    for mark, name in _WIDE.items():
-        if head.startswith(mark):
-            raise UserError(f"{url} is {name.upper()}. Convert it: iconv -f {name} -t utf-8 {shlex.quote(url)} > NEW.")
-
-
-def not_utf8(url: str, error: UnicodeDecodeError, base: int) -> UserError:
-    """What to say of bytes that are not UTF-8 in data that begins at offset `base` of the content."""
-    return UserError(
-        f"{url}: byte 0x{error.object[error.start]:02x} at offset {base + error.start} is not UTF-8 ({error.reason}). "
-        "Convert the file (iconv -f OLD -t utf-8), or read it with data.errors=replace, in scripts with "
-        "--errors replace."
-    )

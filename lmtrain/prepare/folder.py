@@ -83,7 +83,7 @@ def prepare_corpus(
     import_dask()
     output = Path(output).expanduser().absolute()
     _check_output(output, overwrite)
-    sources, beside = find_sources(inputs, options.format)
+    sources, beside = find_sources(inputs, options.format, options.wanted().encoding)
     raise_if_any([] if sources else ["All inputs are empty files."])
     with (
         _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too
@@ -204,6 +204,10 @@ def _unused(source: Source, tally: Tally) -> str:
 
 def _described(source: Source, tally: Tally, size: int, digest: str) -> dict[str, Any]:
     described: dict[str, Any] = {"url": source.url, "format": source.format, "size": size, "sha256": digest}
+    if source.encoding:
+        described["encoding"] = source.encoding
+    if tally.replaced:
+        described["replaced"] = tally.replaced
     if tally.members:
         described["members"] = dict(tally.members)
     return described | {"documents": tally.used, "left_out": dict(tally.left_out)}

@@ -3,6 +3,7 @@
 import dataclasses
 
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.formats.encodings import checked_encoding
 from lmtrain.formats.reader import Wanted
 from lmtrain.prepare.cleaning import Cleaning
 from lmtrain.prepare.languages import known_languages, script_code
@@ -14,7 +15,7 @@ class PrepareOptions:
     """What becomes of the sources.
 
     Args:
-        format, field, language, split_at, errors: what is read of the sources, see `Wanted`.
+        format, field, language, split_at, errors, encoding: what is read of the sources, see `Wanted`.
         cleaning: the steps.
         dealing: de-duplication, the shares of validation and test, the seed of the order.
         split_size: about how many bytes a training split has.
@@ -27,6 +28,7 @@ class PrepareOptions:
     language: str | None = None
     split_at: str | None = None
     errors: str = "strict"
+    encoding: str | None = None
     cleaning: Cleaning = dataclasses.field(default_factory=Cleaning)
     dealing: Dealing = dataclasses.field(default_factory=Dealing)
     split_size: int = 20_000_000
@@ -35,7 +37,9 @@ class PrepareOptions:
 
     def wanted(self) -> Wanted:
         """What is read of the sources."""
-        return Wanted(self.format, self.field, self.language, self.split_at, self.errors)
+        return Wanted(
+            self.format, self.field, self.language, self.split_at, self.errors, checked_encoding(self.encoding)
+        )
 
     def check(self) -> None:
         """Raises `UserError` with all that is wrong."""
@@ -43,6 +47,10 @@ class PrepareOptions:
         for name in ("split_at", "document_delimiter"):
             if getattr(self, name) == "":
                 problems.append(f"{_flag(name)} is empty; it must be at least one character.")
+        try:
+            checked_encoding(self.encoding)
+        except ValueError as error:
+            problems.append(f"--encoding: {error}.")
         if self.split_size < 1:
             problems.append(f"--split-size {self.split_size}: it must be at least 1 byte.")
         for name in ("valid", "test"):

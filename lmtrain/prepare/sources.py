@@ -13,13 +13,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.archives import SIDE_FILE
+from lmtrain.formats.encodings import encoding_of, not_utf8
 from lmtrain.formats.lines import LineReader
 from lmtrain.formats.markup import Html
 from lmtrain.formats.mediawiki import MediaWiki
 from lmtrain.formats.reader import LONGEST, Tally, Wanted, too_long
-from lmtrain.formats.registry import READERS, reader_of
+from lmtrain.formats.registry import READERS, SAYS_ITS_ENCODING, reader_of, text_of
 from lmtrain.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
-from lmtrain.formats.streams import compression, decompressed, not_utf8, opened, peeked
+from lmtrain.formats.streams import compression, decompressed, opened, peeked
 
 _READ_BYTES = 8 << 20
 _NO_PAGE = re.compile(
@@ -37,6 +38,7 @@ class Source:
         size: bytes as stored; None if the server doesn't say.
         local: whether it is a file of this machine's file system.
         compression: what it is compressed with.
+        encoding: of its text, where that is not UTF-8.
     """
 
     url: str
@@ -44,6 +46,7 @@ class Source:
     size: int | None
     local: bool
     compression: str | None = None
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -55,11 +58,14 @@ class Block:
     stop: int | None = None
 
 
-def find_sources(inputs: Iterable[str | Path], format: str = "auto") -> tuple[list[Source], list[str]]:
+def find_sources(
+    inputs: Iterable[str | Path], format: str = "auto", encoding: str | None = None
+) -> tuple[list[Source], list[str]]:
     """Finds the files that paths, patterns, folders (and the folders in them) and fsspec URLs name, each once.
 
     Args:
         format: a reader's name; "auto" goes by the content.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Returns:
         the files; and the names of those in folders that are no texts but lie beside them, such as licences.
@@ -82,7 +88,7 @@ def find_sources(inputs: Iterable[str | Path], format: str = "auto") -> tuple[li
         for path in paths:
             url = path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
             try:
-                found[url] = found[url] if url in found else _source(filesystem, path, url, format)
+                found[url] = found[url] if url in found else _source(filesystem, path, url, format, encoding)
             except UserError as error:
                 problems += error.problems
             except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
@@ -131,7 +137,9 @@ def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list
     return filesystem, files
 
 
-def _source(filesystem: fsspec.AbstractFileSystem, path: str, url: str, format: str) -> Source | None:
+def _source(
+    filesystem: fsspec.AbstractFileSystem, path: str, url: str, format: str, encoding: str | None
+) -> Source | None:
     """A file, recognised by its beginning; None if it is empty."""
     local, size = isinstance(filesystem, LocalFileSystem), filesystem.info(path).get("size")
     begin = head = b""
@@ -145,7 +153,7 @@ def _source(filesystem: fsspec.AbstractFileSystem, path: str, url: str, format: 
             head = b""
     if not begin:
         return None
-    reader = reader_of(head, url, format)
+    reader = reader_of(head, url, format, encoding)
     if (
         format == "auto"
         and reader.name == Html.name
@@ -156,7 +164,8 @@ def _source(filesystem: fsspec.AbstractFileSystem, path: str, url: str, format: 
             f"{url} is a web page, though its name is that of another file: the server may want a login, or have no "
             "such file. Get it with your browser, and give the file; if the page is what you want: --format html."
         )
-    return Source(url, reader.name, size, local, compression(begin))
+    written_in = None if reader.name in SAYS_ITS_ENCODING else encoding_of(head, url, encoding)
+    return Source(url, reader.name, size, local, compression(begin), written_in)
 
 
 def _is_hidden(path: str) -> bool:
@@ -166,7 +175,7 @@ def _is_hidden(path: str) -> bool:
 def cut_blocks(source: Source, wanted: Wanted, block_size: int) -> list[Block]:
     """The pieces of a source that can be read independently: of a plain local file whose lines stand for
     themselves, or a dump that is not compressed or in several streams; of others, all of it."""
-    by_lines = source.compression is None and READERS[source.format].cuts_lines(wanted)
+    by_lines = source.compression is None and source.encoding is None and READERS[source.format].cuts_lines(wanted)
     by_pages = source.format == MediaWiki.name and source.compression in (None, "bzip2")
     if not (source.local and (by_lines or by_pages)):
         return [Block(source)]
@@ -197,23 +206,26 @@ def read_block(block: Block, wanted: Wanted, tally: Tally) -> Iterator[list[str]
     reader, url = READERS[block.source.format], block.source.url
     if block.stop is None:
         with opened(url) as stream:
-            yield from _tallied(reader.documents(stream, url, wanted, tally), url, tally)
+            text = text_of(stream, reader, url, wanted)
+            yield from _tallied(reader.documents(text, url, wanted, tally), block, wanted, tally)
     elif isinstance(reader, MediaWiki):
-        yield from _tallied(reader.documents_between(url, block.start, block.stop, wanted, tally), url, tally)
+        yield from _tallied(reader.documents_between(url, block.start, block.stop, wanted, tally), block, wanted, tally)
     elif isinstance(reader, LineReader):
         lines = _read_lines(block, wanted.errors).split("\n")
-        yield from _tallied(iter([reader.of_lines(lines, wanted, tally)]), url, tally)
+        yield from _tallied(iter([reader.of_lines(lines, wanted, tally)]), block, wanted, tally)
 
 
-def _tallied(pieces: Iterator[list[str]], url: str, tally: Tally) -> Iterator[list[str]]:
+def _tallied(pieces: Iterator[list[str]], block: Block, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
     try:
         for documents in pieces:
             tally.used += len(documents) - documents.count("")
+            if wanted.errors == "replace":
+                tally.replaced += sum(document.count("\ufffd") for document in documents)
             yield documents
     except (UserError, OSError):
         raise
     except Exception as error:  # every decompressor and every library of a format has exceptions of its own
-        raise UserError(f"{url} cannot be read: {error}.") from None
+        raise UserError(f"{block.source.url} cannot be read: {error}.") from None
 
 
 def _read_lines(block: Block, errors: str) -> str:
