@@ -17,7 +17,7 @@ from lmtrain.files import replacing
 COLUMNS = (
     *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc"),
     *("test/loss", "test/ppl", "test/bpc", "lr", "grad_norm", "chars_per_second"),
-    *("train/unknown_rate", "val/unknown_rate"),
+    *("train/unknown_rate", "val/unknown_rate", "probe/accuracy", "probe/f1"),
 )
 
 _MOST_WAITING = 10_000

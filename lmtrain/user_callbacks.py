@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
+from lmtrain.callbacks.probe import Probe
 from lmtrain.checkpoint_content import encoded, unreadable_parts
 from lmtrain.config import Config
 from lmtrain.errors import UserError, raise_if_any
@@ -25,14 +26,14 @@ _WITHOUT_COLUMNS = "lmtrain.metrics_csv.MetricsCSV"
 
 def make_callbacks(settings: Mapping[str, dict[str, Any]]) -> dict[str, Callback]:
     """New callbacks by their names; those that Lightning calls after an epoch by default are called after
-    every validation."""
+    every validation. A probe stands before callbacks that may put other weights back after a validation."""
     callbacks = {name: instantiate(callback, _convert_="all") for name, callback in settings.items()}
     for callback in callbacks.values():
         if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is None:
             callback._check_on_train_epoch_end = False
         if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
             callback._save_on_train_epoch_end = False
-    return callbacks
+    return dict(sorted(callbacks.items(), key=lambda pair: not isinstance(pair[1], Probe)))
 
 
 def check_callbacks(config: Config, checkpoints: Path) -> None:
@@ -85,6 +86,10 @@ def _problems(callback: Any, config: Config, checkpoints: Path) -> list[str]:
         problems.append(
             f"{shipped[0]} writes figures that metrics.csv has no columns for. Add a logger that takes them: "
             "logger=[csv,tensorboard], or wandb, mlflow."
+        )
+    if isinstance(callback, Probe) and config.data.level == "word":
+        problems.append(
+            "data.level=word: only a model of characters has vectors of words in their context. Leave it out."
         )
     if isinstance(callback, ModelCheckpoint) and _is_within(callback.dirpath, checkpoints):
         problems.append(

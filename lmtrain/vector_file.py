@@ -63,7 +63,7 @@ def read_conll_sentences(
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line has too few columns.
     """
-    for rows in _blocks(path, comment, errors, encoding):
+    for rows in sentence_rows(path, comment, errors, encoding):
         fields = [(number, line, line.split("\t") if "\t" in line else line.split()) for number, line in rows]
         words = [row for _, line, row in fields if not line.startswith("#")]
         if column == 1 and all(len(row) == len(COLUMNS) and ID.fullmatch(row[0]) for row in words):
@@ -87,7 +87,7 @@ def read_conllu_sentences(
     Raises:
         UserError: the file cannot be read, is not UTF-8, or a line is not CoNLL-U.
     """
-    for rows in _blocks(path, "#", errors, encoding):
+    for rows in sentence_rows(path, "#", errors, encoding):
         fields = [line.split("\t") for _, line in rows]
         for (number, line), row in zip(rows, fields, strict=True):
             if len(row) != len(COLUMNS) or not ID.fullmatch(row[0]):
@@ -98,10 +98,15 @@ def read_conllu_sentences(
         yield TokenizedSentence(*words_of_sentence(fields))
 
 
-def _blocks(
-    path: str | Path, comment: str | None, errors: str, encoding: str | None
+def sentence_rows(
+    path: str | Path, comment: str | None, errors: str = "strict", encoding: str | None = None
 ) -> Iterator[list[tuple[int, str]]]:
-    """The lines of every sentence with their numbers; empty lines separate sentences."""
+    """The lines of every sentence with their numbers; empty lines separate sentences.
+
+    Args:
+        path, errors, encoding: as of `read_text_sentences`.
+        comment: lines that begin with this are skipped; None to skip none.
+    """
     rows = []
     for number, line in enumerate(input_lines(str(path), errors, encoding), 1):
         if comment and line.startswith(comment):

@@ -215,7 +215,7 @@ def typed(tmp_path, monkeypatch, capsys):
     return run
 
 
-NAMES = ["score", "embed", "generate", "export", "compare", "check_corpus", "build_dictionary"]
+NAMES = ["score", "embed", "probe", "generate", "export", "compare", "check_corpus", "build_dictionary"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -231,6 +231,11 @@ def test_the_commands_of_the_help_work_as_they_are_written(name, typed, pair_of_
     for file in ("valid.txt", "test.txt", "sentences.txt"):
         (tmp_path / file).write_text("The cat sat.\nA mat.\n")
     (tmp_path / "crawl.txt").write_text(CRAWL)
+    for file, text in (("train", "The cat sat ."), ("test", "A mat sat .")):
+        rows = [(token, "NOUN" if len(token) == 3 else "X") for token in text.split()]
+        (tmp_path / f"{file}.tsv").write_text(("".join(f"{token}\t{tag}\n" for token, tag in rows) + "\n") * 8)
+        words = [f"{n}\t{token}\t_\t{tag}" + "\t_" * 6 + "\n" for n, (token, tag) in enumerate(rows, 1)]
+        (tmp_path / f"{file}.conllu").write_text(("".join(words) + "\n") * 8)
     with pytest.raises(SystemExit):
         call(name, "--help")
     found = commands(capsys.readouterr().out)

@@ -1,0 +1,144 @@
+"""A linear probe over embeddings, over n-grams, and over both, by the size of the training set."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lmtrain.embeddings import StringEmbeddings
+from lmtrain.errors import UserError
+from lmtrain.probing.features import ngram_vectorizer, ngrams_of, side_by_side, vectors_of
+from lmtrain.probing.linear import Fitted, fit_linear
+from lmtrain.probing.material import Figures, Material, drawn, judged, tags_of
+from lmtrain.probing.tagged_text import TaggedSentence
+
+MAJORITY, NGRAMS, EMBEDDINGS, BOTH = "majority", "n-grams", "embeddings", "embeddings + n-grams"
+_HELD_OUT = 0.2  # of the training sentences, to choose the regularization
+_STRENGTHS_OF_BOTH = tuple(10 ** (exponent / 2) for exponent in range(-3, 3))
+SEED_OF_TEST = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement.
+
+    Args:
+        features: what was learned from.
+        sentences, tokens: how much was learned from.
+        seed: drew the sentences.
+        figures: what came out.
+        c: the regularization that was chosen; None if there is none to choose.
+    """
+
+    features: str
+    sentences: int
+    tokens: int
+    seed: int
+    figures: Figures
+    c: float | None = None
+
+
+def curve(
+    material: Material,
+    embeddings: StringEmbeddings,
+    sizes: Sequence[int],
+    seeds: Sequence[int],
+    test_sentences: int,
+    progress: Callable[[float], None] = lambda _: None,
+) -> Iterator[Result]:
+    """Everything of each seed and size.
+
+    The sentences of a smaller training set are in the larger ones of the same seed. All are tested on one draw.
+
+    Args:
+        material: where training and test sentences are drawn from.
+        embeddings: makes the vectors.
+        sizes: numbers of training sentences, ascending; at least 2 each.
+        seeds: one draw for each.
+        test_sentences: how many, at most.
+        progress: called with how many sentences have been learned from since the last call.
+
+    Raises:
+        UserError: a draw has one tag only.
+    """
+    test = drawn(material.test, test_sentences, SEED_OF_TEST)
+    test_vectors, test_ngrams = vectors_of(embeddings, test), ngrams_of(test)
+    for seed in seeds:
+        most = drawn(material.train, sizes[-1], seed)
+        vectors, ngrams = vectors_of(embeddings, most), ngrams_of(most)
+        for size in sizes:
+            train = most[:size]
+            tags = tags_of(train)
+            count = len(tags)
+            if len(set(tags)) == 1:
+                raise UserError(
+                    f"The {size:,} training sentences that seed {seed} draws have one tag only, {tags[0]!r}: take more."
+                )
+
+            pairs = (vectors[:count], test_vectors), (ngrams[:count], test_ngrams)
+            for features, found, c in _probes(train, *pairs):
+                yield Result(features, size, count, seed, judged(test, found, material.has_entities), c)
+            progress(size)
+
+
+def _probes(
+    train: list[TaggedSentence], vectors: tuple, ngrams: tuple
+) -> Iterator[tuple[str, list[str], float | None]]:
+    """What each kind of features is called, the tags that are found with it, and its C.
+
+    Args:
+        train: the sentences to learn from.
+        vectors, ngrams: of their tokens, and of those to test on.
+    """
+    tags, learned = tags_of(train), learned_tokens(train)
+    vectorizer = ngram_vectorizer()
+    by_vectors = standardized(*vectors)
+    by_ngrams = vectorizer.fit_transform(ngrams[0]), vectorizer.transform(ngrams[1])
+
+    def found(fitted: Fitted, features: Any) -> list[str]:
+        return fitted.classifier.predict(features).tolist()
+
+    yield MAJORITY, [Counter(tags).most_common(1)[0][0]] * len(vectors[1]), None
+    of_ngrams = fit_linear(by_ngrams[0], tags, learned)
+    yield NGRAMS, found(of_ngrams, by_ngrams[1]), of_ngrams.c
+    of_vectors = fit_linear(by_vectors[0], tags, learned)
+    yield EMBEDDINGS, found(of_vectors, by_vectors[1]), of_vectors.c
+    # each as strong as was best for it alone, to be weakened or strengthened together
+    scales = math.sqrt(of_vectors.c), math.sqrt(of_ngrams.c)
+    by_both = [
+        side_by_side(np.float32(scales[0]) * one, np.float32(scales[1]) * other)
+        for one, other in zip(by_vectors, by_ngrams, strict=True)
+    ]
+    of_both = fit_linear(by_both[0], tags, learned, _STRENGTHS_OF_BOTH)
+    yield BOTH, found(of_both, by_both[1]), of_both.c
+
+
+def found_by_vectors(
+    train: list[TaggedSentence], vectors: np.ndarray, test_vectors: np.ndarray
+) -> tuple[list[str], float]:
+    """The tags that a probe over vectors alone finds, and its C.
+
+    Args:
+        train: the sentences to learn from.
+        vectors, test_vectors: float32 `(tokens, D)`, of their tokens and of those to tag.
+    """
+    scaled, test_scaled = standardized(vectors, test_vectors)
+    fitted = fit_linear(scaled, tags_of(train), learned_tokens(train))
+    return fitted.classifier.predict(test_scaled).tolist(), fitted.c
+
+
+def standardized(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with every number less its mean in the first, by its deviation there."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(vectors)
+    return scaler.transform(vectors), scaler.transform(others)
+
+
+def learned_tokens(train: list[TaggedSentence]) -> int:
+    """How many tokens stand before the held-out sentences, at least one of which is held out."""
+    held_out = max(1, round(_HELD_OUT * len(train)))
+    return sum(len(sentence.tags) for sentence in train[: len(train) - held_out])

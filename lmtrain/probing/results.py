@@ -1,0 +1,87 @@
+"""The results of a probe as a table, as plain values, and as a plot."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lmtrain.probing.experiment import BOTH, EMBEDDINGS, NGRAMS, Result
+
+FIGURES = {"f1": "entity F1", "accuracy": "accuracy"}
+
+
+def measured(results: Sequence[Result]) -> list[str]:
+    """The names of the figures that there are, the one to look at first."""
+    return [name for name in FIGURES if getattr(results[0].figures, name) is not None]
+
+
+def mean_and_deviation(results: Sequence[Result], features: str, sentences: int, figure: str) -> tuple[float, float]:
+    """Over the seeds; the deviation is that of a sample, and not a number of one seed."""
+    values = [
+        getattr(one.figures, figure) for one in results if one.features == features and one.sentences == sentences
+    ]
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
+
+
+def table(results: Sequence[Result]) -> str:
+    """Lines of text: a block for each figure, a row for what was learned from, a column for a size."""
+    kinds = list(dict.fromkeys(one.features for one in results))
+    sizes = sorted({one.sentences for one in results})
+    width = max(map(len, [*kinds, "training sentences"]))
+    lines = []
+    for figure in measured(results):
+        lines += ["", FIGURES[figure]]
+        lines.append("  ".join([f"{'training sentences':<{width}}", *(f"{size:>15,}" for size in sizes)]))
+        for kind in kinds:
+            cells = [_cell(*mean_and_deviation(results, kind, size, figure)) for size in sizes]
+            lines.append("  ".join([f"{kind:<{width}}", *(f"{cell:>15}" for cell in cells)]))
+    return "\n".join(lines[1:])
+
+
+def _cell(mean: float, deviation: float) -> str:
+    return f"{mean:.3f}" if math.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def verdict(results: Sequence[Result]) -> str:
+    """One sentence about the largest training set: what the embeddings add to the n-grams."""
+    figure, most = measured(results)[0], max(one.sentences for one in results)
+    of_ngrams, alone, together = (
+        mean_and_deviation(results, kind, most, figure)[0] for kind in (NGRAMS, EMBEDDINGS, BOTH)
+    )
+    return (
+        f"With {most:,} training sentences the embeddings alone are {_apart(alone - of_ngrams)} the n-grams in "
+        f"{FIGURES[figure]}, and both together {_apart(together - of_ngrams)} them."
+    )
+
+
+def _apart(difference: float) -> str:
+    return f"{abs(difference):.3f} {'above' if difference >= 0 else 'below'}"
+
+
+def records(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """A plain mapping for each result."""
+    return [{**values, **values.pop("figures")} for values in map(asdict, results)]
+
+
+def plot(results: Sequence[Result], path: Path) -> None:
+    """Draws the first figure by the number of training sentences, with the deviation over seeds."""
+    from lmtrain.curves import new_figure, save_figure
+
+    figure = measured(results)[0]
+    sizes = sorted({one.sentences for one in results})
+    drawing = new_figure(6, 4)
+    axes = drawing.add_subplot()
+    for kind in dict.fromkeys(one.features for one in results):
+        pairs = [mean_and_deviation(results, kind, size, figure) for size in sizes]
+        bars = [0 if math.isnan(deviation) else deviation for _, deviation in pairs]
+        axes.errorbar(sizes, [mean for mean, _ in pairs], bars, marker=".", capsize=2, label=kind)
+    axes.set_xscale("log")
+    axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+    axes.minorticks_off()
+    axes.set_xlabel("training sentences")
+    axes.set_ylabel(FIGURES[figure])
+    axes.grid(alpha=0.3)
+    axes.legend()
+    save_figure(drawing, path)
