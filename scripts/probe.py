@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lmtrain.arguments import Range, parse
+from lmtrain.arguments import Range, add_encoding, parse
 from lmtrain.command import check_outputs, run
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.plain_json import to_json
@@ -40,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.probing.material import check_installed, read_material
 
     check_flair() if options.tagger else check_installed("scripts/probe.py")
-    material = read_material(options.train, options.test, options.column, options.token_column, options.comment)
+    material = read_material(
+        options.train, options.test, options.column, options.token_column, options.comment, options.encoding
+    )
     language_models = _models(options)
     sizes = _sizes(options, len(material.train))
     for remark in material.remarks:
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         "--token-column", type=int, default=0, metavar="N", help="which column is the token (default: %(default)s)"
     )
     parser.add_argument("--comment", metavar="PREFIX", help="skip lines that begin with PREFIX, such as '# '")
+    add_encoding(parser)
     parser.add_argument(
         "--sizes",
         metavar="N,N,...",

@@ -289,3 +289,11 @@ def test_smaller_training_sets_are_parts_of_larger_ones():
     sentences = read(tagged_by_what_stands_before(30, 1))
     assert drawn(sentences, 10, 3) == drawn(sentences, 30, 3)[:10]
     assert drawn(sentences, 30, 3) != drawn(sentences, 30, 4) != sentences
+
+
+def test_files_in_another_encoding(files, capsys):
+    for name in ("train.tsv", "test.tsv"):
+        (files / name).write_text((files / name).read_text().replace("a\t", "ä\t"), encoding="cp1252")
+    assert call("probe", *BOTH_MODELS, *FILES, "--seeds", 1) == 2
+    assert "train.tsv" in capsys.readouterr().err
+    assert call("probe", *BOTH_MODELS, *FILES, "--seeds", 1, "--sizes", 20, "--encoding", "cp1252") == 0

@@ -28,7 +28,7 @@ class Probe(Callback):
 
     Args:
         train, test: files of tagged sentences.
-        column, token_column, comment: as of `lmtrain.probing.tagged_text.read_tagged_sentences`.
+        column, token_column, comment, encoding: as of `lmtrain.probing.tagged_text.read_tagged_sentences`.
         sentences: how many are learned, and how many tested, at most.
         tokenized_lm: False if the model's text is not tokenized.
         is_lower: True if it is in lower case.
@@ -44,6 +44,7 @@ class Probe(Callback):
         column: int | None = None,
         token_column: int = 0,
         comment: str | None = None,
+        encoding: str | None = None,
         sentences: int = 500,
         tokenized_lm: bool = True,
         is_lower: bool = False,
@@ -55,7 +56,7 @@ class Probe(Callback):
             raise UserError(f"a probe needs tagged sentences: {' '.join(missing)}.")
         if sentences < 2:
             raise UserError(f"sentences is {sentences}; it must be at least 2.")
-        material = read_material(train, test, column, token_column, comment)
+        material = read_material(train, test, column, token_column, comment, encoding)
         self.train, self.test = drawn(material.train, sentences, _SEED), drawn(material.test, sentences, SEED_OF_TEST)
         self.has_entities = material.has_entities
         self.tokenized_lm = tokenized_lm

@@ -32,12 +32,13 @@ def read_material(
     column: int | None = None,
     token_column: int = 0,
     comment: str | None = None,
+    encoding: str | None = None,
 ) -> Material:
     """Reads both files.
 
     Args:
         train, test: the files.
-        column, token_column, comment: as of `read_tagged_sentences`.
+        column, token_column, comment, encoding: as of `read_tagged_sentences`.
 
     Raises:
         UserError: one cannot be read as tagged sentences, or they do not fit together; both files' problems at once.
@@ -45,7 +46,7 @@ def read_material(
     read, problems = [], []
     for path in (train, test):
         try:
-            read.append(read_tagged_sentences(path, column, token_column, comment))
+            read.append(read_tagged_sentences(path, column, token_column, comment, encoding))
         except UserError as error:
             problems += error.problems
     if len(read) == 2 and len(read[0]) == 1:

@@ -25,7 +25,11 @@ class TaggedSentence(TokenizedSentence):
 
 
 def read_tagged_sentences(
-    path: str | Path, column: int | None = None, token_column: int = 0, comment: str | None = None
+    path: str | Path,
+    column: int | None = None,
+    token_column: int = 0,
+    comment: str | None = None,
+    encoding: str | None = None,
 ) -> list[TaggedSentence]:
     """The sentences of a file, plain or compressed.
 
@@ -39,12 +43,13 @@ def read_tagged_sentences(
         column: which column is the tag, counted from 0; a negative number counts from the last. None for the above.
         token_column: which one is the token; that of CoNLL-U is known.
         comment: lines that begin with this are skipped; of CoNLL-U those with `#` are.
+        encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
         UserError: the file cannot be read, has no sentences or not these columns, or the column holds no tags.
     """
     sentences, is_conllu = [], None
-    for rows in sentence_rows(path, comment):
+    for rows in sentence_rows(path, comment, encoding=encoding):
         if is_conllu is None:
             words = [line.split("\t") for _, line in rows if not line.startswith("#")]
             is_conllu = bool(words) and all(len(row) == len(COLUMNS) and ID.fullmatch(row[0]) for row in words)
