@@ -108,7 +108,7 @@ def effects(documents: Sequence[str], spoken: Counter[str]) -> Iterator[Callable
         yield effect(option, what, notable, partial(_changed, documents, step))
     yield effect("--format jsonl (of its source)", "are JSON", 0.005, lambda: list(filter(_JSON.match, documents)))
     yield effect("", "have words in two alphabets that look alike", 0.01, lambda: _mixed_words(documents))
-    yield effect("--near-duplicates", "are almost equal to another", 0.05, lambda: _repeated(documents))
+    yield effect("--near-duplicates", "are almost equal to another of the sample", 0.05, lambda: _repeated(documents))
 
 
 def _changed(documents: list[str], step: Callable[[list[str]], list[str]]) -> list[str]:

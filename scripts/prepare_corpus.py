@@ -181,7 +181,11 @@ def _add_steps(group: argparse._ArgumentGroup) -> None:
         "--keep-duplicates", action="store_true", help="keep all of several equal documents, instead of one"
     )
     group.add_argument(
-        "--max-copies", type=int, metavar="N", help="leave out documents of which there are more than N equal ones"
+        "--max-copies",
+        type=int,
+        metavar="N",
+        help="leave out documents of which there are more than N equal ones: lines of text; of JSON and tables records "
+        r"(their lines with --split-at '\n')",
     )
     group.add_argument(
         "--near-duplicates", action="store_true", help="keep one of documents that are almost equal (MinHash)"
@@ -309,6 +313,9 @@ def _report(manifest: dict, output: str) -> None:
     for part, counts in manifest["parts"].items():
         table.add_row(f"→ {part}", f"{counts['documents']:,}", "", f"{counts['characters']:,}")
     Console().print(table)
+    changed = [f"{step['step']} {step['changed']:,}" for step in manifest["steps"] if step.get("changed")]
+    if changed:
+        print(f"Documents changed: {', '.join(changed)}")
     for line in _passed_over(manifest):
         print(line)
     delimiter, more = manifest["options"]["document_delimiter"], ""

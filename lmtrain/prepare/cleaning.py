@@ -17,7 +17,7 @@ from lmtrain.prepare.languages import Scripts, in_languages
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
 _LINE_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
-_INVISIBLE = re.compile("[\xad\u200b\u2060-\u2064\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # not ZWJ, ZWNJ
+_INVISIBLE = re.compile("[\xad\u200b\u2060-\u2064\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]")  # not ZWJ, ZWNJ
 _NEWLINES = re.compile(r"\s*\n\s*")
 _MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]")
 _LINK = re.compile(r"(?:https?://|www\.)\S+")
@@ -78,7 +78,7 @@ class Cleaning:
             ("invisible", self.remove_invisible, _without_invisible),
             ("normalize", form, lambda documents: _normalized(documents, form)),
             ("trim", self.trim, lambda documents: [document.strip() for document in documents]),
-            ("delimiter", True, lambda documents: _delimited(documents, delimiter)),
+            ("delimiter", True, lambda documents: _delimited(documents, delimiter, self.trim)),
             ("min_length", self.min_length, lambda documents: [d for d in documents if len(d) >= self.min_length]),
             ("max_length", self.max_length, lambda documents: [d for d in documents if len(d) <= self.max_length]),
             ("letters", self.min_letters, lambda documents: _with_letters(documents, self.min_letters)),
@@ -92,6 +92,9 @@ class Cleaning:
     def _in_languages(self, documents: list[str]) -> list[str]:
         return in_languages(documents, self.languages, self.other_languages, self.language_threshold)
 
+
+CHANGING = ("mojibake", "control_characters", "invisible", "normalize", "trim")
+"""The steps that change documents and leave none out."""
 
 BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
 """The filters' recommended limits."""
@@ -140,7 +143,7 @@ def _occurring(documents: list[str]) -> Iterator[str]:
     return map(chr, np.flatnonzero(occurs).tolist())
 
 
-def _delimited(documents: list[str], delimiter: str) -> list[str]:
+def _delimited(documents: list[str], delimiter: str, trim: bool) -> list[str]:
     """Documents with no delimiter in them, and none that is empty."""
     text = "\0".join(documents)
     if "\r" in text:
@@ -150,16 +153,19 @@ def _delimited(documents: list[str], delimiter: str) -> list[str]:
         if "\n" in text:
             documents = [_NEWLINES.sub(" ", document) for document in documents]
     else:
-        documents = [_without(document, delimiter) for document in documents]
+        documents = [_without(document, delimiter, trim) for document in documents]
     return [document for document in documents if document]
 
 
-def _without(document: str, delimiter: str) -> str:
+def _without(document: str, delimiter: str, trim: bool) -> str:
     replacement = "\n" if not delimiter.strip("\n") else " " if delimiter != " " else ""
-    while delimiter in document:
+    before = None
+    while document != before:
+        before = document
         document = document.replace(delimiter, replacement)
-    while document and (document + delimiter).find(delimiter) < len(document):
-        document = document[:-1]  # its end and the delimiter would make one
+        document = document.strip() if trim else document
+        if (document + delimiter).find(delimiter) < len(document):
+            document = document[:-1]  # its end and the delimiter would make one
     return document
 
 

@@ -29,6 +29,7 @@ from lmtrain.formats.lines import Text
 from lmtrain.formats.reader import Tally
 from lmtrain.formats.registry import READERS
 from lmtrain.manifest import described
+from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.graph import Compute, import_dask, scheduler
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.options import PrepareOptions
@@ -315,7 +316,8 @@ def _manifest(
     table: list[dict[str, Any]] = []
     for name in dict.fromkeys(step for step, _ in steps):
         out = {what: steps[name, what] for what in ("documents", "characters")}
-        table.append({"step": name, "in": table[-1]["out"] if table else out, "out": out})
+        changed = {"changed": steps[name, "changed"]} if name in CHANGING else {}
+        table.append({"step": name, "in": table[-1]["out"] if table else out, "out": out} | changed)
     return {
         "format": "lmtrain corpus",
         "version": 1,

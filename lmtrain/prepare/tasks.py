@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lmtrain.errors import UserError
 from lmtrain.formats.reader import Tally
+from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
@@ -24,7 +25,7 @@ class Cleaned:
 
     Args:
         runs: the names of the runs that were written.
-        steps: documents and characters that were left after each step, by (step, what).
+        steps: documents and characters that were left after each step, and how many were changed, by (step, what).
         problems: what is wrong with the block, if anything.
         size: bytes of the runs.
         size_read: bytes of the source.
@@ -93,8 +94,12 @@ def _write_runs(
     def write(documents: list[str]) -> int:
         count("read", documents)
         for name, step in cleaning:
-            documents = step(documents)
+            before, documents = documents, step(documents)
             count(name, documents)
+            if name in CHANGING:
+                steps[name, "changed"] += sum(
+                    one is not other and one != other for one, other in zip(before, documents, strict=True)
+                )
         if not documents:
             return 0
         run, salt = f"{number:06}-{len(runs):06}", number << 24 | len(runs)
