@@ -18,6 +18,7 @@ from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
 from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of
 from lmtrain.formats.streams import decoded, in_utf8, opened, peeked
+from lmtrain.manifest import are_as_prepared
 from lmtrain.stamps import local_stamp, remote_stamp
 
 _LONGEST_TAIL = 1 << 20  # characters of an unfinished document that are held back
@@ -69,7 +70,8 @@ def find_corpus(
         path: the folder, or an fsspec URL of one.
         train, valid, test: where in the folder: the name of a folder, of a file with or without `.txt` and a
             compression's ending, or a pattern like `news.en-*`. Names that begin with a dot are passed over.
-        format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
+        format: "auto" refuses what is recognised as no plain text, unless scripts/prepare_corpus.py wrote it as that;
+            "text" takes all for text.
         encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
@@ -89,7 +91,10 @@ def find_corpus(
     }
     corpus = Corpus(path, **parts)
     if format == "auto":
-        problems += filter(None, (no_plain_text(file, encoding) for file in corpus.files()))
+        found = {file.name: no_plain_text(file, encoding) for file in corpus.files()}
+        odd = {name: problem for name, problem in found.items() if problem}
+        prepared = are_as_prepared(path, odd) if odd else set()
+        problems += [problem for name, problem in odd.items() if name not in prepared]
     raise_if_any(problems)
     return corpus
 

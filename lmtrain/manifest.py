@@ -65,6 +65,13 @@ def _is_as_prepared(filesystem, root: str, name: str, found: list[str], files: d
     return filesystem.size(path) == files[name]["bytes"] and _file(filesystem, path) == files[name]
 
 
+def are_as_prepared(corpus: str, names: Iterable[str]) -> set[str]:
+    """Those of these files of a corpus folder that are what its manifest says; none if it has no manifest."""
+    files = (read_manifest(corpus) or {}).get("files") or {}
+    filesystem, root = url_to_fs(os.path.expanduser(corpus))
+    return {name for name in names if _is_as_prepared(filesystem, root.rstrip("/"), name, [name], files)}
+
+
 def problem_of_manifest(corpus: str) -> str | None:
     """What is wrong with the manifest of a corpus folder, or an fsspec URL of one; None if nothing or no such file."""
     manifest = read_manifest(corpus)

@@ -94,6 +94,8 @@ def test_sentences_in_xml(tmp_path: Path) -> None:
     assert Read(tmp_path, words).documents == ["One, two.", "Three."]
     spaced = raw.replace("One &amp; two.", "<w>One </w><w>two</w><c>.</c>")
     assert Read(tmp_path, spaced).documents == ["One two.", "Three."]
+    latin = raw.replace('"1.0"?', '"1.0" encoding="iso-8859-1"?').replace("Three", "Café")
+    assert Read(tmp_path, latin.encode("latin-1")).documents == ["One & two.", "Café."]
     with pytest.raises(UserError, match="is damaged: not XML"):
         Read(tmp_path, raw[:-20])
 

@@ -87,7 +87,7 @@ READERS: dict[str, Reader] = {reader.name: reader for reader in (*_SURE, *_BY_LI
 """By name, in the order in which they are asked whether a file is theirs."""
 
 
-SAYS_ITS_ENCODING = {"parquet", "arrow", "zip", "tar", "warc", "mediawiki", "tmx", "html"}
+SAYS_ITS_ENCODING = {"parquet", "arrow", "zip", "tar", "warc", "mediawiki", "tmx", "xml", "html"}
 """The formats in which it is written, or fixed, how characters are encoded."""
 
 
