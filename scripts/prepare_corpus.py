@@ -328,11 +328,13 @@ def _report(manifest: dict, output: str) -> None:
 def _passed_over(manifest: dict) -> Iterator[str]:
     """How many records were passed over in which formats, and why."""
     reasons: dict[str, Counter[str]] = {}
+    examples: dict[str, str] = {}
     for source in manifest["sources"]:
         reasons.setdefault(source["format"], Counter()).update(source["left_out"])
+        examples = {reason: f" ({example})" for reason, example in source["examples"].items()} | examples
     for name, counts in reasons.items():
         if counts:
-            described = (f"{count:,} × {reason}" for reason, count in counts.most_common())
+            described = (f"{count:,} × {reason}{examples.get(reason, '')}" for reason, count in counts.most_common())
             yield f"Passed over ({name}): {'; '.join(described)}"
     if replaced := sum(source.get("replaced", 0) for source in manifest["sources"]):
         yield f"Not in the encoding, and read as U+FFFD: {replaced:,} times. Is it the right one? --encoding NAME"

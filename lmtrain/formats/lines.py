@@ -90,6 +90,8 @@ class Leipzig(LineReader):
         found = [match for match in map(_NUMBERED.fullmatch, lines) if match]
         sentences = [match for match in found if "\t" not in match[2] and not _NO_SENTENCE.fullmatch(match[2])]
         numbers = [int(match[1]) for match in found]
+        if not lines or not _NUMBERED.fullmatch(lines[0]):  # names of columns: a table, whose cells may be quoted
+            return False
         if len(lines) < 2 or len(found) < 0.9 * len(lines) or numbers != sorted(set(numbers)):
             return False
         return len(sentences) >= 0.6 * len(lines)

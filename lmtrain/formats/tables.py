@@ -21,6 +21,7 @@ from lmtrain.formats.reader import (
     with_line_ends,
 )
 from lmtrain.formats.streams import HEAD_BYTES, as_file, decoded, peeked
+from lmtrain.formats.table_rows import rows_of
 
 _BATCH = 4096
 _COLUMN_NAMES = {*TEXT_FIELDS, "sentence", "body", "document", "article", "transcript", "transcription", "review"}
@@ -202,7 +203,11 @@ def _ways(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
     """How cells may be quoted, beginning with what says least: strict reading fails where it does not fit."""
     spaces = {"delimiter": delimiter, "skipinitialspace": f'{delimiter} "' in text}
     yield {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL, "strict": False}
-    yield {"delimiter": delimiter, "quoting": csv.QUOTE_NONE, "strict": False}
+    between = rf"(?:^|{re.escape(delimiter)})"
+    opened = len(re.findall(f'{between}"', text, re.MULTILINE))
+    closed = len(re.findall(rf'{between}"(?:[^"\n]|"")*"(?={re.escape(delimiter)}|$)', text, re.MULTILINE))
+    if closed <= opened / 2:
+        yield {"delimiter": delimiter, "quoting": csv.QUOTE_NONE, "strict": False}
     if '\\"' in text:
         yield spaces | {"quoting": csv.QUOTE_MINIMAL, "strict": True, "escapechar": "\\"}
     yield spaces | {"quoting": csv.QUOTE_MINIMAL, "strict": True}
@@ -216,8 +221,11 @@ def _first_rows(text: str, cut: bool, **how) -> list[list[str]]:
     """The rows of the beginning of a table; none if it is not written so."""
     rows = []
     try:
-        for row in csv.reader((f"{line}\n" for line in text.split("\n")), **how):
+        lines = (f"{line}\n" for line in text.split("\n"))
+        for row in csv.reader(lines, **how) if how.get("strict") else rows_of(lines, how, "", Tally()):
             rows.append(row)
+    except UserError:
+        return []
     except csv.Error as error:
         if not (cut and "unexpected end" in str(error)):
             return []
@@ -251,28 +259,25 @@ class Csv(Reader):
         if dialect is None:
             raise UserError(f"{place} is no table: its lines have no cells between tabs, commas, semicolons or bars.")
         csv.field_size_limit(LONGEST)
-        lines = _lines(decoded(stream, place, wanted.errors))
+        lines, number = _lines(decoded(stream, place, wanted.errors)), 1
         if _DELIMITER.match(with_line_ends(head.decode("utf-8", "ignore").removeprefix("\ufeff"))):
             next(lines)
-        rows = csv.reader(lines, **dialect.how | {"strict": False})
+            number = 2
         column, width, held = None, 0, []
-        try:
-            for row in rows:
-                if column is None:
-                    width = len(row)
-                    column, is_text = _place_of(row, wanted, place)
-                    if not is_text:
-                        continue
-                if len(row) != width:
-                    if row:
-                        tally.leave_out("a row with another number of cells", f"{len(row)}, and {width} in the first")
+        for row in rows_of(lines, dialect.how, place, tally, number):
+            if column is None:
+                width = len(row)
+                column, is_text = _place_of(row, wanted, place)
+                if not is_text:
                     continue
-                held += wanted.documents_of(row[column])
-                if len(held) >= _BATCH:
-                    yield held
-                    held = []
-        except csv.Error as error:
-            raise UserError(f"{place}, line {rows.line_num}: {error}. Is a quotation mark never closed?") from None
+            if len(row) != width:
+                if row:
+                    tally.leave_out("a row with another number of cells", f"{len(row)}, and {width} in the first")
+                continue
+            held += wanted.documents_of(row[column])
+            if len(held) >= _BATCH:
+                yield held
+                held = []
         yield held
 
 

@@ -211,7 +211,8 @@ def _described(source: Source, tally: Tally, size: int, digest: str) -> dict[str
         described["replaced"] = tally.replaced
     if tally.members:
         described["members"] = dict(tally.members)
-    return described | {"documents": tally.used, "left_out": dict(tally.left_out)}
+    examples = {reason: example for reason, example in tally.examples.items() if example}
+    return described | {"documents": tally.used, "left_out": dict(tally.left_out), "examples": examples}
 
 
 def _merge(
