@@ -1,5 +1,6 @@
 """The LightningDataModule: which windows of the corpus this rank trains, validates and tests on."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,6 +57,10 @@ class WindowDataModule(LightningDataModule):
         """T of the split at a place of an epoch; the very first split is already one longer, as in Flair."""
         grown = self.sequence_length + epoch * len(self.train) + place + 1
         return max(self.sequence_length, min(grown, self.grow_to_sequence_length))
+
+    def growing_epochs(self) -> int:
+        """In how many epochs, from the first on, T grows."""
+        return math.ceil(max(0, self.grow_to_sequence_length - self.sequence_length) / len(self.train))
 
     def epoch_windows(self, epoch: int, start: int, mine: range) -> WindowDataset:
         """The training windows of an epoch from window `start` on, for the lanes `mine`."""

@@ -131,7 +131,7 @@ def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[st
             block = np.bincount(codes)
             totals[: len(block)] += block
         counts = Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
-    with replacing(path) as unfinished:
+    with replacing(path, removes_left=False) as unfinished:
         _write_checked(unfinished, counts)
     return counts
 

@@ -19,12 +19,16 @@ _LONGEST_NAME = 255  # bytes, of almost all file systems
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, removes_left: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; flushed to disk and renamed over `path` if the block succeeds.
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
     processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
     file has left is removed. A device or a pipe is not replaced: what was written is copied into it.
+
+    Args:
+        removes_left: look through the folder for what was left. Not where many files are written to one folder, which
+            would be listed for each of them.
     """
     path = Path(path)
     if is_stream(path):
@@ -35,7 +39,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
                 shutil.copyfileobj(file, stream)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
+    if removes_left:
+        remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
     unfinished, descriptor = _new_claimed(path)
     try:
         yield unfinished

@@ -78,14 +78,12 @@ class MetricsCSV(Logger):
         self._waiting.clear()
 
     def _prepare(self) -> None:
-        rows = []
-        if self._resume_step is not None and self.path.exists():
-            with self.path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if _belongs(row, self._resume_step)]
         with replacing(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
-            writer.writerows(rows)
+            if self._resume_step is not None and self.path.exists():
+                with self.path.open(newline="", encoding="utf-8") as before:
+                    writer.writerows(row for row in csv.DictReader(before) if _belongs(row, self._resume_step))
         self._is_prepared = True
 
 

@@ -215,7 +215,7 @@ class LanguageModelModule(LightningModule):
         self._evaluation_end("test")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the hidden state of all lanes; called on every rank."""
+        """Adds the hidden state of all lanes, on the first rank, which writes the file; called on every rank."""
         total, items = self.reduced(self.train_mean)
         raise_if_diverged(total, self.grad_norm, self.trainer)
         checkpoint["lmtrain"] = {
@@ -223,7 +223,7 @@ class LanguageModelModule(LightningModule):
             "items_seen": self.items_seen,
             "seconds": self.seconds_so_far(),
             "train_mean": (total, int(items)),
-            "hidden": None if self.hidden is None else tuple(self._all_lanes(part) for part in self.hidden),
+            "hidden": self._hidden_of_all_lanes(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -244,15 +244,27 @@ class LanguageModelModule(LightningModule):
         if self.hidden is not None:
             self.hidden = tuple(part.to(self.model.encoder.weight) for part in self.hidden)
 
-    def _all_lanes(self, part: Tensor) -> Tensor:
-        """This rank's `(L, B of this rank, H)` → that of all ranks, `(L, B, H)`, on the CPU."""
+    def _hidden_of_all_lanes(self) -> tuple[Tensor, ...] | None:
+        """Each part `(L, B, H)`, on the CPU; None at a split's start, and on ranks other than the first.
+
+        Only the first one gets the others' lanes: to send all lanes to all ranks would take as much more for each.
+        """
+        if self.hidden is None:
+            return None
+        parts = [self._gathered(part) for part in self.hidden]
+        return tuple(parts) if self.trainer.is_global_zero else None
+
+    def _gathered(self, part: Tensor) -> Tensor | None:
+        """This rank's `(L, B of this rank, H)` → that of all ranks, on the first one."""
         if self.trainer.world_size == 1:
             return part.cpu()
         data, world_size = self.trainer.datamodule, self.trainer.world_size
         shares = [len(data.lanes_of_rank(rank, world_size)) for rank in range(world_size)]
         padded = torch.nn.functional.pad(part, (0, 0, 0, max(shares) - part.shape[1])).contiguous()
-        parts = [torch.empty_like(padded) for _ in shares]
-        torch.distributed.all_gather(parts, padded)
+        parts = [torch.empty_like(padded) for _ in shares] if self.trainer.is_global_zero else None
+        torch.distributed.gather(padded, parts)
+        if parts is None:
+            return None
         return torch.cat([part[:, :share] for part, share in zip(parts, shares, strict=True)], dim=1).cpu()
 
 

@@ -11,10 +11,11 @@ computes the same text.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -45,6 +46,16 @@ class Split:
 
     def __len__(self) -> int:
         return sum(part.stop - part.start for part in self.parts)
+
+    def ids(self, start: int, stop: int) -> np.ndarray:
+        """The ids `(stop - start,)`, without reading the others."""
+        found, before = [], 0
+        for text, begin, end in self.parts:
+            low, high = max(start - before, 0) + begin, min(stop - before, end - begin) + begin
+            if low < high:
+                found.append(text.ids()[low:high])
+            before += end - begin
+        return np.concatenate(found) if found else np.empty(0, self.parts[0].text.dtype)
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """The ids `(N,)`, memory-mapped where the split is one part, and the document ends `(n,)`, the last being N."""
@@ -145,9 +156,9 @@ def read_stream(
     if backward:
         size = len(split)
         return read_stream(split, size - stop, size - start, augmentation, epoch, split_index)[::-1]
-    ids, ends = split.read()
     if augmentation is None:
-        return np.array(ids[start:stop])
+        return split.ids(start, stop)
+    ids, ends = split.read()
     order, case = augmentation.draw(epoch, split_index, len(ends))
     starts = np.concatenate([[0], ends[:-1]])
     if order is not None:
@@ -278,20 +289,19 @@ class WindowDataset(IterableDataset):
         self.augmentation = augmentation
         self.epoch = epoch
         self.backward = backward
-        self.counts = [window_count(split, lanes, length) for (_, split), length in zip(splits, lengths, strict=True)]
+        counts = (window_count(split, lanes, length) for (_, split), length in zip(splits, lengths, strict=True))
+        self.split_ends = list(accumulate(counts))  # after how many windows of the epoch each split is done
 
     def __len__(self) -> int:
-        return sum(self.counts)
+        return self.split_ends[-1] if self.split_ends else 0
 
-    def split_ends(self) -> list[int]:
-        """After how many windows of the epoch each split is done."""
-        return np.cumsum(self.counts).tolist()
+    def split_at(self, window: int) -> int:
+        """The place in the epoch of the split that a window belongs to, or of the last one's successor."""
+        return bisect_right(self.split_ends, window)
 
     def __iter__(self) -> Iterator[Window]:
-        first, skipped = 0, self.start
-        while first < len(self.splits) and skipped >= self.counts[first]:
-            skipped -= self.counts[first]
-            first += 1
+        first = self.split_at(self.start)
+        skipped = self.start - (self.split_ends[first - 1] if first else 0)
         with ThreadPoolExecutor(1, thread_name_prefix="next split") as background:
             ahead = background.submit(self._read, first) if first < len(self.splits) else None
             for place in range(first, len(self.splits)):

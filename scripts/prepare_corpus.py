@@ -3,7 +3,8 @@
 
 The result trains with `python train.py data=folder data.path=OUTPUT`: train/ with splits of about equal size,
 valid.txt, test.txt, and manifest.json, which tells what was done. A hash of each document decides whether it trains,
-validates or tests, and where it stands: more text never moves a document from one part to another.
+validates or tests, and where it stands: more text never moves a document from one part to another,
+if the shares are given.
 """
 
 import argparse
@@ -234,13 +235,10 @@ def _add_writing(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--valid",
         type=float,
-        default=0.01,
         metavar="SHARE",
-        help="of the documents to validate on (default: %(default)s)",
+        help="of the documents to validate on (default: 0.01, halved until that is no more than 10 MB)",
     )
-    group.add_argument(
-        "--test", type=float, default=0.01, metavar="SHARE", help="of the documents to test on (default: %(default)s)"
-    )
+    group.add_argument("--test", type=float, metavar="SHARE", help="of the documents to test on (default: likewise)")
     group.add_argument(
         "--split-size",
         type=_bytes,

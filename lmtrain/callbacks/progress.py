@@ -44,6 +44,7 @@ class RunProgress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._drawn = time.monotonic()
         self._began_step = trainer.global_step
+        self._planned = planned_steps(trainer)
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
         self._bar = _Bar(
@@ -58,7 +59,7 @@ class RunProgress(Callback):
             transient=True,
             speed_estimate_period=600,  # seconds; of 30 a validation may take all
         )
-        self._task = self._bar.add_task(position(trainer), total=planned_steps(trainer), completed=trainer.global_step)
+        self._task = self._bar.add_task(position(trainer), total=self._planned, completed=trainer.global_step)
         self._bar.start()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module, outputs, batch: Window, batch_idx: int) -> None:
@@ -108,12 +109,11 @@ class RunProgress(Callback):
 
     def _left(self, trainer: Trainer) -> str:
         """For example " of 20,000 · 1:02:03 left", at the pace of this part of the run, validations included."""
-        planned = planned_steps(trainer)
-        if planned is None:
+        if self._planned is None:
             return ""
         pace = (time.monotonic() - self._began) / (trainer.global_step - self._began_step)
-        left = timedelta(seconds=round(pace * (planned - trainer.global_step)))
-        return f" of {planned:,} · {left} left"
+        left = timedelta(seconds=round(pace * (self._planned - trainer.global_step)))
+        return f" of {self._planned:,} · {left} left"
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
@@ -156,8 +156,9 @@ class _Bar(Progress):
 
 def position(trainer: Trainer) -> str:
     """For example "epoch 2/10 split 3/20"."""
-    ends = trainer.datamodule.train_windows.split_ends()
+    windows = trainer.datamodule.train_windows
     done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
-    split = min(len(ends), 1 + sum(end < done for end in ends))
+    splits = len(windows.split_ends)
+    split = min(splits, 1 + windows.split_at(done - 1))
     epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
-    return f"epoch {trainer.current_epoch + 1}{epochs} split {split}/{len(ends)}"
+    return f"epoch {trainer.current_epoch + 1}{epochs} split {split}/{splits}"

@@ -30,8 +30,8 @@ def planned_steps(trainer: Trainer) -> int | None:
     limits = [trainer.max_steps] if trainer.max_steps > 0 else []
     if (trainer.max_epochs or -1) > 0:
         data = trainer.datamodule
-        windows = [data.windows_in_epoch(0)] * trainer.max_epochs
-        if data.grow_to_sequence_length > data.sequence_length:
-            windows = [data.windows_in_epoch(epoch) for epoch in range(trainer.max_epochs)]
-        limits.append(sum(math.ceil(count / trainer.accumulate_grad_batches) for count in windows))
+        growing = min(data.growing_epochs(), trainer.max_epochs)  # those after them are all as long as the next one
+        windows = [data.windows_in_epoch(epoch) for epoch in range(growing + (growing < trainer.max_epochs))]
+        steps = [math.ceil(count / trainer.accumulate_grad_batches) for count in windows]
+        limits.append(sum(steps[:growing]) + (trainer.max_epochs - growing) * steps[-1])
     return min(limits, default=None)

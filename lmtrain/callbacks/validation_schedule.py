@@ -25,7 +25,7 @@ class ValidationSchedule(Callback):
         if dataset is not self._dataset:
             self._dataset = dataset
             self._windows = validation_windows(
-                dataset.split_ends(), self.validations_per_epoch, trainer.accumulate_grad_batches
+                dataset.split_ends, self.validations_per_epoch, trainer.accumulate_grad_batches
             )
         is_last_step = 0 < trainer.max_steps <= trainer.global_step + 1
         # Lightning validates after a window if the number of windows done is a multiple of this

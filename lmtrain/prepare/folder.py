@@ -3,9 +3,10 @@
 1. `clean_block`, for every block of every source: read, clean, hash, sort by the hash, write as runs; and
    `hash_file`, for every local source.
 2. `estimate_unique`: how many training splits there will be.
-3. `merge_range`, for every one of them: merge a range of the runs, de-duplicate, write the split and what the range
-   has of the validation and test texts.
-4. Here: join those texts, write the manifest, and give the folder its name.
+3. `join_group`, where there are more than 256 runs: join them to fewer, so that a split never takes more files.
+4. `merge_range`, for every split: merge a range of the runs, de-duplicate, write the split and what the range has of
+   the validation and test texts.
+5. Here: join those texts, write the manifest, and give the folder its name.
 
 The tasks meet in the unfinished folder only, so the output is the same on any scheduler, and a task that is lost is
 done again. The workers of a cluster must see that folder, and local sources, under the same paths.
@@ -15,9 +16,9 @@ import json
 import math
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from lmtrain.formats.reader import Tally
 from lmtrain.formats.registry import READERS
 from lmtrain.manifest import described
 from lmtrain.prepare.cleaning import CHANGING
-from lmtrain.prepare.graph import Compute, import_dask, scheduler
+from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler
+from lmtrain.prepare.joining import join_until_few
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import PARTS
@@ -45,9 +47,6 @@ from lmtrain.prepare.tasks import (
     part_path,
     write_run_list,
 )
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is to do."""
 
 Counts = dict[str, tuple[int, int, int]]
 """Documents, characters and bytes of each part."""
@@ -95,7 +94,7 @@ def prepare_corpus(
         work.mkdir()
         blocks = [block for source in sources for block in cut_blocks(source, options.wanted(), options.block_size)]
         cleaned, read = _clean(sources, blocks, options, work, compute, progress)
-        splits = _merge(cleaned, options, folder, work, compute, progress)
+        splits, options = _merge(cleaned, options, folder, work, compute, progress)
         manifest = _manifest(read, beside, options, cleaned, splits) | {"files": _hash_files(folder, compute)}
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -217,19 +216,25 @@ def _described(source: Source, tally: Tally, size: int, digest: str) -> dict[str
 
 def _merge(
     cleaned: list[Cleaned], options: PrepareOptions, folder: Path, work: Path, compute: Compute, progress: Progress
-) -> list[Counts]:
-    """Computes the other tasks and puts what they wrote in its place; gives the counts of every range."""
+) -> tuple[list[Counts], PrepareOptions]:
+    """Computes the other tasks and puts what they wrote in its place.
+
+    Returns:
+        the counts of every range; and the options with the shares that were taken.
+    """
     from dask import delayed
 
-    dealing, name = options.dealing, work.parent.parent.name
+    name = work.parent.parent.name
     documents = sum(result.steps["delimiter", "documents"] for result in cleaned)  # at most: filters follow
     runs = [run for result in cleaned for run in result.runs]
     if not runs:
         raise UserError("No document is left: all are empty, or the steps leave all of them out. Ask for fewer steps.")
     write_run_list(work, runs)
-    estimate = delayed(estimate_unique)(work, documents, dealing, dask_key_name=f"{name}-unique")
+    estimate = delayed(estimate_unique)(work, documents, options.dealing, dask_key_name=f"{name}-unique")
     (unique,) = compute([estimate], lambda _: None)
-    train_size = sum(result.size for result in cleaned) * unique * (1 - dealing.valid - dealing.test)
+    size = sum(result.size for result in cleaned) * unique
+    dealing = options.dealing.settled(size)
+    train_size = size * (1 - dealing.valid - dealing.test)
     count, done = max(1, math.ceil(train_size / options.split_size)), 0
 
     def report(_) -> None:
@@ -244,6 +249,7 @@ def _merge(
             delayed(find_near_duplicates)(work, band, dask_key_name=f"{name}-near-{band}") for band in range(BANDS)
         ]
         compute(tasks, lambda _: progress("Comparing", next(compared), BANDS))
+    join_until_few(runs, work, dealing.deduplicate, compute, progress)
     progress("Writing", 0, count)
     tasks = [
         delayed(merge_range)(work, number, count, dealing, dask_key_name=f"{name}-merge-{number}")
@@ -252,7 +258,7 @@ def _merge(
     splits = compute(tasks, report)
     _check_parts(splits, options)
     _put_parts(folder, work, splits)
-    return splits
+    return splits, replace(options, dealing=dealing)
 
 
 def _put_parts(folder: Path, work: Path, splits: list[Counts]) -> None:

@@ -18,6 +18,9 @@ _CONNECT_SECONDS = 10
 Compute = Callable[[Sequence[Any], Callable[[Any], None]], list[Any]]
 """Computes Delayed objects to a list of results; calls the function with every result as it comes."""
 
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is to do."""
+
 
 def import_dask() -> None:
     """Imports all of Dask that preparing takes: to be called first, for Ctrl-C can get lost while Python imports.

@@ -49,14 +49,15 @@ def _shingles(document: str) -> set[bytes]:
     return {data[begin : begin + _LETTERS].encode("utf-8", "replace") for begin in range(len(data) - _LETTERS + 1)}
 
 
-def write_repeated(runs: Iterable[Path], band: int, path: Path) -> None:
+def write_repeated(runs: Iterable[tuple[np.ndarray, np.ndarray]], path: Path) -> None:
     """Writes the orders of the documents that agree in a band with one that comes before them, sorted, without
-    repetition. Takes 16 bytes of memory for each document."""
-    pieces = [
-        (np.load(run.with_suffix(".bands.npy"), mmap_mode="r")[:, band], np.load(run.with_suffix(".npy"))["order"])
-        for run in runs
-    ]
-    values, orders = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    repetition.
+
+    Args:
+        runs: of each, the documents' values in the band and their orders, uint64 `(documents,)`. All of them are held
+            in memory, with what sorts them 60 bytes for each document.
+    """
+    values, orders = (np.concatenate(part) for part in zip(*runs, strict=True))
     places = np.lexsort((orders, values))
     values, orders = values[places], orders[places]
     first = np.ones(len(values), dtype=bool)

@@ -55,9 +55,9 @@ class PrepareOptions:
             problems.append(f"--split-size {self.split_size}: it must be at least 1 byte.")
         for name in ("valid", "test"):
             share = getattr(self.dealing, name)
-            if not 0 < share < 1:
+            if share is not None and not 0 < share < 1:
                 problems.append(f"--{name} {share}: it must be a share between 0 and 1; training needs both texts.")
-        if not problems and self.dealing.valid + self.dealing.test >= 1:
+        if not problems and (self.dealing.valid or 0) + (self.dealing.test or 0) >= 1:
             problems.append(f"--valid {self.dealing.valid} and --test {self.dealing.test} leave nothing to train on.")
         low, high = self.cleaning.min_length, self.cleaning.max_length
         if low is not None and high is not None and low > high:

@@ -4,12 +4,15 @@ The hash of a document says which part it belongs to and where it stands there. 
 documents there are, in how many blocks they were read, or where.
 
 1. `write_run` sorts the documents of a block by their order and writes them with an index.
-2. `merge` takes one range of the order from all runs, leaves out duplicates, and writes what belongs to each part.
+2. `join_runs` makes one run of several, where there are so many that every range would open too many files.
+3. `merge` takes one range of the order from all runs, leaves out duplicates, and writes what belongs to each part.
 """
 
 import hashlib
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +20,13 @@ import numpy as np
 from lmtrain.files import replacing
 from lmtrain.prepare.near_duplicates import bands
 
-_INDEX = np.dtype(
-    [("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4"), ("part", "u1")]
-)
+# every field stands at a multiple of its size: numpy copies whole columns of others to search in them
+_INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4")])
 PARTS = ("train", "valid", "test")
 _WHOLE = 1 << 64
+_SHARE, _ENOUGH = 0.01, 10_000_000  # of the text to validate on, and to test on; bytes
+_PIECE = 32 << 20  # bytes of text that are joined at a time
+_written = partial(replacing, removes_left=False)  # what is left goes with the folder
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,8 @@ class Dealing:
     """Which part a document belongs to, and in which order the parts are.
 
     Args:
-        valid, test: the shares of the documents that validate and test.
+        valid, test: the shares of the documents that validate and test; None for 1 %, of a large text for less, see
+            `settled`.
         seed: of the order. The part doesn't depend on it.
         deduplicate: keep one of equal documents.
         max_copies: leave out documents of which there are more than so many equal ones, such as what stands on every
@@ -37,12 +43,26 @@ class Dealing:
         near_duplicates: keep one of documents that are almost equal.
     """
 
-    valid: float = 0.01
-    test: float = 0.01
+    valid: float | None = None
+    test: float | None = None
     seed: int = 1
     deduplicate: bool = True
     max_copies: int | None = None
     near_duplicates: bool = False
+
+    def settled(self, size: float) -> "Dealing":
+        """With the shares that are taken of a text of so many bytes, where none are given.
+
+        The model is validated after every split, so that the same share of more text would take more and more of the
+        time. So 1 % is halved until 10 MB or less are left: what validates then did so with less text, too.
+        """
+        halvings = math.ceil(math.log2(max(1.0, size * _SHARE / _ENOUGH)))
+        share = _SHARE / 2**halvings
+        return replace(
+            self,
+            valid=share if self.valid is None else self.valid,
+            test=share if self.test is None else self.test,
+        )
 
 
 def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
@@ -83,16 +103,16 @@ def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing
         places, copies = places[first], np.diff(first, append=len(places))
     index = np.empty(len(places), dtype=_INDEX)
     index["order"], index["digest"] = order[places], digests[places, 0]
-    index["part"], index["copies"] = _parts(index["digest"], dealing), copies
+    index["copies"] = copies
     chosen, end = places.tolist(), delimiter.encode()
     index["end"] = np.cumsum([len(encoded[place]) + len(end) for place in chosen])
     index["characters"] = [len(documents[place]) for place in chosen]
-    with replacing(path.with_suffix(".text")) as unfinished, unfinished.open("wb") as file:
+    with _written(path.with_suffix(".text")) as unfinished, unfinished.open("wb") as file:
         file.writelines(encoded[place] + end for place in chosen)
-    with replacing(path.with_suffix(".npy")) as unfinished, unfinished.open("wb") as file:
-        np.save(file, index)
+    with _written(path.with_suffix(".index")) as unfinished:
+        index.tofile(unfinished)
     if dealing.near_duplicates:
-        with replacing(path.with_suffix(".bands.npy")) as unfinished, unfinished.open("wb") as file:
+        with _written(path.with_suffix(".bands.npy")) as unfinished, unfinished.open("wb") as file:
             np.save(file, bands([documents[place] for place in chosen], index["order"]))
     return int(index["end"][-1])
 
@@ -104,6 +124,11 @@ def _is_first(*keys: np.ndarray) -> np.ndarray:
     return differs
 
 
+def open_index(run: Path) -> np.ndarray:
+    """The index of a run, memory-mapped."""
+    return np.memmap(run.with_suffix(".index"), _INDEX, mode="r")
+
+
 def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tuple[np.ndarray, ...]:
     """The documents of all runs whose order is in [low, high), in order.
 
@@ -113,7 +138,7 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
     """
     pieces, runs_of_pieces, begins = [], [], []
     for number, run in enumerate(runs):
-        index = np.load(run.with_suffix(".npy"), mmap_mode="r")
+        index = open_index(run)
         order = index["order"]
         first = int(np.searchsorted(order, np.uint64(low)))
         last = int(np.searchsorted(order, np.uint64(high))) if high < _WHOLE else len(order)
@@ -139,6 +164,26 @@ def unique_share(runs: list[Path], documents: int, dealing: Dealing) -> float:
     index, _, starts, keep = _select(runs, 0, high, True)
     lengths = index["end"] - starts
     return float(lengths[keep].sum() / max(1, lengths.sum()))
+
+
+def join_runs(runs: list[Path], path: Path, deduplicate: bool) -> None:
+    """Makes one run of several, with the duplicates left out; holds 32 MB of text and its index in memory."""
+    pieces = math.ceil(sum(run.with_suffix(".text").stat().st_size for run in runs) / _PIECE)
+    end = 0
+    with (
+        _written(path.with_suffix(".text")) as unfinished,
+        _written(path.with_suffix(".index")) as unfinished_index,
+        unfinished.open("wb") as file,
+        unfinished_index.open("wb") as index_file,
+    ):
+        for number in range(pieces):
+            low, high = number * _WHOLE // pieces, (number + 1) * _WHOLE // pieces
+            index, numbers, starts, keep = _select(runs, low, high, deduplicate)
+            index, numbers, starts = index[keep], numbers[keep], starts[keep]
+            file.writelines(_read_documents(runs, numbers, starts, index["end"]))
+            index["end"] = end + np.cumsum(index["end"] - starts)
+            end = int(index["end"][-1]) if len(index) else end
+            index_file.write(index.tobytes())
 
 
 def merge(
@@ -172,10 +217,11 @@ def merge(
     keep = ~(often | near)
     index, numbers, starts = index[keep], numbers[keep], starts[keep]
     texts = _read_documents(runs, numbers, starts, index["end"])
+    parts = _parts(index["digest"], dealing)
     for part, name in enumerate(PARTS):
-        chosen = np.flatnonzero(index["part"] == part)
+        chosen = np.flatnonzero(parts == part)
         if len(chosen):
-            with replacing(places[name]) as unfinished, unfinished.open("wb") as file:
+            with _written(places[name]) as unfinished, unfinished.open("wb") as file:
                 file.writelines(texts[place] for place in chosen.tolist())
         counts[name] = _counted(index[chosen], starts[chosen])
     return counts

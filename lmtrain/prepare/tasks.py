@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from lmtrain.errors import UserError
 from lmtrain.formats.reader import Tally
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions
-from lmtrain.prepare.shuffling import PARTS, Dealing, merge, unique_share, write_run
+from lmtrain.prepare.shuffling import PARTS, Dealing, merge, open_index, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -134,7 +136,11 @@ def estimate_unique(work: Path, documents: int, dealing: Dealing) -> float:
 
 def find_near_duplicates(work: Path, band: int) -> None:
     """Writes which documents agree with an earlier one in one of the bands."""
-    write_repeated(_runs(work), band, _repeated_path(work, band))
+    pairs = (
+        (np.load(run.with_suffix(".bands.npy"), mmap_mode="r")[:, band], open_index(run)["order"])
+        for run in _runs(work)
+    )
+    write_repeated(pairs, _repeated_path(work, band))
 
 
 def _repeated_path(work: Path, band: int) -> Path:
