@@ -115,10 +115,12 @@ def _changed_files(
     new = _counted(files) - _counted(began_with)
     names = [name for name, text in files.items() if tuple(text) in new]
     names += [name for name, text in began_with.items() if tuple(text) in gone]
-    return ", ".join(sorted(set(names)))
+    names = sorted(set(names))
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else "")
 
 
 _PARTS = ("train", "valid", "test")
+_NAMED = 20  # of files that have changed
 
 
 def _of_an_older_run(

@@ -4,7 +4,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 
@@ -57,6 +56,7 @@ class PartScan:
         lengths: how many documents have each length in characters, the delimiter not counted.
         codes: how often each code point occurs.
         words: how often each word occurs (word level only).
+        word_count: how many words there are.
         duplicates: documents that are equal to an earlier one.
         not_nfc: documents that are not in the Unicode form NFC.
         known: for valid and test, documents that occur in train.
@@ -72,6 +72,7 @@ class PartScan:
     lengths: np.ndarray = field(default_factory=lambda: np.zeros(_LONGEST + 1, dtype=np.int64))
     codes: np.ndarray = field(default_factory=lambda: np.zeros(0x110000, dtype=np.int64))
     words: Counter = field(default_factory=Counter)
+    word_count: int = 0
     duplicates: int = 0
     not_nfc: int = 0
     known: int = 0
@@ -84,7 +85,7 @@ class PartScan:
 
     def size(self, level: str) -> int:
         """How many items there are."""
-        return self.words.total() if level == "word" else self.characters
+        return self.word_count if level == "word" else self.characters
 
     def items(self, level: str) -> Counter[str]:
         """How often each item occurs."""
@@ -169,11 +170,14 @@ def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -
         begun, lengths, documents = int(lengths[-1]), lengths[:-1], documents[:-1]
     scan.documents += len(documents)
     scan.characters += len(text)
-    scan.lengths += np.bincount(np.minimum(lengths - len(delimiter), _LONGEST), minlength=len(scan.lengths))
+    of_each = np.bincount(np.minimum(lengths - len(delimiter), _LONGEST))
+    scan.lengths[: len(of_each)] += of_each
     codes = np.bincount(code_points(text))
     scan.codes[: len(codes)] += codes
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
         scan.not_nfc += sum(not unicodedata.is_normalized("NFC", document) for document in documents)
     if reading.level == "word":
-        scan.words.update(chain.from_iterable(map(str.split, documents)))
+        words = [word for document in documents for word in document.split()]
+        scan.words.update(words)
+        scan.word_count += len(words)
     return begun, documents
