@@ -54,11 +54,11 @@ def changed_since_prepared(corpus: str, manifest: dict[str, Any]) -> list[str]:
     found += [name for name in ("valid.txt", "test.txt") if filesystem.isfile(f"{root}/{name}")]
     if (files := manifest.get("files")) is None:
         return _changed_parts(filesystem, root, found, manifest["parts"])
-    names = sorted({*found, *files})
-    return [name for name in names if not _is_as_prepared(filesystem, root, name, found, files)]
+    there = set(found)
+    return [name for name in sorted(there | set(files)) if not _is_as_prepared(filesystem, root, name, there, files)]
 
 
-def _is_as_prepared(filesystem, root: str, name: str, found: list[str], files: dict[str, Any]) -> bool:
+def _is_as_prepared(filesystem, root: str, name: str, found: set[str], files: dict[str, Any]) -> bool:
     if name not in found or name not in files:
         return False
     path = f"{root}/{name}"
