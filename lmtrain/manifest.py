@@ -69,7 +69,7 @@ def are_as_prepared(corpus: str, names: Iterable[str]) -> set[str]:
     """Those of these files of a corpus folder that are what its manifest says; none if it has no manifest."""
     files = (read_manifest(corpus) or {}).get("files") or {}
     filesystem, root = url_to_fs(os.path.expanduser(corpus))
-    return {name for name in names if _is_as_prepared(filesystem, root.rstrip("/"), name, [name], files)}
+    return {name for name in names if _is_as_prepared(filesystem, root.rstrip("/"), name, {name}, files)}
 
 
 def problem_of_manifest(corpus: str) -> str | None:
