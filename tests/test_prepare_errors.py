@@ -1,5 +1,6 @@
 """What preparing a corpus refuses, and that it leaves what was there as it was."""
 
+import bz2
 import errno
 import gzip
 import os
@@ -20,6 +21,7 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
     (tmp_path / "latin.txt").write_bytes(b"good\n" * 30 + b"caf\xe9\n" + b"bad \xff\n" * 20)
     (tmp_path / "latin.txt.gz").write_bytes(gzip.compress(b"caf\xe9\n"))
     (tmp_path / "torn.txt.gz").write_bytes(gzip.compress(b"text\n" * 1000)[:-10])
+    (tmp_path / "torn.jsonl.bz2").write_bytes(bz2.compress(b'{"text": "a"}\n' * 1000)[:-20])
     (tmp_path / "bad.jsonl").write_text('{"id": 1}\n{"text": \n')
     (tmp_path / "other.jsonl").write_text('{"body": "a", "id": 3}\n')
     (tmp_path / "number.jsonl").write_text('{"text": 3}\n')
@@ -29,11 +31,12 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
     with pytest.raises(UserError) as error:
         prepare([tmp_path], tmp_path / "corpus", options(block_size=50))
     problems = error.value.problems
-    assert len(problems) == 7
+    assert len(problems) == 8
     text = "\n".join(problems)
     assert f"{tmp_path}/latin.txt: byte 0xe9 at offset 153 is not UTF-8" in text
     assert f"{tmp_path}/latin.txt.gz: byte 0xe9 at offset 3" in text
     assert f"{tmp_path}/torn.txt.gz cannot be read" in text
+    assert f"{tmp_path}/torn.jsonl.bz2 cannot be read" in text
     assert f"{tmp_path}/bad.jsonl, read as JSON Lines, has nothing that can be used: 1 × no field 'text'" in text
     assert '1 × a line is not JSON (Expecting value: line 1 column 10 (char 9): {"text": )' in text
     assert "other.jsonl, read as JSON Lines, has nothing" in text

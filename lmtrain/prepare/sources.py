@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
@@ -17,7 +18,7 @@ from lmtrain.formats.encodings import encoding_of, not_utf8
 from lmtrain.formats.lines import LineReader
 from lmtrain.formats.markup import Html
 from lmtrain.formats.mediawiki import MediaWiki
-from lmtrain.formats.reader import LONGEST, Tally, Wanted, too_long
+from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, too_long
 from lmtrain.formats.registry import READERS, SAYS_ITS_ENCODING, reader_of, text_of
 from lmtrain.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
 from lmtrain.formats.streams import compression, decompressed, opened, peeked
@@ -206,13 +207,16 @@ def read_block(block: Block, wanted: Wanted, tally: Tally) -> Iterator[list[str]
     reader, url = READERS[block.source.format], block.source.url
     if block.stop is None:
         with opened(url) as stream:
-            text = text_of(stream, reader, url, wanted)
-            yield from _tallied(reader.documents(text, url, wanted, tally), block, wanted, tally)
+            yield from _tallied(_documents(reader, stream, url, wanted, tally), block, wanted, tally)
     elif isinstance(reader, MediaWiki):
         yield from _tallied(reader.documents_between(url, block.start, block.stop, wanted, tally), block, wanted, tally)
     elif isinstance(reader, LineReader):
         lines = _read_lines(block, wanted.errors).split("\n")
         yield from _tallied(iter([reader.of_lines(lines, wanted, tally)]), block, wanted, tally)
+
+
+def _documents(reader: Reader, stream: BinaryIO, url: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+    yield from reader.documents(text_of(stream, reader, url, wanted), url, wanted, tally)
 
 
 def _tallied(pieces: Iterator[list[str]], block: Block, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
