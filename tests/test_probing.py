@@ -5,6 +5,7 @@ import json
 import statistics
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,16 @@ from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
 from lmtrain.flair_format import save_language_model
 from lmtrain.probing.entities import are_entity_tags, entities_of, entity_f1
-from lmtrain.probing.experiment import BOTH, EMBEDDINGS, MAJORITY, NGRAMS, curve
+from lmtrain.probing.experiment import (
+    BOTH,
+    EMBEDDINGS,
+    EMBEDDINGS_AROUND,
+    MAJORITY,
+    NGRAMS,
+    NGRAMS_AROUND,
+    curve,
+)
+from lmtrain.probing.features import components, with_neighbours
 from lmtrain.probing.material import Material, drawn, read_material
 from lmtrain.probing.tagged_text import TaggedSentence, read_tagged_sentences
 
@@ -181,12 +191,23 @@ def test_what_stands_further_away_is_seen_by_the_model_that_has_read_it_and_by_n
     knows, knows_not = (forward, backward) if distance > 0 else (backward, forward)
     most = probe(material, knows)
     none = probe(material, knows_not)
-    assert most[EMBEDDINGS] > 0.95
-    assert most[BOTH] > 0.9
+    assert min(most[EMBEDDINGS], most[EMBEDDINGS_AROUND], most[BOTH]) > 0.9
     chance = 5 / 8  # of 8 letters two have nothing there, which n-grams may see at one, and of the others guess half
-    assert most[NGRAMS] < chance + 0.1
-    assert none[EMBEDDINGS] < chance + 0.1
-    assert none[NGRAMS] == most[NGRAMS]
+    assert max(most[NGRAMS], most[NGRAMS_AROUND], none[EMBEDDINGS]) < chance + 0.1
+    assert none[NGRAMS_AROUND] == most[NGRAMS_AROUND]
+
+
+def test_the_word_before_is_seen_by_ngrams_of_neighbours_and_by_the_vector_itself():
+    parts = (read(tagged_by_what_stands_before(100, seed, 1)) for seed in (1, 2))
+    found = probe(Material(*parts, has_entities=False, remarks=[]), make_model(hidden_size=96))
+    assert min(found[NGRAMS_AROUND], found[EMBEDDINGS]) > 0.95
+    assert found[NGRAMS] < 0.7
+
+
+def test_neighbours_are_those_of_the_sentence():
+    sentences = [TaggedSentence(tokens, [], []) for tokens in (["a", "b"], ["c"], ["d", "e"])]
+    vectors = np.arange(1, 6, dtype=np.float32)[:, None]
+    assert with_neighbours(vectors, sentences).tolist() == [[0, 1, 2], [1, 2, 0], [0, 3, 0], [0, 4, 5], [4, 5, 0]]
 
 
 @pytest.fixture
@@ -204,7 +225,7 @@ def test_the_script_writes_what_it_prints(files, capsys):
     results = found["results"]
     assert {(one["features"], one["sentences"], one["seed"]) for one in results} == {
         (features, size, seed)
-        for features in (MAJORITY, NGRAMS, EMBEDDINGS, BOTH)
+        for features in (MAJORITY, NGRAMS, NGRAMS_AROUND, EMBEDDINGS, EMBEDDINGS_AROUND, BOTH)
         for size in (10, 20)
         for seed in (1, 2)
     }
@@ -218,7 +239,7 @@ def test_the_script_writes_what_it_prints(files, capsys):
     row = next(line for line in blocks[1].split("\n") if line.startswith("n-grams"))
     mean, deviation = statistics.mean(of_ngrams), statistics.stdev(of_ngrams)
     assert row.split()[-3:] == [f"{mean:.3f}", "±", f"{deviation:.3f}"]
-    assert printed.rstrip().split("\n")[-1].startswith("With 20 training sentences the embeddings alone are ")
+    assert printed.rstrip().split("\n")[-1].startswith("With 20 training sentences embeddings are ")
     assert call("probe", *BOTH_MODELS, *FILES, "--json", "a.json") == 2
     assert "a.json exists" in capsys.readouterr().err
 
@@ -297,3 +318,14 @@ def test_files_in_another_encoding(files, capsys):
     assert call("probe", *BOTH_MODELS, *FILES, "--seeds", 1) == 2
     assert "train.tsv" in capsys.readouterr().err
     assert call("probe", *BOTH_MODELS, *FILES, "--seeds", 1, "--sizes", 20, "--encoding", "cp1252") == 0
+
+
+def test_long_vectors_are_reduced_to_components_that_keep_what_differs():
+    draw = np.random.default_rng(1)
+    hidden, mixing = draw.normal(size=(600, 20)), draw.normal(size=(20, 300))
+    vectors = (hidden @ mixing).astype(np.float32)
+    reduced, others = components(vectors[:500], vectors[500:])
+    assert (reduced.shape, others.shape) == ((500, 256), (100, 256))
+    apart, kept = vectors[500] - vectors[501], others[0] - others[1]
+    assert np.linalg.norm(kept) == pytest.approx(np.linalg.norm(apart), rel=1e-3)
+    assert components(vectors[:100], vectors[:5])[0].shape == (100, 300)

@@ -10,12 +10,25 @@ import numpy as np
 
 from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
-from lmtrain.probing.features import ngram_vectorizer, ngrams_of, side_by_side, vectors_of
+from lmtrain.probing.features import (
+    AROUND,
+    WORD,
+    components,
+    ngram_vectorizer,
+    ngrams_of,
+    side_by_side,
+    standardized,
+    vectors_of,
+    with_neighbours,
+)
 from lmtrain.probing.linear import Fitted, fit_linear
 from lmtrain.probing.material import Figures, Material, drawn, judged, tags_of
 from lmtrain.probing.tagged_text import TaggedSentence
 
-MAJORITY, NGRAMS, EMBEDDINGS, BOTH = "majority", "n-grams", "embeddings", "embeddings + n-grams"
+MAJORITY = "majority"
+NGRAMS, EMBEDDINGS = "n-grams", "embeddings"
+NGRAMS_AROUND, EMBEDDINGS_AROUND = "n-grams, with neighbours", "embeddings, with neighbours"
+BOTH = "both, with neighbours"
 _HELD_OUT = 0.2  # of the training sentences, to choose the regularization
 _STRENGTHS_OF_BOTH = tuple(10 ** (exponent / 2) for exponent in range(-3, 3))
 SEED_OF_TEST = 0
@@ -79,38 +92,43 @@ def curve(
                 )
 
             pairs = (vectors[:count], test_vectors), (ngrams[:count], test_ngrams)
-            for features, found, c in _probes(train, *pairs):
+            for features, found, c in _probes(train, test, *pairs):
                 yield Result(features, size, count, seed, judged(test, found, material.has_entities), c)
             progress(size)
 
 
 def _probes(
-    train: list[TaggedSentence], vectors: tuple, ngrams: tuple
+    train: list[TaggedSentence], test: list[TaggedSentence], vectors: tuple, ngrams: tuple
 ) -> Iterator[tuple[str, list[str], float | None]]:
     """What each kind of features is called, the tags that are found with it, and its C.
 
     Args:
-        train: the sentences to learn from.
-        vectors, ngrams: of their tokens, and of those to test on.
+        train, test: the sentences to learn from, and those to tag.
+        vectors, ngrams: of the tokens of both.
     """
     tags, learned = tags_of(train), learned_tokens(train)
-    vectorizer = ngram_vectorizer()
-    by_vectors = standardized(*vectors)
-    by_ngrams = vectorizer.fit_transform(ngrams[0]), vectorizer.transform(ngrams[1])
 
     def found(fitted: Fitted, features: Any) -> list[str]:
         return fitted.classifier.predict(features).tolist()
 
     yield MAJORITY, [Counter(tags).most_common(1)[0][0]] * len(vectors[1]), None
-    of_ngrams = fit_linear(by_ngrams[0], tags, learned)
-    yield NGRAMS, found(of_ngrams, by_ngrams[1]), of_ngrams.c
+    for features, words in ((NGRAMS, (WORD,)), (NGRAMS_AROUND, AROUND)):
+        vectorizer = ngram_vectorizer(words)
+        by_ngrams = vectorizer.fit_transform(ngrams[0]), vectorizer.transform(ngrams[1])
+        of_ngrams = fit_linear(by_ngrams[0], tags, learned)
+        yield features, found(of_ngrams, by_ngrams[1]), of_ngrams.c
+    by_vectors = standardized(*vectors)
     of_vectors = fit_linear(by_vectors[0], tags, learned)
     yield EMBEDDINGS, found(of_vectors, by_vectors[1]), of_vectors.c
+    reduced = components(*by_vectors)
+    around = with_neighbours(reduced[0], train), with_neighbours(reduced[1], test)
+    of_around = fit_linear(around[0], tags, learned)
+    yield EMBEDDINGS_AROUND, found(of_around, around[1]), of_around.c
     # each as strong as was best for it alone, to be weakened or strengthened together
-    scales = math.sqrt(of_vectors.c), math.sqrt(of_ngrams.c)
+    scales = math.sqrt(of_around.c), math.sqrt(of_ngrams.c)
     by_both = [
         side_by_side(np.float32(scales[0]) * one, np.float32(scales[1]) * other)
-        for one, other in zip(by_vectors, by_ngrams, strict=True)
+        for one, other in zip(around, by_ngrams, strict=True)
     ]
     of_both = fit_linear(by_both[0], tags, learned, _STRENGTHS_OF_BOTH)
     yield BOTH, found(of_both, by_both[1]), of_both.c
@@ -128,14 +146,6 @@ def found_by_vectors(
     scaled, test_scaled = standardized(vectors, test_vectors)
     fitted = fit_linear(scaled, tags_of(train), learned_tokens(train))
     return fitted.classifier.predict(test_scaled).tolist(), fitted.c
-
-
-def standardized(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with every number less its mean in the first, by its deviation there."""
-    from sklearn.preprocessing import StandardScaler
-
-    scaler = StandardScaler().fit(vectors)
-    return scaler.transform(vectors), scaler.transform(others)
 
 
 def learned_tokens(train: list[TaggedSentence]) -> int:

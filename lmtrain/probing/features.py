@@ -9,22 +9,24 @@ import torch
 
 from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
+from lmtrain.vector_file import TokenizedSentence
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from sklearn.feature_extraction.text import CountVectorizer
 
 _LONGEST = 5  # characters of an n-gram
-_AROUND = (-1, 0, 1)  # the word before, the word itself, the word after
+_COMPONENTS = 256  # of vectors that stand beside those of their neighbours
+AROUND, WORD = (-1, 0, 1), 0  # the word before, the word itself, the word after
 _BLOCK = 1024  # sentences that are embedded at a time
 
 
-def vectors_of(embeddings: StringEmbeddings, sentences: Sequence) -> np.ndarray:
+def vectors_of(embeddings: StringEmbeddings, sentences: Sequence[TokenizedSentence]) -> np.ndarray:
     """The vectors of all tokens, one after the other, float32 `(tokens, embedding_length)`.
 
     Args:
         embeddings: makes them.
-        sentences: `TokenizedSentence`s.
+        sentences: one or more.
 
     Raises:
         UserError: one is not finite.
@@ -40,31 +42,60 @@ def vectors_of(embeddings: StringEmbeddings, sentences: Sequence) -> np.ndarray:
     return together
 
 
-def ngram_vectorizer() -> "CountVectorizer":
+def standardized(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both with every number less its mean in the first, by its deviation there."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(vectors)
+    return scaler.transform(vectors), scaler.transform(others)
+
+
+def components(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both in the first 256 principal components of the first, if they are longer."""
+    from sklearn.decomposition import PCA
+
+    if min(vectors.shape) <= _COMPONENTS:
+        return vectors, others
+    pca = PCA(_COMPONENTS, svd_solver="randomized", random_state=0).fit(vectors)
+    return pca.transform(vectors), pca.transform(others)
+
+
+def with_neighbours(vectors: np.ndarray, sentences: Sequence[TokenizedSentence]) -> np.ndarray:
+    """`(tokens, D)` → `(tokens, 3 * D)`: of the token before, the token itself and the token after it in its sentence,
+    zeros where there is none."""
+    ends = np.cumsum([len(one.tokens) for one in sentences])
+    before, after = np.roll(vectors, 1, axis=0), np.roll(vectors, -1, axis=0)
+    before[np.concatenate([[0], ends[:-1]])] = 0
+    after[ends - 1] = 0
+    return np.concatenate([before, vectors, after], axis=1)
+
+
+def ngram_vectorizer(words: Sequence[int]) -> "CountVectorizer":
     """Makes a sparse float32 `(tokens, n-grams)` of what `ngrams_of` gives: whether an n-gram is there.
 
     Fitted on training tokens, it knows the n-grams that occur there twice.
+
+    Args:
+        words: whose n-grams: `WORD`, or all of `AROUND`.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    return CountVectorizer(analyzer=_as_it_is, binary=True, min_df=2, dtype=np.float32)
+    def names(rows: Sequence[Sequence[str]]) -> list[str]:
+        return [f"{word}{ngram}" for word in words for ngram in rows[word + 1]]
+
+    return CountVectorizer(analyzer=names, binary=True, min_df=2, dtype=np.float32)
 
 
-def _as_it_is(names: Iterable[str]) -> Iterable[str]:
-    return names
+def ngrams_of(sentences: Iterable[TokenizedSentence]) -> list[list[tuple[str, ...]]]:
+    """For every token of the sentences, one after the other, the n-grams of the token before it, its own, and those of
+    the token after it.
 
-
-def ngrams_of(sentences: Iterable) -> list[list[str]]:
-    """For every token of `TokenizedSentence`s, one after the other, the names of its n-grams.
-
-    The word, and all 1 to 5 characters in it that stand together, with marks at the word's ends; of the word itself and
-    of its neighbours on both sides.
+    The word, and all 1 to 5 characters in it that stand together, with marks at the word's ends.
     """
     rows = []
     for sentence in sentences:
-        padded = ["", *sentence.tokens, ""]
-        for number in range(1, len(padded) - 1):
-            rows.append([f"{place}{ngram}" for place in _AROUND for ngram in _ngrams(padded[number + place])])
+        words = [_ngrams(word) for word in ("", *sentence.tokens, "")]
+        rows += [words[number : number + 3] for number in range(len(sentence.tokens))]
     return rows
 
 

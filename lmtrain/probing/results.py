@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lmtrain.probing.experiment import BOTH, EMBEDDINGS, NGRAMS, Result
+from lmtrain.probing.experiment import BOTH, EMBEDDINGS, EMBEDDINGS_AROUND, NGRAMS, NGRAMS_AROUND, Result
 
 FIGURES = {"f1": "entity F1", "accuracy": "accuracy"}
 
@@ -45,14 +45,16 @@ def _cell(mean: float, deviation: float) -> str:
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """One sentence about the largest training set: what the embeddings add to the n-grams."""
+    """One sentence about the largest training set: embeddings beside n-grams of as many words."""
     figure, most = measured(results)[0], max(one.sentences for one in results)
-    of_ngrams, alone, together = (
-        mean_and_deviation(results, kind, most, figure)[0] for kind in (NGRAMS, EMBEDDINGS, BOTH)
-    )
+    means = {
+        kind: mean_and_deviation(results, kind, most, figure)[0]
+        for kind in (NGRAMS, EMBEDDINGS, NGRAMS_AROUND, EMBEDDINGS_AROUND, BOTH)
+    }
     return (
-        f"With {most:,} training sentences the embeddings alone are {_apart(alone - of_ngrams)} the n-grams in "
-        f"{FIGURES[figure]}, and both together {_apart(together - of_ngrams)} them."
+        f"With {most:,} training sentences embeddings are {_apart(means[EMBEDDINGS] - means[NGRAMS])} n-grams in "
+        f"{FIGURES[figure]}; with neighbours {_apart(means[EMBEDDINGS_AROUND] - means[NGRAMS_AROUND])}, and both "
+        f"together {_apart(means[BOTH] - means[NGRAMS_AROUND])} n-grams with neighbours."
     )
 
 
