@@ -27,9 +27,8 @@ _SWITCHES = re.compile(r"(<nowiki>.*?</nowiki>)|__[^\W\da-z]{3,}?__|'{5}|'{2,3}|
 _BREAKS = re.compile(r"</?(?:br|p|div|li|td|th|tr|center|blockquote)\b[^<>]*>", re.IGNORECASE)
 _LEFT_OPEN = re.compile(r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE | re.IGNORECASE)
 _LINE_START = re.compile(r"^[ \t]*[*#:;]*[ \t]*", re.MULTILINE)
-_SPACES = re.compile(r"[ \t\xa0]+")
 _EMPTIED = re.compile(
-    r"\(\s*[,;:]?\s*\)|（\s*[，、；：,;:]?\s*）|(?<=\() *[,;] *|(?<=（)\s*[，、；]\s*"
+    r"\((?:\s*[,;:]?\s*\)| *[,;] *)|（(?:\s*[，、；：,;:]?\s*）|\s*[，、；]\s*)"
 )  # what a template leaves of its brackets
 _BEFORE_STOP = re.compile(r" +(?=[,.;:!?)](?:\s|$))", re.MULTILINE)
 
@@ -56,13 +55,24 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
     text = _LEFT_OPEN.sub("", text.replace("[[:", "[["))  # which only says that it is a link, no picture
     if "-{" in text:
         text = _CONVERSION.sub(_converted, text)
-    text = _LINE_START.sub("", _SWITCHES.sub(r"\1", _BREAKS.sub("\n", text)))
+    text = _LINE_START.sub("", _without_switches(_BREAKS.sub("\n", text)))
     try:
         text = mwparserfromhell.parse(text, skip_style_tags=True).strip_code(collapse=False)
     except ParserError as error:
         raise ValueError(str(error)) from None
-    lines = (line.strip() for line in _SPACES.sub(" ", _EMPTIED.sub("", text)).split("\n"))
+    text = _EMPTIED.sub(lambda found: "" if found[0][-1] in ")）" else found[0][0], text)
+    text = text.replace("\t", " ").replace("\xa0", " ")
+    while "  " in text:  # many times as fast as a pattern
+        text = text.replace("  ", " ")
+    lines = (line.strip() for line in text.split("\n"))
     return _BEFORE_STOP.sub("", "\n".join(filter(None, lines)))
+
+
+def _without_switches(text: str) -> str:
+    """The text without quotation marks for bold and italics, words like __NOTOC__ and lines of dashes."""
+    if "<nowiki>" in text or "__" in text or "----" in text:
+        return _SWITCHES.sub(r"\1", text)
+    return text.replace("'''''", "").replace("'''", "").replace("''", "")
 
 
 @lru_cache(8)
