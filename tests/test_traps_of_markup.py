@@ -142,6 +142,16 @@ def test_pages_that_say_their_encoding_in_xml(encoding: str, tmp_path: Path) -> 
     assert Read(tmp_path, page.encode(encoding)).documents == ["žluťoučký kůň"]
 
 
+def test_what_stands_before_a_page_is_passed_in_no_time(tmp_path: Path) -> None:
+    comments = "<!-- one --> <!-- > two -->\n" * 100
+    page = "<HTML><body><p>A page of text.</p></body></HTML>"
+    assert Read(tmp_path, f'<?xml version="1.0"?>{comments}<!DOCTYPE html>{comments}{page}').format == "html"
+    assert Read(tmp_path, f"{comments}{page}").format == "html"
+    assert Read(tmp_path, f"{comments}Not a page.\n", format="text").format == "text"
+    with pytest.raises(UserError, match="is XML"):
+        Read(tmp_path, f'{comments}<?xml version="1.0"?><x/>')
+
+
 def test_a_short_page_in_utf8_that_says_nothing(tmp_path: Path) -> None:
     assert Read(tmp_path, "<html><body><p>Ein café, bitte</p></body></html>").documents == ["Ein café, bitte"]
 

@@ -12,7 +12,7 @@ from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, t
 from lmtrain.formats.streams import decoded
 from lmtrain.formats.xml_text import elements, root_of, text_of
 
-_HTML = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S)
+_DOCTYPE = re.compile(rb"<!doctype\s+html\b", re.IGNORECASE)
 _DOC = re.compile(r'<doc id="[^"\n]*"(?:[^\n]*? title="([^\n]*)")?[^\n>]*>(?=\n)')
 _LISTING = re.compile(rb"<title>\s*(?:Index of|Directory listing for)\b", re.IGNORECASE)
 _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -52,7 +52,9 @@ class Html(Reader):
     name, title = "html", "HTML"
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
-        return bool(_HTML.match(head.removeprefix(b"\xef\xbb\xbf")))
+        if root_of(head).casefold() in ("html", "head", "body"):
+            return True
+        return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and bool(_DOCTYPE.search(head[:2048]))
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
         html = stream.read(LONGEST + 1)

@@ -16,8 +16,8 @@ from lmtrain.errors import UserError
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, beginning, too_long
 from lmtrain.formats.streams import compression, opened, peeked
 from lmtrain.formats.wikitext import plain_text
+from lmtrain.formats.xml_text import root_of
 
-_DUMP = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<mediawiki\b")
 _REDIRECT = re.compile(r"\s*#[^\s#\[:]+\s*:?\s*\[\[")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
 _BEGIN, _END, _DUMPS_END = b"<page>", b"</page>", b"</mediawiki>"
@@ -32,7 +32,7 @@ class MediaWiki(Reader):
     name, title = "mediawiki", "a MediaWiki dump"
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
-        return bool(_DUMP.match(head.removeprefix(b"\xef\xbb\xbf")))
+        return root_of(head) == "mediawiki"
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         head, stream = peeked(stream)
