@@ -18,6 +18,7 @@ from test_formats import Read, jsonl, response, tar, warc_record, zipped
 
 from lmtrain.errors import UserError
 from lmtrain.formats.json_document import _Input
+from lmtrain.prepare.sources import find_sources
 
 # --- JSON ---
 
@@ -257,6 +258,20 @@ def test_languages_of_pairs_are_named_in_any_way(tmp_path: Path) -> None:
     members = {"X.en_GB-pt_BR.en_GB": "One\n", "X.en_GB-pt_BR.pt_BR": "Um\n", "X.en_GB-pt_BR.scores": "0.1\t0.2\n"}
     for language in ("pt_BR", "pt-br"):
         assert Read(tmp_path, zipped(members), language=language).documents == ["Um"]
+
+
+def test_pairs_in_a_folder_are_read_in_one_language(tmp_path: Path) -> None:
+    for name in ("Books.de-en.de", "Books.de-en.en.gz", "X.is-en.is", "Y.de-en.de", "Y.de-en.en", "Y.de-en.ids"):
+        content = b"1\t2\n3\t4\n5\t6\n" if name.endswith("ids") else f"{name}\n".encode()
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    with pytest.raises(UserError, match="has texts in de and en: choose one with --language"):
+        find_sources([tmp_path])
+    sources, beside = find_sources([tmp_path], language="DE")
+    assert [Path(source.url).name for source in sources] == [
+        *("Books.de-en.de", "Books.de-en.en.gz", "X.is-en.is", "Y.de-en.de"),  # of the first the other is not there
+    ]
+    assert [Path(name).name for name in beside] == ["Y.de-en.en", "Y.de-en.ids"]
+    assert len(find_sources([tmp_path / "Y.de-en.en"])[0]) == 1
 
 
 # --- crawls ---

@@ -23,7 +23,9 @@ SIDE_FILE = re.compile(
     re.IGNORECASE,
 )
 """Names of files that lie beside texts and are none."""
-_PAIR = re.compile(r".*\.([A-Za-z_]{2,8})-([A-Za-z_]{2,8})\.([A-Za-z_]{2,8})")  # OPUS: Europarl.de-en.de
+_PAIR = re.compile(
+    r"(.*\.([A-Za-z_]{2,8})-([A-Za-z_]{2,8})\.)([A-Za-z_]{2,8})((?:\.(?:gz|bz2|xz|zst))?)"
+)  # OPUS: Europarl.de-en.de
 
 ReadMember = Callable[[IO[bytes], str, str, Wanted, Tally], Iterator[list[str]]]
 """Reads a file in an archive: given its content, its place for messages and its name."""
@@ -39,7 +41,7 @@ class _Archive(Reader):
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         try:
             for name, open_member in self._members(stream):
-                if reason := _not_a_text(name, place, wanted.language):
+                if reason := not_a_text(name, place, wanted.language):
                     tally.leave_out(reason, beginning(name))
                     continue
                 try:
@@ -54,8 +56,12 @@ class _Archive(Reader):
             raise UserError(f"{place} cannot be read as {self.title}: {what}.{remedy}") from None
 
 
-def _not_a_text(name: str, place: str, language: str | None) -> str | None:
-    """Why a file in an archive is not looked at; None if it is.
+def not_a_text(name: str, place: str, language: str | None) -> str | None:
+    """Why a file in an archive or folder is not looked at; None if it is.
+
+    Args:
+        name: in there.
+        place: of the archive or folder, for messages.
 
     Raises:
         UserError: it is one of a pair in two languages, and none is chosen.
@@ -63,14 +69,22 @@ def _not_a_text(name: str, place: str, language: str | None) -> str | None:
     path, pair = PurePosixPath(name), _PAIR.fullmatch(name)
     if SIDE_FILE.fullmatch(path.name) or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
         return "a file beside the texts"
-    if pair and pair[3] in ("ids", "scores"):
+    if pair and pair[4] in ("ids", "scores"):
         return "a file of numbers beside the texts"
-    if pair and pair[3] in pair.groups()[:2]:
+    if pair and pair[4] in pair.group(2, 3):
         if language is None:
-            raise UserError(f"{place} has texts in {pair[1]} and {pair[2]}: choose one with --language.")
-        if _same(pair[3]) != _same(language):
+            raise UserError(f"{place} has texts in {pair[2]} and {pair[3]}: choose one with --language.")
+        if _same(pair[4]) != _same(language):
             return "a text in another language"
     return None
+
+
+def pair_of(name: str) -> set[str]:
+    """The names of the texts in two languages, of a file that is one of them or has numbers about them; else none."""
+    pair = _PAIR.fullmatch(name)
+    if pair is None or pair[4] not in (*pair.group(2, 3), "ids", "scores"):
+        return set()
+    return {pair[1] + language + pair[5] for language in pair.group(2, 3)}
 
 
 def _same(language: str) -> str:

@@ -83,7 +83,7 @@ def prepare_corpus(
     import_dask()
     output = Path(output).expanduser().absolute()
     _check_output(output, overwrite)
-    sources, beside = find_sources(inputs, options.format, options.wanted().encoding)
+    sources, beside = find_sources(inputs, options.format, options.wanted().encoding, options.language)
     raise_if_any([] if sources else ["All inputs are empty files."])
     with (
         _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.formats.archives import SIDE_FILE
+from lmtrain.formats.archives import SIDE_FILE, not_a_text, pair_of
 from lmtrain.formats.encodings import encoding_of, not_utf8
 from lmtrain.formats.lines import LineReader
 from lmtrain.formats.markup import Html
@@ -60,13 +60,14 @@ class Block:
 
 
 def find_sources(
-    inputs: Iterable[str | Path], format: str = "auto", encoding: str | None = None
+    inputs: Iterable[str | Path], format: str = "auto", encoding: str | None = None, language: str | None = None
 ) -> tuple[list[Source], list[str]]:
     """Finds the files that paths, patterns, folders (and the folders in them) and fsspec URLs name, each once.
 
     Args:
         format: a reader's name; "auto" goes by the content.
         encoding: of text without a byte-order mark; None for UTF-8.
+        language: of pairs of texts in folders, the one that is read.
 
     Returns:
         the files; and the names of those in folders that are no texts but lie beside them, such as licences.
@@ -79,7 +80,7 @@ def find_sources(
     beside: set[str] = set()
     for place in map(str, inputs):
         try:
-            filesystem, paths = _find(place, beside)
+            filesystem, paths = _find(place, beside, language)
         except UserError as error:
             problems += error.problems
             continue
@@ -103,7 +104,7 @@ def _is_a_pipe(place: str) -> bool:
     return os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place)
 
 
-def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list[str]]:
+def _find(place: str, beside: set[str], language: str | None) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     """The paths of the files that an input names."""
     if place == "-" or _is_a_pipe(place):
         name = "Standard input" if place == "-" else place
@@ -126,6 +127,7 @@ def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list
     if is_folder or not _is_hidden(path[len(base) :]):
         files = [file for file in files if not _is_hidden(file[len(base) :])]
     texts = [file for file in files if not SIDE_FILE.fullmatch(PurePosixPath(file).name)]
+    texts = _in_language(texts, place, language)
     if texts or is_folder:
         beside.update(set(files) - set(texts))
         files = texts
@@ -136,6 +138,16 @@ def _find(place: str, beside: set[str]) -> tuple[fsspec.AbstractFileSystem, list
             else f"{place} does not exist: it is neither a file nor a folder, nor a pattern that matches a file."
         )
     return filesystem, files
+
+
+def _in_language(files: list[str], place: str, language: str | None) -> list[str]:
+    """The files without what is in the other language of pairs, and the numbers about those."""
+    there = set(files)
+    return [
+        file
+        for file in files
+        if not (pair := pair_of(file)) or not pair <= there or not not_a_text(PurePosixPath(file).name, place, language)
+    ]
 
 
 def _source(
