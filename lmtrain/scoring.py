@@ -19,6 +19,7 @@ from lmtrain.units import perplexity
 _CHUNK = 1 << 18  # items that are encoded at a time
 _WINDOW_ELEMENTS = 1 << 24  # numbers in the recurrent output of a window: 64 MiB
 _LOGIT_ELEMENTS = 1 << 23  # scores that are computed at a time: 32 MiB
+_ROWS = 1024  # at most on a CPU, whose caches the scores of characters then stay in
 
 
 @dataclass(frozen=True)
@@ -235,6 +236,7 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callabl
 def losses_of(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
     rows = max(1, _LOGIT_ELEMENTS // model.vocabulary_size)
+    rows = min(rows, _ROWS) if output.device.type == "cpu" else rows
     losses = [
         F.cross_entropy(model.decoder(some_output).float(), some_targets, reduction="none")
         for some_output, some_targets in zip(output.split(rows), targets.split(rows), strict=True)

@@ -16,8 +16,8 @@ from lmtrain.command import run
 EXAMPLE = """example:  python scripts/benchmark.py train data --rounds 5 --json figures.json
 
 train: steps of training; data: from text to windows; memory: peak memory of training; embed: vectors of sentences;
-generate: text from a model; startup: from the command to the first step. Behind each figure stand its ratio to the
-reference and its range over the rounds."""
+score: one long text; generate: text from a model; startup: from the command to the first step.
+Behind each figure stand its ratio to the reference and its range over the rounds."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,6 +72,12 @@ def _embed(rounds: int) -> Iterator[dict]:
     yield benchmark_embed(rounds=rounds)
 
 
+def _score(rounds: int) -> Iterator[dict]:
+    from benchmarks.scoring import benchmark_score
+
+    yield benchmark_score(rounds=rounds)
+
+
 def _generate(rounds: int) -> Iterator[dict]:
     from benchmarks.inference import benchmark_generate
 
@@ -95,6 +101,7 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "data": _data,
     "memory": _memory,
     "embed": _embed,
+    "score": _score,
     "generate": _generate,
     "startup": _startup,
     "quality": _quality,

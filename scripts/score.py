@@ -13,7 +13,7 @@ from lmtrain.plain_json import to_json
 
 EXAMPLE = r"""examples:
   python scripts/score.py best-lm.pt valid.txt test.txt
-  python scripts/score.py best-lm.pt --lanes 64 --precision bf16 crawl.txt
+  python scripts/score.py best-lm.pt --lanes 128 --precision bf16 crawl.txt
   python scripts/score.py best-lm.pt --per-line < crawl.txt | grep -v ^nan | LC_ALL=C sort -g | cut -f3- > ranked.txt
 
 Every file is one text (every line with --per-line), read as in training: decompressed, empty lines left out, which is
@@ -32,7 +32,7 @@ again on many processors; it changed a loss of 2.5017 nats by 0.0004 where that 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse(_parser(), arguments, batch_size=Range(1, 2**31), lanes=Range(1, 2**16), context=Range(0, 10**6))
+    options = parse(_parser(), arguments, batch_size=Range(1, 2**31), lanes=Range(1, 2**16), context=Range(1, 10**6))
     if options.lanes == 1 and options.precision != "32":
         raise UserError("--precision bf16 is for --lanes N.")
     if options.lanes > 1 and options.per_line:

@@ -70,7 +70,7 @@ def test_runs_and_their_neighbours_are_compared(pair_of_runs, tmp_path, capsys):
     ("script", "typed", "words"),
     [
         ("score", ["m", "--batch-size", "0"], "--batch-size is 0; it must be from 1 to"),
-        ("score", ["m", "--lanes", "-1", "--context", "-1"], "--context is -1; it must be from 0 to"),
+        ("score", ["m", "--lanes", "-1", "--context", "-1"], "--context is -1; it must be from 1 to"),
         ("generate", ["m", "--length=-1"], "--length is -1; it must be from 1 to"),
         ("generate", ["m", "--temperature", "nan"], "--temperature is nan; it must be at least 0"),
         ("generate", ["m", "--temperature", "inf"], "--temperature is inf; it must be at least 0"),

@@ -1,6 +1,7 @@
 """Long texts scored in pieces, against the exact score."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -78,3 +79,37 @@ def test_mistakes():
         score_in_lanes(make_model(), "abc", lanes=0, context=-1)
     with pytest.raises(UserError, match="can embed, but not score"):
         score_in_lanes(make_model(has_decoder=False), "abc")
+
+
+def test_threads_share_the_lanes_and_leave_the_setting_of_others_alone(monkeypatch):
+    language_model, text = make_model(), text_of(9000)
+    monkeypatch.setattr(module, "_LANES_OF_A_THREAD", 2)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = score_in_lanes(language_model, text, lanes=9, context=30)
+        torch.set_num_threads(4)
+        one, difference = score_in_lanes(language_model, text, lanes=9, context=30)
+        assert torch.get_num_threads() == 4
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 4  # of threads that begin afterwards
+    finally:
+        torch.set_num_threads(before)
+    assert (one.items, one.bytes) == (expected[0].items, expected[0].bytes)
+    assert one.nats == pytest.approx(expected[0].nats, rel=1e-6)
+    assert difference == pytest.approx(expected[1], rel=1e-2)
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+def test_what_a_gpu_reads_with_is_as_near(monkeypatch, recurrent_type):
+    language_model, text = make_model(recurrent_type=recurrent_type), text_of(5000)
+    expected = score_in_lanes(language_model, text, lanes=8, context=32)
+    monkeypatch.setattr(module, "_StepReader", module._LayersReader)
+    one, difference = score_in_lanes(language_model, text, lanes=8, context=32)
+    assert one.nats == pytest.approx(expected[0].nats, rel=1e-6)
+    assert difference == pytest.approx(expected[1], rel=1e-2)
+
+
+def test_a_context_of_nothing_leaves_nothing_to_compare_and_is_refused():
+    with pytest.raises(UserError, match="context 0; they must be at least 1"):
+        score_in_lanes(make_model(), text_of(900), lanes=4, context=0)
