@@ -1,13 +1,13 @@
 """The LightningDataModule: which windows of the corpus this rank trains, validates and tests on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lmtrain.windows import Augmentation, Split, WindowDataset, split_order
+from lmtrain.windows import Augmentation, Split, Window, WindowDataset, split_order
 
 
 class WindowDataModule(LightningDataModule):
@@ -83,7 +83,7 @@ class WindowDataModule(LightningDataModule):
     def _loader(self, windows: WindowDataset) -> DataLoader:
         # no workers: they would interleave windows, and the dataset reads ahead by itself
         pins = self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=pins)
+        return _Windows(windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=pins)
 
     def _mine(self) -> range:
         return self.lanes_of_rank(self.trainer.global_rank, self.trainer.world_size)
@@ -120,6 +120,13 @@ class WindowDataModule(LightningDataModule):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resume_at = (state_dict["epoch"], state_dict["window"])
+
+
+class _Windows(DataLoader):
+    """torch's own looks at each window for what it could collate and profile, which takes longer than making it."""
+
+    def __iter__(self) -> Iterator[Window]:  # type: ignore[override]  # Lightning needs no more
+        return super().__iter__() if self.pin_memory else iter(self.dataset)
 
 
 def _as_it_is(window: Any) -> Any:

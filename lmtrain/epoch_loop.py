@@ -56,12 +56,13 @@ class WindowLoop(_TrainingEpochLoop):
             and trainer._val_check_time_interval is None
         )
         self._hooks = {name: _overriding(trainer, name) for name in _HOOKS}
+        self._module = trainer.lightning_module
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         if self.restarting or not self._is_plain:
             super().advance(data_fetcher)
             return
-        trainer, module = self.trainer, self.trainer.lightning_module
+        trainer, module = self.trainer, self._module
         batch, _, _ = next(data_fetcher)
         self.batch_progress.is_last_batch = data_fetcher.done
         batch_idx = self.batch_idx + 1
@@ -87,29 +88,14 @@ class WindowLoop(_TrainingEpochLoop):
         Raises:
             UserError: it computed none.
         """
-        trainer, module = self.trainer, self.trainer.lightning_module
-        optimizer = trainer.optimizers[0]
+        optimizer = self.trainer.optimizers[0]
         progress = self.automatic_optimization.optim_progress.optimizer
         last_loss: Tensor | None = None
 
-        @torch.enable_grad()
         def closure() -> Tensor:
             nonlocal last_loss
-            module._current_fx_name = "training_step"
-            with trainer.precision_plugin.train_step_context():
-                loss = module.training_step(batch, batch_idx)
-            last_loss = loss.detach()
-            progress.zero_grad.increment_ready()
-            self._call("on_before_zero_grad", optimizer)
-            progress.zero_grad.increment_started()
-            optimizer.zero_grad()
-            progress.zero_grad.increment_completed()
-            self._call("on_before_backward", loss)
-            module._current_fx_name = "backward"
-            loss.backward()
-            self._call("on_after_backward")
-            self._call("on_before_optimizer_step", optimizer)
-            module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            with torch.enable_grad():
+                last_loss = self._make_gradients(batch, batch_idx, optimizer)
             return last_loss
 
         progress.step.increment_ready()
@@ -122,13 +108,42 @@ class WindowLoop(_TrainingEpochLoop):
             )
         return last_loss
 
+    def _make_gradients(self, batch: Window, batch_idx: int, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Gives the loss."""
+        trainer, module = self.trainer, self._module
+        progress = self.automatic_optimization.optim_progress.optimizer.zero_grad
+        module._current_fx_name = "training_step"
+        with trainer.precision_plugin.forward_context():
+            loss = module.training_step(batch, batch_idx)
+        progress.increment_ready()
+        self._call("on_before_zero_grad", optimizer)
+        progress.increment_started()
+        self._zero_grad(optimizer)
+        progress.increment_completed()
+        self._call("on_before_backward", loss)
+        module._current_fx_name = "backward"
+        loss.backward()
+        self._call("on_after_backward")
+        self._call("on_before_optimizer_step", optimizer)
+        module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+        return loss.detach()
+
+    def _zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+            optimizer.zero_grad()
+            return
+        for group in optimizer.param_groups:  # what torch's does, which also tells its profiler
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def _call(self, name: str, *arguments: Any) -> None:
         """Calls the hook of those callbacks that have it."""
-        module = self.trainer.lightning_module
-        module._current_fx_name = name  # for those that log something
-        for hook in self._hooks[name]:
-            hook(self.trainer, module, *arguments)
-        module._current_fx_name = None
+        if hooks := self._hooks[name]:
+            module = self._module
+            module._current_fx_name = name  # for those that log something
+            for hook in hooks:
+                hook(self.trainer, module, *arguments)
+            module._current_fx_name = None
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         trainer = self.trainer

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
+from lmtrain.clipping import clip_norm
 from lmtrain.model import CharLM, Hidden, detach
 from lmtrain.units import perplexity
 from lmtrain.windows import Window
@@ -126,18 +127,20 @@ class LanguageModelModule(LightningModule):
         self._is_counted = False
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
-        if self.model.dropout > 0:
-            place = f"{self.seed} {self.current_epoch} {batch_idx} {self.global_rank}"
+        trainer, model = self.trainer, self.model  # looked up once: Lightning's and torch's attributes take a while
+        if model.dropout > 0:
+            place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
             _seed(self.device, int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "little"))
         loss, hidden = self.training_loss(batch.inputs, batch.targets, self._begin)
         self.hidden = detach(hidden)
         length, lanes = batch.inputs.shape
+        all_lanes = trainer.datamodule.batch_size
         if not self._is_counted:
             self._is_counted = True
             self.train_mean.add(loss, length * lanes)
-            self.items_seen += length * self.trainer.datamodule.batch_size
+            self.items_seen += length * all_lanes
         # strategies average gradients over ranks, as if all had equally many lanes
-        share = lanes * self.trainer.world_size / self.trainer.datamodule.batch_size
+        share = lanes * trainer.world_size / all_lanes
         return loss if share == 1 else loss * share
 
     def configure_gradient_clipping(
@@ -148,10 +151,10 @@ class LanguageModelModule(LightningModule):
     ) -> None:
         """Clips the norm as `torch.nn.utils.clip_grad_norm_` does, or each value, and keeps the norm from before for
         the log."""
-        is_by_value = gradient_clip_algorithm == GradClipAlgorithmType.VALUE
+        is_by_value = gradient_clip_algorithm is not None and gradient_clip_algorithm == GradClipAlgorithmType.VALUE
         limit = math.inf if gradient_clip_val is None or is_by_value else gradient_clip_val
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        self.grad_norm = clip_norm(parameters, limit)
         if is_by_value:
             torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
 
