@@ -14,6 +14,7 @@ from lmtrain.command import program, script
 from lmtrain.config import Config
 from lmtrain.flair_format import load_language_model
 from lmtrain.model import LanguageModel
+from lmtrain.precision import choose_precision
 from lmtrain.preparation import PreparedText
 from lmtrain.run_folder import RunFolder
 from lmtrain.shell import pasteable
@@ -41,6 +42,8 @@ def say_what_is_trained(
         trainer.accelerator.__class__.__name__.removesuffix("Accelerator"),
         trainer.precision,
     )
+    if reason := choose_precision(config).reason:
+        log.info("trainer.precision=auto is %s here: %s", trainer.precision, reason)
     if max_time := config.trainer.added("max_time"):
         log.info("Trains for %s at most, this time (trainer.max_time)", timedelta(seconds=seconds(max_time)))
     lanes = config.data.batch_size

@@ -11,6 +11,7 @@ from hydra.utils import instantiate
 
 from lmtrain.config import Config
 from lmtrain.model import CharLM
+from lmtrain.precision import choose_precision
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,7 @@ def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_
 
 def precision_of(config: Config) -> str:
     """The precision that training would have here."""
-    from lmtrain.trainer import choose_precision  # with Lightning, which is slow to import
-
-    return str(choose_precision(config.trainer.precision, config.trainer.accelerator))
+    return str(choose_precision(config).name)
 
 
 def training_memory(config: Config, vocabulary_size: int) -> int:

@@ -1,4 +1,4 @@
-"""An LSTM for training in bfloat16 on AMD's processors, where oneDNN's is slow for large hidden states.
+"""An LSTM for training in bfloat16 on processors where oneDNN's is slow: for large hidden states.
 
 Equal to nn.LSTM but for rounding. What makes it faster: the recurrent weights, those of the input and the bias stand
 side by side in one matrix, so that one product a step does all of it forward, one backward, and one a window gives the
@@ -15,16 +15,19 @@ from lmtrain.dropout import Dropout
 from lmtrain.packed_product import packed_product
 from lmtrain.processor import gains_by_bfloat16, is_amd
 
-# faster with more hidden units than _LARGE, or as many and at least _MANY items T·B: see docs/architecture.md
-_LARGE, _MANY = 1024, 4000
+# faster from so many hidden units H and items of a window T·B on: see docs/architecture.md
+_FASTER_ON_AMD = ((1025, 1), (1024, 4000))
+_FASTER_WITH_AMX = ((2048, 5000), (1024, 25_000))
+# and on AMD's with few lanes, for which oneDNN's reads the weights too often
+_MANY_UNITS, _FEW_LANES = 768, 16
 _ALIGNED = 64  # products are faster when their inner size is a multiple of this
 
 
 class LSTM(nn.LSTM):
     """torch's LSTM, unidirectional, with biases, time first, which trains in its own way where that is faster.
 
-    That is under autocast to bfloat16 on AMD's processors. Forward and backward through it can be done once: there are
-    no second derivatives.
+    That is under autocast to bfloat16 on AMD's processors and on Intel's with AMX. Forward and backward through it can
+    be done once: there are no second derivatives.
     """
 
     def forward(  # type: ignore[override]  # packed sequences are not for it
@@ -48,13 +51,12 @@ class LSTM(nn.LSTM):
 
     def _is_faster(self, input: Tensor) -> bool:
         return (
-            (self.hidden_size > _LARGE or (self.hidden_size == _LARGE and input.shape[:2].numel() >= _MANY))
-            and input.device.type == "cpu"
+            input.device.type == "cpu"
             and torch.is_grad_enabled()
             and torch.is_autocast_enabled("cpu")
             and torch.get_autocast_dtype("cpu") == torch.bfloat16
             and gains_by_bfloat16()
-            and is_amd()
+            and is_faster(self.hidden_size, *input.shape[:2])
             and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         )
 
@@ -74,6 +76,14 @@ class LSTM(nn.LSTM):
             last.append((h, c))
         h, c = (torch.stack(parts) for parts in zip(*last, strict=True))
         return output, (h, c)
+
+
+def is_faster(hidden_size: int, length: int, lanes: int) -> bool:
+    """Whether it is with H hidden units and windows of T × B items, on a processor that gains by bfloat16."""
+    if is_amd() and hidden_size >= _MANY_UNITS and lanes <= _FEW_LANES:
+        return True
+    faster = _FASTER_ON_AMD if is_amd() else _FASTER_WITH_AMX
+    return any(hidden_size >= units and length * lanes >= items for units, items in faster)
 
 
 class _Layer(torch.autograd.Function):

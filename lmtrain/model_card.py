@@ -184,7 +184,8 @@ def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) ->
         "gradient clipping": _clipping(trainer),
         "dropout": str(values["model"]["dropout"]),
         "limits": _limits(trainer),
-        "precision": str(results.get("precision", trainer["precision"])),
+        "precision": str(results.get("precision", trainer["precision"]))
+        + (f" (`auto`: {reason})" if (reason := results.get("precision_reason")) else ""),
         "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
         + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
         "dictionary": ("of the model that training began with" if values["init_from"] else dictionary["source"])

@@ -41,11 +41,12 @@ from lmtrain.loggers import make_loggers
 from lmtrain.model import CharLM, LanguageModel
 from lmtrain.module import Diverged, LanguageModelModule
 from lmtrain.optimizer_trial import problem_of
+from lmtrain.precision import choose_precision
 from lmtrain.preparation import PreparedText
 from lmtrain.report import write_report
 from lmtrain.run_folder import RunFolder, hyperparameters
 from lmtrain.tensorboard_logger import TensorBoard
-from lmtrain.trainer import choose_precision, make_trainer
+from lmtrain.trainer import make_trainer
 from lmtrain.user_callbacks import check_averages, make_callbacks
 from lmtrain.windows import Augmentation
 
@@ -87,7 +88,7 @@ class Run:
             folder.best, lambda model, path: save_language_model(replace(self.language_model, model=model), path)
         )
         settings = hyperparameters(config.model_dump())
-        settings["trainer.precision"] = choose_precision(config.trainer.precision, config.trainer.accelerator)
+        settings["trainer.precision"] = choose_precision(config).name
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
         self.saving = RunCheckpoint(
             folder.checkpoints,
@@ -115,7 +116,7 @@ class Run:
         ]
         loggers = make_loggers(config, folder, checkpoint)
         self.trainer = make_trainer(
-            config.trainer, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
+            config, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
         )
         # already now: before Lightning does it, it reads a checkpoint's weights and callbacks copy the model
         self.trainer.precision_plugin.convert_module(self.module)
@@ -184,6 +185,7 @@ class Run:
             "limits": limits(self.config),
             "ended_by": cause,
             **what_is_used(self.trainer),
+            "precision_reason": choose_precision(self.config).reason,
         }
         if self.config.test:
             self.module.weights_to_test = load_language_model(self.folder.best).model.state_dict()

@@ -21,25 +21,25 @@ from lightning.pytorch.profilers import (
 )
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from lmtrain.config import TrainerConfig
+from lmtrain.config import Config, TrainerConfig
 from lmtrain.epoch_loop import EpochLoop, WindowLoop
 from lmtrain.errors import UserError
-from lmtrain.processor import gains_by_bfloat16
+from lmtrain.precision import choose_precision
 from lmtrain.trainer_values import SHORT_PRECISIONS
 
 
-def make_trainer(config: TrainerConfig, folder: Path | None = None, **more: Any) -> Trainer:
+def make_trainer(config: Config, folder: Path | None = None, **more: Any) -> Trainer:
     """Lightning's Trainer from its own arguments, which have been checked.
 
     Args:
-        config: the arguments.
+        config: of the run; its arguments are in `trainer`, and its sizes decide about the precision.
         folder: the run's; None if the Trainer is only to be looked at.
         more: arguments that lmtrain sets.
 
     Raises:
         UserError: it does not take them, or the hardware they ask for is not there.
     """
-    arguments = _lightning_arguments(config, folder)
+    arguments = _lightning_arguments(config.trainer, folder) | {"precision": _precision(config)}
     more = {
         **{"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": True},
         **{"num_sanity_val_steps": 0, "reload_dataloaders_every_n_epochs": 1},
@@ -49,7 +49,7 @@ def make_trainer(config: TrainerConfig, folder: Path | None = None, **more: Any)
         trainer = Trainer(**arguments, **more)
     except _REFUSALS as error:
         raise UserError(_reason(error, arguments)) from None
-    _check_devices(trainer, config)
+    _check_devices(trainer, config.trainer)
     # lmtrain follows signals itself (callbacks/signals.py); Lightning would end a test without a word
     trainer._signal_connector.register_signal_handlers = lambda: None
     windows = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
@@ -89,7 +89,6 @@ def _lightning_arguments(config: TrainerConfig, folder: Path | None) -> dict[str
         arguments["max_epochs"] = -1
     if config.added("min_steps") is not None:
         arguments.setdefault("min_epochs", 0)  # Lightning would make it 1
-    arguments["precision"] = _precision(config)
     arguments["profiler"] = make_profiler(config.added("profiler"), folder)
     if not isinstance(config.strategy, str):
         arguments["strategy"] = instantiate(config.strategy, _convert_="all")
@@ -98,12 +97,13 @@ def _lightning_arguments(config: TrainerConfig, folder: Path | None) -> dict[str
     return arguments
 
 
-def _precision(config: TrainerConfig) -> str:
-    precision = str(choose_precision(config.precision, config.accelerator))
+def _precision(config: Config) -> str:
+    precision = str(choose_precision(config).name)
     precision = SHORT_PRECISIONS.get(precision, precision)
-    is_cpu = config.accelerator == "cpu" or not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    if precision == "16-mixed" and is_cpu:
-        raise UserError(f"trainer.precision={config.precision} is for GPUs. On CPUs use bf16-mixed, 32-true or auto.")
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    if precision == "16-mixed" and (config.trainer.accelerator == "cpu" or not has_gpu):
+        asked = config.trainer.precision
+        raise UserError(f"trainer.precision={asked} is for GPUs. On CPUs use bf16-mixed, 32-true or auto.")
     return precision
 
 
@@ -176,16 +176,3 @@ class NoProfiler(PassThroughProfiler):
 
     def profile(self, action_name: str) -> nullcontext:  # noqa: ARG002
         return self._nothing
-
-
-def choose_precision(precision: str | int, accelerator: str) -> str | int:
-    """`auto` becomes bf16-mixed where that is faster, else 32-true."""
-    if precision != "auto":
-        return precision
-    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        device_type = "cuda"
-    elif accelerator in ("auto", "cpu") and not torch.backends.mps.is_available():
-        device_type = "cpu"
-    else:
-        return "32-true"
-    return "bf16-mixed" if gains_by_bfloat16(device_type) else "32-true"

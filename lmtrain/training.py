@@ -148,7 +148,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     check_callbacks(config, folder.checkpoints)
-    trainer = make_trainer(config.trainer)
+    trainer = make_trainer(config)
     check_optimizer(config, trainer.strategy.root_device)
     values = with_lanes(config.model_dump(), trainer.world_size, explicit, folder)
     return check_config(values), initial, trainer.world_size

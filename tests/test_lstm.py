@@ -82,40 +82,64 @@ def test_a_second_derivative_is_refused():
 
 
 @pytest.fixture
-def amd(monkeypatch):
-    """A processor for which the LSTM is the faster one, whatever this one is."""
-    monkeypatch.setattr(lstm_module, "is_amd", lambda: True)
-    monkeypatch.setattr(lstm_module, "gains_by_bfloat16", lambda: True)
+def processor(monkeypatch):
+    """Makes this one an AMD, or an Intel with AMX, that gains by bfloat16."""
+
+    def put(amd: bool) -> None:
+        monkeypatch.setattr(lstm_module, "is_amd", lambda: amd)
+        monkeypatch.setattr(lstm_module, "gains_by_bfloat16", lambda: True)
+
+    return put
 
 
-@pytest.mark.usefixtures("amd")
-def test_goes_its_own_way_in_training_in_bfloat16_with_many_hidden_units(monkeypatch):
+# measured: how many times faster it is than nn.LSTM
+MEASURED = {
+    "AMD": {
+        **{(512, 100, 50): 0.74, (512, 50, 4): 0.81, (768, 100, 50): 0.82, (768, 50, 10): 1.16, (1024, 100, 32): 0.91},
+        **{(1024, 100, 50): 1.17, (1024, 250, 100): 1.23, (1024, 50, 1): 2.23, (1024, 10, 10): 1.16},
+        **{(1280, 100, 16): 1.45, (2048, 50, 16): 2.12, (2048, 50, 100): 1.12, (2048, 20, 1): 1.7},
+    },
+    "Intel with AMX": {(512, 100, 50): 0.72, (1024, 100, 50): 0.94, (1024, 250, 100): 1.08, (2048, 50, 100): 1.32},
+}
+
+
+@pytest.mark.parametrize("kind", MEASURED)
+def test_it_is_taken_where_it_was_measured_to_be_faster(kind, processor):
+    processor(amd=kind == "AMD")
+    for sizes, gain in MEASURED[kind].items():
+        assert lstm_module.is_faster(*sizes) == (gain > 1), sizes
+
+
+def test_goes_its_own_way_in_training_in_bfloat16_only(processor, monkeypatch):
+    processor(amd=True)
     x = torch.zeros(2, 2, 3)
 
-    def is_own(rnn):  # its state is float32, which torch's is not there
-        return rnn(x)[1][1].dtype == torch.float32
+    def is_own(rnn):
+        return type(rnn(x)[0].grad_fn).__name__ == "_LayerBackward"
 
-    large, small = LSTM(3, lstm_module._LARGE + 1), LSTM(3, lstm_module._LARGE)
+    large, small = LSTM(3, 1025), LSTM(3, 64)
+    assert not is_own(large)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert is_own(large)
         assert not is_own(small)
-        with monkeypatch.context() as some:
-            some.setattr(lstm_module, "_MANY", 4)  # as many as x has
-            assert is_own(small)
         with torch.no_grad():
             assert not is_own(large)
-        monkeypatch.setattr(lstm_module, "is_amd", lambda: False)
+        processor(amd=False)
+        assert not is_own(large)
+        monkeypatch.setattr(lstm_module, "_FASTER_WITH_AMX", ((1025, 4),))
+        assert is_own(large)
+        monkeypatch.setattr(lstm_module, "gains_by_bfloat16", lambda: False)
         assert not is_own(large)
 
 
-@pytest.mark.usefixtures("amd")
-def test_a_run_with_it_learns_what_a_run_with_torchs_learns(tmp_path, monkeypatch):
+def test_a_run_with_it_learns_what_a_run_with_torchs_learns(tmp_path, monkeypatch, processor):
+    processor(amd=True)
     write_corpus(tmp_path / "corpus")
     monkeypatch.chdir(tmp_path)
     losses = {}
     more = ("model.hidden_size=32", "model.nlayers=2", "model.dropout=0", "optimizer.lr=3", "callbacks=histograms")
     for name, smallest in (("ours", 1), ("theirs", 1 << 20)):
-        monkeypatch.setattr(lstm_module, "_LARGE", smallest)
+        monkeypatch.setattr(lstm_module, "_FASTER_ON_AMD", ((smallest, 1),))
         values = compose(*SMALL, *more, "logger=[csv,tensorboard]", f"name={name}")
         values["trainer"] |= {"precision": "bf16-mixed", "max_steps": 40, "log_every_n_steps": 5}
         train(values)

@@ -8,7 +8,9 @@ import pytest
 import torch
 from running import SMALL, read_metrics
 
-from lmtrain.trainer import choose_precision
+from lmtrain.compose import compose_values
+from lmtrain.config import check_config
+from lmtrain.precision import choose_precision
 
 
 def card_of(name: str) -> tuple[str, dict[str, str], dict]:
@@ -24,8 +26,11 @@ BASE = ("data.validations_per_epoch=50", "trainer.max_steps=6")
 def test_the_card_says_what_auto_became_and_that_the_rate_was_lowered_on_a_plateau(train_py):
     assert train_py(*SMALL, *BASE, "name=a", "anneal.patience=0", "anneal.factor=0.5").status == 0
     text, recipe, results = card_of("a")
-    precision = choose_precision("auto", "cpu")
-    assert recipe["precision"] == results["precision"] == precision
+    precision = choose_precision(check_config(compose_values(*SMALL)))
+    assert (results["precision"], results["precision_reason"]) == precision
+    assert recipe["precision"] == f"{precision.name} (`auto`: {precision.reason})"
+    said = Path("runs/a/train.log").read_text(encoding="utf-8")
+    assert f"trainer.precision=auto is {precision.name} here: {precision.reason}" in said
     weights = torch.load("runs/a/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
     assert recipe["annealing"] == (
@@ -81,4 +86,4 @@ def test_a_table_of_runs_has_the_precision_that_auto_became(train_py):
     contents = accumulator.PluginTagToContent("hparams")
     [row] = [content for tag, content in contents.items() if tag.endswith("session_start_info")]
     values = HParamsPluginData.FromString(row).session_start_info.hparams
-    assert values["trainer.precision"].string_value == choose_precision("auto", "cpu")
+    assert values["trainer.precision"].string_value == choose_precision(check_config(compose_values(*SMALL))).name

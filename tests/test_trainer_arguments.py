@@ -246,7 +246,7 @@ def test_a_mistake_in_an_argument_is_not_blamed_on_another(override, reason, tra
 def test_each_strategy_of_lightning_works_or_the_one_to_use_is_named(name):
     values = with_trainer(strategy=name)
     if name in trainer_values.STRATEGIES:
-        trainer = make_trainer(check_config(values).trainer)
+        trainer = make_trainer(check_config(values))
         expected = "SingleDeviceStrategy" if name == "single_device" else "DDPStrategy"
         assert (type(trainer.strategy).__name__, trainer.world_size) == (expected, 1)
     else:
@@ -267,7 +267,7 @@ def test_each_accelerator_of_lightning_is_taken_or_refused_for_what_it_is(name):
 def test_looking_at_the_devices_changes_nothing():
     """A Trainer is made once before the text is prepared."""
     threads, random_state = torch.get_num_threads(), torch.get_rng_state()
-    make_trainer(check_config(with_trainer(profiler="advanced", fast_dev_run=2)).trainer)
+    make_trainer(check_config(with_trainer(profiler="advanced", fast_dev_run=2)))
     assert torch.get_num_threads() == threads
     assert torch.equal(torch.get_rng_state(), random_state)
     assert not Path("lightning_logs").exists()
@@ -276,7 +276,7 @@ def test_looking_at_the_devices_changes_nothing():
 
 def test_values_reach_lightning_as_they_were_meant():
     def made(**arguments):
-        return make_trainer(check_config(with_trainer(**arguments)).trainer)
+        return make_trainer(check_config(with_trainer(**arguments)))
 
     assert made(max_epochs=None, max_steps=5).max_epochs == -1
     assert made(max_epochs=None, max_time="00:01:00:00").max_epochs == -1

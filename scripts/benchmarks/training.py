@@ -95,6 +95,15 @@ class Enough(Exception):
     pass
 
 
+def overrides(size: Size) -> tuple[str, ...]:
+    """What makes a run of lmtrain one of this size."""
+    return (
+        f"model.hidden_size={size.hidden_size}",
+        f"data.sequence_length={size.length}",
+        f"data.batch_size={size.lanes}",
+    )
+
+
 def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None) -> None:
     from lmtrain.compose import compose_values
     from lmtrain.training import train
@@ -102,9 +111,7 @@ def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None =
     values = compose_values(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache"),
         *("name=run", f"runs_dir={corpus}/runs", "overwrite=true", "test=false"),
-        f"model.hidden_size={size.hidden_size}",
-        f"data.sequence_length={size.length}",
-        f"data.batch_size={size.lanes}",
+        *overrides(size),
         *(f"trainer.max_steps={size.all_steps}", f"trainer.precision={precision}"),
         *([f"+trainer.profiler={profiler}"] if profiler else []),
     )
@@ -200,10 +207,12 @@ def operations_a_step(size: Size, vocabulary: int) -> float:
 
 def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     """Seconds a step of each contestant, one after the other in every round."""
-    from lmtrain.trainer import choose_precision
+    from lmtrain.compose import compose_values
+    from lmtrain.config import check_config
+    from lmtrain.precision import choose_precision
 
     size = SIZES[name]
-    default = str(choose_precision("auto", "auto"))
+    default = str(choose_precision(check_config(compose_values(*overrides(size)))).name)
     dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
     precisions = dict.fromkeys([default, "32-true"])
     seconds: dict[str, list[float]] = {}
