@@ -81,6 +81,12 @@ def test_options_that_cannot_be(raw: Path, tmp_path: Path, changes: dict, messag
     assert not (tmp_path / "corpus").exists()
 
 
+def test_too_little_text_for_three_parts(tmp_path: Path) -> None:
+    (tmp_path / "raw").write_text("one line\n")
+    with pytest.raises(UserError, match=r"No document falls into (?:valid|test): of 1, .* should\. Raise --"):
+        prepare([tmp_path / "raw"], tmp_path / "corpus")
+
+
 def test_nothing_is_overwritten_unasked(raw: Path, tmp_path: Path) -> None:
     output = tmp_path / "corpus"
     output.mkdir()

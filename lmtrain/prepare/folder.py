@@ -35,7 +35,7 @@ from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler
 from lmtrain.prepare.joining import join_until_few
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.options import PrepareOptions
-from lmtrain.prepare.shuffling import PARTS
+from lmtrain.prepare.shuffling import PARTS, Dealing
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
 from lmtrain.prepare.tasks import (
     DISK_FULL,
@@ -256,7 +256,7 @@ def _merge(
         for number in range(count)
     ]
     splits = compute(tasks, report)
-    _check_parts(splits, options)
+    _check_parts(splits, dealing)
     _put_parts(folder, work, splits)
     return splits, replace(options, dealing=dealing)
 
@@ -289,12 +289,12 @@ def _total(splits: list[Counts], part: str) -> tuple[int, ...]:
     return tuple(map(sum, zip(*(counts[part] for counts in splits), strict=True)))
 
 
-def _check_parts(splits: list[Counts], options: PrepareOptions) -> None:
+def _check_parts(splits: list[Counts], dealing: Dealing) -> None:
     total = sum(_total(splits, part)[0] for part in PARTS)
     problems = [
         f"No document falls into {part}: of {total:,}, {share:.2%} should. Raise --{part}, split the text into smaller "
         "documents (--split-at), or give more of it."
-        for part, share in (("valid", options.dealing.valid), ("test", options.dealing.test))
+        for part, share in (("valid", dealing.valid), ("test", dealing.test))
         if _total(splits, part)[0] == 0
     ]
     if _total(splits, "train")[0] == 0:
