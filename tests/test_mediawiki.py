@@ -159,6 +159,9 @@ def test_old_dumps_tell_the_namespace_by_the_title(tmp_path: Path) -> None:
     read = Read(tmp_path, content)
     assert read.documents == ["An article.", "A subtitle."]
     assert read.left_out == {"a page in another namespace than articles": 1}
+    pages = [page("User talk:X", "A talk."), page("Help", "An article."), page("Template:Y", "A template.")]
+    text = "".join(pages).replace("    <ns>0</ns>\n", "")
+    assert Read(tmp_path, f"<!-- of 2006 -->\n<mediawiki>{text}</mediawiki>").documents == ["An article."]
 
 
 def test_redirects_of_any_script(tmp_path: Path) -> None:

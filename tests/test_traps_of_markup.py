@@ -92,6 +92,8 @@ def test_sentences_in_xml(tmp_path: Path) -> None:
     assert Read(tmp_path, gzip.compress(raw.encode())).documents == ["One & two.", "Three."]
     words = raw.replace("One &amp; two.", '<w>One</w><pc join="left">,</pc><w>two</w><pc join="left">.</pc>')
     assert Read(tmp_path, words).documents == ["One, two.", "Three."]
+    contracted = '<name><w>I</w></name><w join="right">won\'t<w n="will"/><w/></w><pc>.</pc>'
+    assert Read(tmp_path, raw.replace("One &amp; two.", contracted)).documents == ["I won't.", "Three."]
     spaced = raw.replace("One &amp; two.", "<w>One </w><w>two</w><c>.</c>")
     assert Read(tmp_path, spaced).documents == ["One two.", "Three."]
     latin = raw.replace('"1.0"?', '"1.0" encoding="iso-8859-1"?').replace("Three", "Café")
@@ -189,6 +191,8 @@ def test_subtitles_are_read_as_they_are_shown(tmp_path: Path) -> None:
         read = Read(tmp_path, text)
         assert (read.format, read.documents) == ("subtitles", ["Hello you & there.", "- 1984?", "- Yes."])
         assert not read.left_out
+    unnumbered = "".join(line for line in SRT.splitlines(keepends=True) if not line.strip().isdecimal())
+    assert Read(tmp_path, unnumbered).documents == ["Hello you & there.", "- 1984?", "- Yes."]
     read = Read(tmp_path, VTT)
     assert (read.format, read.documents) == ("subtitles", ["Hello you", "3 < 4"])
     assert read.left_out == {"a line that is shown at no time": 3}
@@ -265,6 +269,7 @@ def test_no_translation_is_lost(tmp_path_factory, pairs) -> None:
         ("@Begin\n@Languages:\teng\n*CHI:\thello .\n", "CHAT"),
         ("<DOC>\n<DOCNO> 1 </DOCNO>\n<TEXT>\nText\n</TEXT>\n</DOC>\n", "text with tags.*sed -E"),
         ("<p>One</p>\n<p>Two</p>\n", "text with tags.*--format html"),
+        ("'''A''' is [[b]].\n== H ==\n{{x}}\n[[Category:y]]\n", "wikitext.*pandoc --from mediawiki"),
         ('<!DOCTYPE book PUBLIC "x">\n<book><p>x</p></book>', "XML.*xmlstarlet"),
         ("<feed xmlns='http://www.w3.org/2005/Atom'><title>x</title></feed>", "XML.*xmlstarlet"),
     ],
@@ -284,6 +289,7 @@ def test_marks_do_not_become_text_unless_that_is_said(text: str, message: str, t
         "Chapter 1\n\\o/ is a person\n",
         "@anna hello\n@ben {hi}\n",
         "# Title\n\nSome *text* and [a link](http://x).\n\n```python\nx = 1\n```\n",
+        "A note {{c}}.\n{{d}} is [[b]] odd.\nMore.\n",
         "---\ntitle: x\nitems:\n  - a: 1\n",
         "Verse [1:2] and [3:4]\n[Chorus]\n",
         "12:30 --> 14:00 is lunch\n1\n2\n",

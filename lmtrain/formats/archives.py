@@ -19,7 +19,7 @@ from lmtrain.formats.streams import as_file
 
 SIDE_FILE = re.compile(
     r"(?:readme|licen[cs]e|copying|copyright|notice)(?:[._-][\w-]*)?(?:\.(?:txt|md|rst|html))?"
-    r"|dataset_infos?\.json|dataset_dict\.json|state\.json|thumbs\.db|\.ds_store",
+    r"|info|dataset_infos?\.json|dataset_dict\.json|state\.json|thumbs\.db|\.ds_store",
     re.IGNORECASE,
 )
 """Names of files that lie beside texts and are none."""

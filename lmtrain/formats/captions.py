@@ -23,7 +23,7 @@ class Subtitles(Reader):
 
     def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
         lines = head_lines(head)[:2]
-        if lines and re.match(r"WEBVTT\b", lines[0]):
+        if lines and (re.match(r"WEBVTT\b", lines[0]) or _TIME.fullmatch(lines[0])):
             return True
         return len(lines) > 1 and lines[0].strip().isdecimal() and bool(_TIME.fullmatch(lines[1]))
 

@@ -25,7 +25,7 @@ _TOKENS = re.compile(
 _BEGINNING = re.compile(r'\s*(?:\{\s*"(?:[^"\\\n]|\\.)*"\s*:|\[\s*(?:[{"\[]|null\b))')
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _ODD = re.compile(r"NaN|Infinity|\d{18}|\\u[dD][89a-fA-F]")
-_PYTHONS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\b(?:NaN|Infinity)\b|-?\d{18,}(?![\d.eE])', re.DOTALL)
+_PYTHONS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|-?\b(?:NaN|Infinity)\b|(?<![\w.+-])-?\d{18,}(?![\d.eE])', re.DOTALL)
 _WORD_AT_END = re.compile(r"[-\w.+]*\Z")
 _ESCAPES = re.compile(
     r"(?P<pair>\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|(?P<half>\\u[dD][89a-fA-F]\w\w)|\\.", re.DOTALL

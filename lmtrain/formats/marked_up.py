@@ -31,6 +31,8 @@ _FRAMES, _SCRIPT = re.compile(r"\{\d+\}\{\d+\}"), re.compile(r"\[Script Info\]")
 _SONG = re.compile(r"(?:\[\d+:\d\d(?:[.:]\d+)?\])+|\[[a-z]+:.*\]\s*$")
 _TREEBANK = re.compile(r"(?=.* _(?: |$))\d+(?:[-.]\d+)? +\S+(?: +\S+){8} *$")
 _BOOK_OF_THE_BIBLE, _CONVERSATION = re.compile(r"\\id \w{3}\b"), re.compile(r"@(?:UTF8|Begin)\s*$")
+_WIKI_LINK = re.compile(r".*\[\[[^\[\]]+\]\]")
+_WIKI_LINE = re.compile(r"\{\{|==.*==\s*$|\'\'\'|\[\[\w+:|\{\|")
 _BIBLIOGRAPHY = re.compile(r"@[a-zA-Z]+\{[^{},]*,\s*$")
 
 
@@ -84,6 +86,10 @@ _KINDS: tuple[tuple[Callable[[Sequence[str]], bool], Foreign], ...] = (
     (
         lambda lines: bool(_CONVERSATION.match(lines[0])),
         Foreign("a transcript in CHAT", r"Take what is said: grep '^\*' {file} | cut -f 2 > NEW", True),
+    ),
+    (
+        lambda lines: min(_share(_WIKI_LINK, lines), _share(_WIKI_LINE, lines)) > max(0.1, 1 / len(lines)),
+        Foreign("wikitext", "Make text of it: pandoc --from mediawiki --to plain --wrap none {file} -o NEW.txt", True),
     ),
     (lambda lines: bool(_BIBLIOGRAPHY.match(lines[0])), Foreign("a bibliography (BibTeX)", "Leave it out", True)),
 )

@@ -20,6 +20,7 @@ from lmtrain.formats.xml_text import root_of
 
 _REDIRECT = re.compile(r"\s*#[^\s#\[:]+\s*:?\s*\[\[")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
+_ENGLISH = ("Talk", "User", "Wikipedia", "File", "Image", "MediaWiki", "Template", "Help", "Category")
 _BEGIN, _END, _DUMPS_END = b"<page>", b"</page>", b"</mediawiki>"
 _TAIL = 64  # bytes that are kept of what stands behind a page
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")
@@ -69,8 +70,10 @@ def _wikitext(page: bytes, namespaces: Mapping[str, str], tally: Tally) -> str |
         tally.leave_out("a page that is not XML", str(error))
         return None
     revision = [root, *root.findall("revision")][-1]  # a dump may have the page's history
-    prefix = (root.findtext("title") or "").partition(":")[0]
-    if root.findtext("ns", namespaces.get(prefix, "0")) != "0":
+    prefix, colon, _ = (root.findtext("title") or "").partition(":")
+    is_english = prefix.removesuffix(" talk") in _ENGLISH
+    by_title = namespaces.get(prefix, "1" if is_english else "0") if colon else "0"
+    if root.findtext("ns", by_title) != "0":
         tally.leave_out("a page in another namespace than articles")
     elif root.find("redirect") is not None or _REDIRECT.match(revision.findtext("text") or ""):
         tally.leave_out("a redirect")

@@ -247,6 +247,8 @@ class Csv(Reader):
             return False
         if _TABLE_NAME.search(name):
             return dialect.regular() >= 0.8 or dialect.is_named()
+        if len(dialect.rows[0]) == 1 and head.removeprefix(b"\xef\xbb\xbf").startswith(b'"'):
+            return dialect.is_named()  # each text in quotation marks
         if dialect.regular() < 1 or (len(dialect.rows) < 2 and len(head) < HEAD_BYTES):
             return False
         names = [cell.strip() for cell in dialect.rows[0]]

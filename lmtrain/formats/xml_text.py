@@ -83,7 +83,7 @@ def text_of(element: Element) -> str:
 
 
 def _sentence(element: Element) -> str:
-    tokens = [token for token in element.iter() if name_of(token) in _TOKENS]
+    tokens = list(_tokens(element))
     if not tokens:
         return text_of(element)
     texts = [text_of(token) for token in tokens]
@@ -94,6 +94,15 @@ def _sentence(element: Element) -> str:
         is_joined = token.get("join") in ("right", "both") or (follows is not None and follows.get("join") in _LEFT)
         written += text.strip() + ("" if is_joined else " ")
     return written
+
+
+def _tokens(element: Element) -> Iterator[Element]:
+    """The tokens in a sentence, but for those within others, which say of what words it consists."""
+    for child in element:
+        if name_of(child) in _TOKENS:
+            yield child
+        elif name_of(child) not in _NO_TEXT:
+            yield from _tokens(child)
 
 
 class XmlText(Reader):
