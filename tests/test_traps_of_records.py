@@ -282,6 +282,16 @@ def test_pairs_in_a_folder_are_read_in_one_language(tmp_path: Path) -> None:
     assert len(find_sources([tmp_path / "Y.de-en.en"])[0]) == 1
 
 
+def test_a_file_with_several_names_is_read_once(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.txt").write_text("text\n")
+    (tmp_path / "raw" / "b.txt").symlink_to("a.txt")
+    (tmp_path / "blob").write_text("elsewhere\n")
+    (tmp_path / "raw" / "c.txt").symlink_to(tmp_path / "blob")
+    sources, _ = find_sources([tmp_path / "raw", tmp_path / "raw" / "b.txt"])
+    assert [Path(source.url).name for source in sources] == ["a.txt", "c.txt"]
+
+
 # --- crawls ---
 
 TEXT = "A page with enough of text in it to be one, café."

@@ -88,9 +88,11 @@ def find_sources(
             problems.append(f"{place} cannot be read: {reason(error, protocol_of(place))}.")
             continue
         for path in paths:
-            url = path if isinstance(filesystem, LocalFileSystem) else filesystem.unstrip_protocol(path)
+            is_local = isinstance(filesystem, LocalFileSystem)
+            url = path if is_local else filesystem.unstrip_protocol(path)
+            file = os.path.realpath(path) if is_local else url  # of several names of a file the first is read
             try:
-                found[url] = found[url] if url in found else _source(filesystem, path, url, format, encoding)
+                found[file] = found[file] if file in found else _source(filesystem, path, url, format, encoding)
             except UserError as error:
                 problems += error.problems
             except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own
