@@ -3,21 +3,22 @@
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lmtrain.arguments import parse
+from lmtrain.arguments import Range, parse
 from lmtrain.command import run
 
-EXAMPLE = """example:  python scripts/benchmark.py train data --rounds 5 --json figures.json
+EXAMPLE = """examples:
+  python scripts/benchmark.py train embed generate --rounds 5
+  python scripts/benchmark.py page
 
 train: steps of training; data: from text to windows; memory: peak memory of training; embed: vectors of sentences;
-score: one long text; generate: text from a model; startup: from the command to the first step.
-Behind each figure stand its ratio to the reference and its range over the rounds."""
+score: one long text; generate: text from a model; startup: from the command to the first step. Behind each figure stand
+its ratio to the reference and its range over the rounds. They are kept in docs/benchmarks/, in a file for this machine,
+from which `page` makes docs/benchmarks.md and its plot."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,7 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART", help=f"{', '.join(PARTS)}, or all")
+    parser.add_argument(
+        "parts",
+        nargs="+",
+        choices=[*PARTS, "all", "page"],
+        metavar="PART",
+        help=f"{', '.join(PARTS)}; all; or page, which measures nothing",
+    )
     parser.add_argument(
         "--rounds",
         type=int,
@@ -35,17 +42,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="N",
         help="how often each is measured, memory at most 3 times (default: %(default)s)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
-    options = parse(parser, arguments)
-    print(machine())
-    results = []
-    for part in PARTS if "all" in options.parts else options.parts:
-        for result in PARTS[part](options.rounds):
-            report(result)
-            results.append(result)
-            if options.json:
-                content = {"machine": machine(), "rounds": options.rounds, "results": results}
-                options.json.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="where the figures are kept (default: docs/benchmarks/MACHINE.json)"
+    )
+    options = parse(parser, arguments, rounds=Range(1))
+    from benchmarks.page import PAGE, write_page
+    from benchmarks.record import described, file_of, keep, machine
+
+    parts = list(PARTS) if "all" in options.parts else [part for part in options.parts if part != "page"]
+    if parts:
+        about = machine()
+        print(json.dumps(about, ensure_ascii=False))
+        path = options.json or file_of(about)
+        for part in parts:
+            for result in PARTS[part](options.rounds):
+                report(result)
+                keep([described(result, options.rounds)], about, path)
+        print(f"\n{path}")
+    if "page" in options.parts:
+        write_page()
+        print(PAGE)
 
 
 def _train(rounds: int) -> Iterator[dict]:
@@ -108,28 +124,14 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
 }
 
 
-def machine() -> str:
-    """The GPU if there is one, the processor, its threads and its load."""
-    import torch
-
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    if torch.cuda.is_available():
-        name = f"{torch.cuda.get_device_name()}, {name}"
-    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}{load}"
-
-
 def report(result: dict) -> None:
     """Prints medians and their ratios to the reference.
 
     Args:
-        result: `what` is measured; `rates` (more is better) or `values`, of every contestant in every round; the
-            `reference` among them; `notes`.
+        result: which `task` is measured, in which `size`, in which `unit`; `rates` (more is better) or `values`, of
+            every contestant in every round; the `reference` among them; `notes`.
     """
-    print(f"\n{result['what']}")
+    print(f"\n{result['task']}, {result['size']}: {result['unit']}")
     figures = result.get("rates") or result["values"]
     reference = statistics.median(figures[result["reference"]])
     width = max(map(len, figures))

@@ -55,7 +55,7 @@ def write_repeated(runs: Iterable[tuple[np.ndarray, np.ndarray]], path: Path) ->
 
     Args:
         runs: of each, the documents' values in the band and their orders, uint64 `(documents,)`. All of them are held
-            in memory, with what sorts them 60 bytes for each document.
+            in memory, with what sorts them 41 bytes for each document.
     """
     values, orders = (np.concatenate(part) for part in zip(*runs, strict=True))
     places = np.lexsort((orders, values))

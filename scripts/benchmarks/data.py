@@ -27,7 +27,9 @@ def benchmark_data(script: str, rounds: int) -> dict[str, Any]:
                 work(number)
                 rates[name].append(_CHARACTERS / (time.perf_counter() - began))
     return {
-        "what": f"data, {script}: characters a second",
+        "task": "from text to windows",
+        "size": script,
+        "unit": "characters/s",
         "rates": rates,
         "reference": "Flair, every epoch",
         "notes": {},

@@ -9,8 +9,10 @@ from pathlib import Path
 def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 5) -> dict:
     """Embeds the same sentences with each contestant, one after the other in every round.
 
-    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it.
+    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it; onnxruntime gets
+    such batches of ids, and gives the hidden states of all characters.
     """
+    import numpy as np
     import torch
     from flair.data import Sentence
     from flair.embeddings import FlairEmbeddings
@@ -41,22 +43,35 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
         for batch in inputs:
             ours.model.rnn(batch)
 
+    session = _onnx_session(ours)
+    ids = [torch.randint(ours.model.vocabulary_size, batch.shape[:2]).numpy() for batch in inputs]
+
+    def onnx() -> None:
+        for batch in ids:
+            zeros = np.zeros((ours.model.nlayers, batch.shape[1], hidden_size), np.float32)
+            session.run(["output"], {"ids": batch, "h": zeros, "c": zeros})
+
     contestants = {
         "Flair, batches of 32": lambda: flair(batches(flair_sentences)),
         "Flair, batches of 32 sorted by length": lambda: flair(batches(by_length)),
         "Flair, one batch": lambda: flair([flair_sentences]),
         "bare nn.LSTM, batches of 32 sorted by length": bare,
-        'lmtrain, precision="32"': lambda: embeddings["32"].embed(texts),
-        'lmtrain, precision="bf16"': lambda: embeddings["bf16"].embed(texts),
+        **({"onnxruntime, batches of 32 sorted by length": onnx} if session else {}),
+        "lmtrain, float32": lambda: embeddings["32"].embed(texts),
+        "lmtrain, bf16": lambda: embeddings["bf16"].embed(texts),
     }
     exact = torch.cat(embeddings["32"].embed(texts))
     near = torch.cat(embeddings["bf16"].embed(texts))
     return {
-        "what": f"sentences embedded per second, H={hidden_size}, {sentences} sentences of "
-        f"{sum(map(sum, lengths)) / sentences:.0f} characters on average, {max(map(max, lengths))} at most",
+        "task": "embedding",
+        "size": f"H{hidden_size}, {sentences} sentences",
+        "unit": "sentences/s",
+        "ours": "lmtrain, float32",
         "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
         "reference": "Flair, batches of 32",
         "notes": {
+            "characters of a sentence, on average": sum(map(sum, lengths)) / sentences,
+            "characters of a sentence, at most": max(map(max, lengths)),
             'what precision="bf16" computes in here': str(embeddings["bf16"].dtype),
             "1 - smallest cosine to float32": 1 - torch.cosine_similarity(exact, near, dim=1).min().item(),
         },
@@ -91,7 +106,10 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
     }
     amounts = {name: length * (32 if "32" in name else 1) for name in contestants}
     return {
-        "what": f"characters generated per second, H={hidden_size}, {length} a sample",
+        "task": "generating",
+        "size": f"H{hidden_size}, {length} characters a sample",
+        "unit": "characters/s",
+        "ours": "lmtrain, 1 sample",
         "rates": _rates(contestants, amounts, rounds),
         "reference": "Flair",
         "notes": {
@@ -139,6 +157,26 @@ def _models(hidden_size: int) -> tuple:
     with tempfile.TemporaryDirectory() as folder:
         save_language_model(ours, Path(folder, "best-lm.pt"))
         return ours, FlairLanguageModel.load_language_model(Path(folder, "best-lm.pt"))
+
+
+def _onnx_session(language_model):
+    """onnxruntime's, with as many threads as torch has; None if it is not installed."""
+    import tempfile
+
+    import torch
+
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    from lmtrain.export import save_onnx
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        save_onnx(language_model, Path(folder, "model.onnx"))
+        model = Path(folder, "model.onnx").read_bytes()
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _sentences(count: int) -> list[list[str]]:

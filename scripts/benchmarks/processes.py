@@ -90,7 +90,14 @@ def benchmark_startup(rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for name, arguments in contestants.items():
                 seconds[name].append(measure(arguments)[0])
-    return {"what": "startup: seconds", "values": seconds, "reference": "Flair, the tutorial's script", "notes": {}}
+    return {
+        "task": "from the command to the first step",
+        "size": "2,000,000 characters",
+        "unit": "seconds",
+        "values": seconds,
+        "reference": "Flair, the tutorial's script",
+        "notes": {},
+    }
 
 
 def benchmark_vocabulary(rounds: int) -> dict[str, Any]:
@@ -116,7 +123,9 @@ def benchmark_vocabulary(rounds: int) -> dict[str, Any]:
                 values[name].append(whole_memory - base_memory)
                 seconds[name].append(whole_seconds - base_seconds)
     return {
-        "what": "memory of a step at V = 8,000: MiB",
+        "task": "peak memory of training",
+        "size": "H1024·T250·B100, 8,000 characters",
+        "unit": "MiB above a tiny run",
         "values": values,
         "reference": "Flair",
         "notes": {f"seconds that the steps took, {name}": statistics.median(some) for name, some in seconds.items()},
@@ -147,7 +156,9 @@ def benchmark_corpus_memory(rounds: int) -> dict[str, Any]:
                 )
     ratio = statistics.median(values["2 GB"]) / statistics.median(values["200 MB"])
     return {
-        "what": "peak memory of a run: MiB",
+        "task": "peak memory of training",
+        "size": "the first two splits",
+        "unit": "MiB",
         "values": values,
         "reference": "200 MB",
         "notes": {"2 GB / 200 MB": ratio},

@@ -108,7 +108,9 @@ def benchmark_quality(name: str, rounds: int) -> dict[str, Any]:
                 seconds[shown].append(call("benchmarks.quality:train", recipe, corpus, out, epochs, seed))
                 notes[f"{shown}, seed {seed}: validation loss"] = validation_loss(corpus, out / "best-lm.pt")
     return {
-        "what": f"quality, {name}, H{HIDDEN}·T{LENGTH}·B{LANES}: seconds",
+        "task": "a whole training",
+        "size": f"{name}, H{HIDDEN}·T{LENGTH}·B{LANES}",
+        "unit": "seconds",
         "values": seconds,
         "reference": "Flair, 6 epochs",
         "notes": notes,

@@ -30,7 +30,9 @@ def benchmark_score(characters: int = 2_000_000, hidden_size: int = 256, context
         for precision in ("32", "bf16")
     }
     return {
-        "what": f"characters of one text scored per second, H={hidden_size}, {context} of context before each piece",
+        "task": "scoring a long text",
+        "size": f"H{hidden_size}, {context} of context",
+        "unit": "characters/s",
         "rates": _rates(contestants, amounts, rounds),
         "reference": "lmtrain, exact",
         "notes": {f"loss of 128 lanes less the exact one, {name}": one.loss - exact for name, (one, _) in near.items()}

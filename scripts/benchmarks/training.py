@@ -5,6 +5,7 @@ Each runs in a process of its own, since what one sets (threads, the allocator) 
 
 import contextlib
 import logging
+import shutil
 import statistics
 import tempfile
 import time
@@ -144,8 +145,8 @@ def run_flair(corpus: Path, size: Size) -> None:
         )
 
 
-def run_bare(precision: str, vocabulary: int, size: Size) -> None:
-    """The same tensors through nothing but torch's modules in a loop."""
+def run_bare(precision: str, vocabulary: int, size: Size, is_compiled: bool = False) -> None:
+    """The same tensors through nothing but torch's modules in a loop; on request the loss compiled."""
     hidden_size = size.hidden_size
     with torch.device(DEVICE):
         encoder, rnn = nn.Embedding(vocabulary, 100), nn.LSTM(100, hidden_size)
@@ -153,13 +154,18 @@ def run_bare(precision: str, vocabulary: int, size: Size) -> None:
         ids = torch.randint(vocabulary, (size.length + 1, size.lanes))
     parameters = [*encoder.parameters(), *rnn.parameters(), *decoder.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=20)
-    hidden = None
+    hidden = tuple(torch.zeros(1, size.lanes, hidden_size, device=DEVICE) for _ in "hc")
+
+    def loss_of(hidden):
+        output, hidden = rnn(drop(encoder(ids[:-1])), hidden)
+        logits = decoder(drop(output))
+        return nn.functional.cross_entropy(logits.float().view(-1, vocabulary), ids[1:].reshape(-1)), hidden
+
+    compute = torch.compile(loss_of) if is_compiled else loss_of
     for _ in range(size.all_steps):
         optimizer.zero_grad()
         with torch.autocast(DEVICE, dtype=torch.bfloat16, enabled=precision == "bf16-mixed"):
-            output, hidden = rnn(drop(encoder(ids[:-1])), hidden)
-            logits = decoder(drop(output))
-            loss = nn.functional.cross_entropy(logits.float().view(-1, vocabulary), ids[1:].reshape(-1))
+            loss, hidden = compute(hidden)
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 0.25)
         optimizer.step()
@@ -171,8 +177,9 @@ def run(who: str, precision: str, corpus: str, *numbers: str) -> dict[str, float
     """One contestant, in a process of its own: its seconds a step, and the share of them that waited for data."""
     size = Size(*map(int, numbers))
     _CLOCK.ends = size.warm_up, size.warm_up + size.steps
-    if who == "bare loop":
-        run_bare(precision, len(set(Path(corpus, "train/1.txt").read_text(encoding="utf-8"))) + 1, size)
+    if who in ("torch loop", "compiled loop"):
+        vocabulary = len(set(Path(corpus, "train/1.txt").read_text(encoding="utf-8"))) + 1
+        run_bare(precision, vocabulary, size, is_compiled=who == "compiled loop")
     elif who == "Flair":
         run_flair(Path(corpus), size)
     else:
@@ -215,6 +222,7 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     default = str(choose_precision(check_config(compose_values(*overrides(size)))).name)
     dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
     precisions = dict.fromkeys([default, "32-true"])
+    can_compile = HAS_GPU or shutil.which("g++") is not None
     seconds: dict[str, list[float]] = {}
     rates, waiting = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -224,21 +232,28 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             rates.append(recurrent_product_rate(size, dtype))
             seconds.setdefault("Flair", []).append(measure("Flair", "", corpus, size)["seconds"])
-            for who in ("bare loop", "lmtrain"):
-                for precision in precisions:
+            for who in ("torch loop", "compiled loop", "lmtrain"):
+                if who == "compiled loop" and not can_compile:
+                    continue
+                for precision in precisions if who != "compiled loop" else [default]:
                     figures = measure(who, precision, corpus, size)
                     seconds.setdefault(f"{who}, {precision}", []).append(figures["seconds"])
             waiting.append(measure("lmtrain, profiled", default, corpus, size)["waiting"])
     ours = seconds[f"lmtrain, {default}"]
     share = [operations_a_step(size, vocabulary) / s / rate for s, rate in zip(ours, rates, strict=True)]
     notes = {
-        f"overhead over the bare loop, {name}": _ratio(seconds[f"lmtrain, {name}"], seconds[f"bare loop, {name}"]) - 1
+        f"overhead over the torch loop, {name}": _ratio(seconds[f"lmtrain, {name}"], seconds[f"torch loop, {name}"]) - 1
         for name in precisions
     }
+    if not can_compile:
+        notes["the compiled loop"] = "not measured: there is no g++"
     notes["share of the recurrent product's rate, whole step"] = statistics.median(share)
     notes["share of the time spent waiting for data"] = statistics.median(waiting)
     return {
-        "what": f"train {name}: characters a second (lmtrain's default precision here: {default})",
+        "task": "training",
+        "size": name,
+        "unit": "characters/s",
+        "ours": f"lmtrain, {default}",
         "rates": {who: [size.length * size.lanes / s for s in values] for who, values in seconds.items()},
         "reference": "Flair",
         "notes": notes,
