@@ -164,8 +164,8 @@ def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
     for axes in panels:
         shown |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=5, frameon=False)
-    settings = {"svg.hashsalt": "lmtrain", "svg.fonttype": "none"}  # the same file every time; text as text
-    with matplotlib.rc_context(settings):
+    # the same file every time; text as text
+    with matplotlib.rc_context({"svg.hashsalt": "lmtrain", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", metadata={"Date": None, "Description": fingerprint(records)})
 
 

@@ -241,7 +241,7 @@ def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
             waiting.append(measure("lmtrain, profiled", default, corpus, size)["waiting"])
     ours = seconds[f"lmtrain, {default}"]
     share = [operations_a_step(size, vocabulary) / s / rate for s, rate in zip(ours, rates, strict=True)]
-    notes = {
+    notes: dict[str, Any] = {
         f"overhead over the torch loop, {name}": _ratio(seconds[f"lmtrain, {name}"], seconds[f"torch loop, {name}"]) - 1
         for name in precisions
     }
