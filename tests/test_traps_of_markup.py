@@ -1,6 +1,10 @@
 """Treebanks, vertical files, XML, subtitles, catalogues: their text, whole and once; marks that no reader takes out."""
 
 import gzip
+import os
+import re
+import subprocess
+import sys
 import tracemalloc
 from html import escape
 from pathlib import Path
@@ -261,7 +265,7 @@ def test_no_translation_is_lost(tmp_path_factory, pairs) -> None:
     [
         ("\\documentclass{article}\n\\begin{document}\nText.\n", "LaTeX.*pandoc --from latex"),
         ("\\section{A}\nText.\n\\begin{itemize}\n\\item x\n\\end{itemize}\n", "LaTeX"),
-        ("From a@b Mon Jan  1 00:00:00 2020\nFrom: a@b\n\nText.\n", "e-mail"),
+        ("From a@b Mon Jan  1 00:00:00 2020\nFrom: a@b\n\nText.\n", "a mailbox"),
         ("Return-Path: <a@b>\nReceived: from x\nSubject: y\n\nText.\n", "e-mail"),
         ("[Script Info]\nTitle: x\n", "subtitles of another kind.*ffmpeg"),
         ("[ar:X]\n[00:12.00]Line 1\n[00:17.20]Line 2\n", "a song with times"),
@@ -278,6 +282,34 @@ def test_marks_do_not_become_text_unless_that_is_said(text: str, message: str, t
     with pytest.raises(UserError, match=f"{message}.*--format text"):
         Read(tmp_path, text)
     assert Read(tmp_path, text, format="text").documents == [line for line in text.split("\n") if line]
+
+
+MAIL = "From: a@b\nSubject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\n\nFyrsta lína.\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("<DOC>\n<TEXT>\nOne <b>line</b>\n</TEXT>\n</DOC>\n", ["One line"]),
+        ("<CHAPTER ID=1>\nOne\n<P>\nline\n<P>\n", ["One", "line"]),
+        ("[ar:X]\n[00:12.00]Line 1\n[00:17.20][00:18.00]Line 2\n", ["Line 1", "Line 2"]),
+        ("\\id GEN\n\\c 1\n\\v 1 In the \\nd beginning\\nd*\n", ["GEN", "1", "1 In the beginning"]),
+        ("@Begin\n*CHI:\thello .\n%mor:\tx\n@End\n", ["hello ."]),
+        (CONLLU.replace("\t", "  "), CONLLU.strip().split("\n")),
+        ("{'text': 'one'}\n{'text': \"it's\"}\n", ['{"text": "one"}', '{"text": "it\'s"}']),
+        (MAIL, ["Fyrsta lína."]),
+        (f"From a@b Mon Jan  1 00:00:00 2020\n{MAIL}\nFrom c Mon Jan  1 00:00:01 2020\n{MAIL}", ["Fyrsta lína."] * 2),
+    ],
+)
+def test_the_command_that_is_named_takes_the_marks_out(text: str, lines: list[str], tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        Read(tmp_path, text, "a file")
+    command = re.search(r": ((?:sed|grep|python) .* > NEW\S*?)(?:[.;] |$)", str(refused.value))[1]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, env=environment, check=True)
+    (made,) = tmp_path.glob("NEW*")
+    found = [line.strip() for line in made.read_text(encoding="utf-8").split("\n")]
+    assert [line for line in found if line and not line.startswith("%")] == lines
 
 
 @pytest.mark.parametrize(

@@ -42,12 +42,27 @@ def _share(pattern: re.Pattern[str], lines: Sequence[str]) -> float:
 
 def _has_tags(lines: Sequence[str]) -> bool:
     tagged = sum(map(bool, map(_TAG.search, lines)))
-    return bool(_TAG.match(lines[0].strip())) and tagged > 0.3 * len(lines) and any("</" in line for line in lines)
+    is_closed = any("</" in line for line in lines) or sum(bool(_TAG.fullmatch(line.strip())) for line in lines) > 2
+    return bool(_TAG.match(lines[0].strip())) and tagged > 0.3 * len(lines) and is_closed
 
 
 def _is_mail(lines: Sequence[str]) -> bool:
     headers = list(map(_MAIL_HEADER.match, lines[:6]))
-    return bool(_MAIL_BEGINS.match(lines[0])) or (bool(headers[0]) and sum(map(bool, headers)) > 1)
+    return bool(headers[0]) and sum(map(bool, headers)) > 1
+
+
+_BODY = '.get_body(("plain",))'
+_MAILBOX = (
+    "Take its text out: python -c 'import email.policy, mailbox, sys; "
+    "read = lambda file: email.message_from_binary_file(file, policy=email.policy.default); "
+    f"bodies = [mail{_BODY} for mail in mailbox.mbox(sys.argv[1], read)]; "
+    "print(*[body.get_content() for body in bodies if body])' {file} > NEW"
+)
+_MAIL = (
+    "Take its text out: python -c 'import email.policy, sys; "
+    f'print(email.message_from_binary_file(open(sys.argv[1], "rb"), policy=email.policy.default){_BODY}.get_content())'
+    "' {file} > NEW"
+)
 
 
 _KINDS: tuple[tuple[Callable[[Sequence[str]], bool], Foreign], ...] = (
@@ -63,10 +78,8 @@ _KINDS: tuple[tuple[Callable[[Sequence[str]], bool], Foreign], ...] = (
         lambda lines: any(map(_LATEX.match, lines)) or _share(_LATEX_LINE, lines) > 0.2,
         Foreign("LaTeX", "Make text of it: pandoc --from latex --to plain --wrap none {file} --output NEW.txt", True),
     ),
-    (
-        _is_mail,
-        Foreign("e-mail", "Write the text of its messages out with Python's modules mailbox and email", True),
-    ),
+    (lambda lines: bool(_MAIL_BEGINS.match(lines[0])), Foreign("a mailbox", _MAILBOX, True)),
+    (_is_mail, Foreign("e-mail", _MAIL, True)),
     (
         lambda lines: _share(_FRAMES, lines) > 0.8 or bool(_SCRIPT.match(lines[0])),
         Foreign("subtitles of another kind than SubRip", "Convert them: ffmpeg -i {file} NEW.srt", True),
