@@ -193,8 +193,10 @@ def _report_coverage(
         if not unknown:
             log.info("  covers all of %s (%s items)", part, f"{items:,}")
             continue
-        most = sum((Counter(text.unknown) for text in texts), Counter()).most_common(10)
-        examples = " ".join(f"{item!r}×{count:,}" for item, count in most)
+        counts: Counter[str] = Counter()
+        for text in texts:  # a sum of counters would copy them all for each text
+            counts.update(text.unknown)
+        examples = " ".join(f"{item!r}×{count:,}" for item, count in counts.most_common(10))
         covered = 100 - 100 * unknown / items
         log.info("  covers %.4f %% of %s (%s items); unknown: %s", covered, part, f"{items:,}", examples)
         if unknown > config.max_unknown * items:
