@@ -100,10 +100,10 @@ def _sample(
         length -= count
         noise = _noise(bias.new_empty(count, len(ids), len(bias)), temperature, generator).add_(bias)
         block_ids, scores = [], torch.empty_like(noise)
-        for step_noise, step_scores in zip(noise, scores, strict=True):
+        for step_noise, step_scores in zip(noise.unbind(), scores.unbind(), strict=True):
             runner.step(ids)
             step_scores.copy_(runner.scores)
-            ids = torch.add(runner.scores, step_noise, out=step_noise).argmax(dim=1)
+            ids = step_noise.add_(step_scores).argmax(dim=1)
             block_ids.append(ids)
             if written[0].stop and all([one.add(index) for one, index in zip(written, ids.tolist(), strict=True)]):
                 are_done = True

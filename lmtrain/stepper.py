@@ -135,12 +135,15 @@ class _Layer:
         self._project = None if number == 0 else _product(self.input_weight, batch_size, dtype)
         self.h = self.input_weight.new_zeros(batch_size, rnn.hidden_size)
         self.gates = self.h.new_empty(batch_size, self.size)
+        self.products = self.h.new_empty(0)
         self.multiply()
 
     def multiply(self) -> None:
-        self.products = self._product(self.h)
-        self.recurrent, scores = self.products[:, : self.size], self.products[:, self.size :]
-        self.scores = scores.float()  # float32 is not copied
+        products = self._product(self.h)
+        if products is not self.products:  # else they were written into the same place
+            self.products = products
+            self.recurrent, scores = products[:, : self.size], products[:, self.size :]
+            self.scores = scores.float()  # float32 is not copied
 
     def project(self, inputs: Tensor) -> Tensor:
         """Inputs `(B, E or H)` → what they contribute to the gates `(B, G)`."""
@@ -209,7 +212,9 @@ def _product(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[[T
             return lambda x: product(x.to(dtype))
     if dtype == torch.float32:
         products = weight.new_empty(batch_size, len(weight))
-        return lambda x: torch.mm(x, weight.t(), out=products)
+        # of one sequence: rows of the weight times numbers, added up, are faster than products of rows with the state
+        columns = weight.t().contiguous() if batch_size == 1 else weight.t()
+        return lambda x: torch.mm(x, columns, out=products)
     return lambda x: torch.mm(x.to(dtype), weight.t())
 
 

@@ -43,6 +43,24 @@ def test_equals_the_modules_forward_without_the_table_and_without_packed_weights
 
 
 @pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+@pytest.mark.parametrize("is_amd", [True, False])
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_few_sequences_equal_the_modules_forward_on_each_kind_of_processor(
+    recurrent_type, is_amd, batch_size, monkeypatch
+):
+    monkeypatch.setattr(stepper, "is_amd", lambda: is_amd)
+    model = make(recurrent_type, nlayers=2)
+    ids = torch.randint(17, (50, batch_size))
+    with torch.no_grad():
+        expected, _ = model(ids)
+        logits = model.decoder(expected)
+    runner = Stepper(model, batch_size, decode=True)
+    for row, wanted, scores in zip(ids, expected, logits, strict=True):
+        torch.testing.assert_close(runner.step(row), wanted, atol=2e-6, rtol=0)
+        torch.testing.assert_close(runner.scores + runner.decoder_bias, scores, atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
 def test_bfloat16_is_near(recurrent_type):
     model = make(recurrent_type, nlayers=2, hidden_size=64)
     ids = torch.randint(17, (50, 8))
