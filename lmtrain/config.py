@@ -122,7 +122,7 @@ class DataConfig(Section):
     random_case_flip: bool
     max_split_size: Positive
     validations_per_epoch: Positive | None
-    encoding: Annotated[str | None, AfterValidator(checked_encoding)]
+    encoding: Annotated[str | None, AfterValidator(checked_encoding)] = None  # runs began without it
     errors: Literal["strict", "replace"]
     cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE]
     how_to_get: Annotated[str | None, Mark.MAY_CHANGE] = None

@@ -15,7 +15,7 @@ from running import compose
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.config import check_config
+from lmtrain.config import as_checked, check_config
 from lmtrain.corpus import find_corpus
 from lmtrain.corpus_scan import scan_corpus
 from lmtrain.encoding import Reading, count_items
@@ -195,6 +195,12 @@ def test_the_same_text_as_before_has_the_same_place_in_the_cache(tmp_path):
     count_items(file, Reading(), tmp_path / "cache")
     count_items(file, Reading(encoding="cp1251"), tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_a_run_that_began_before_there_was_the_key_goes_on() -> None:
+    values = compose("data=demo")
+    before = {**values, "data": {key: value for key, value in values["data"].items() if key != "encoding"}}
+    assert as_checked(before) == as_checked(values)
 
 
 def test_bytes_that_are_replaced_are_counted_and_said(tmp_path, capsys):
