@@ -16,11 +16,11 @@ def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
     A job of a sweep on SLURM is queued again by submitit, whose handler the signal had before; it ends the process.
 
     Returns:
-        128 + the signal's number, as shells have it; 0 in the processes that the first one started, which would
-        otherwise be taken for failed while the first one still works.
+        128 + the signal's number, as shells have it; 0 in other processes than the first one if all have agreed, for
+        they would otherwise be taken for failed while the first one still works.
     """
     if not is_first_process():
-        return 0
+        return 128 + interruption.signum if interruption.is_alone else 0
     say(interruption)
     if interruption.signum == submitits_signal() and callable(handler := signal.getsignal(interruption.signum)):
         handler(interruption.signum, None)

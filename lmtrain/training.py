@@ -14,7 +14,7 @@ from rich.console import Console
 from lmtrain.announcements import loss_figures, say_what_is_trained
 from lmtrain.callbacks.ending import limits
 from lmtrain.callbacks.run_length import TimeLimit
-from lmtrain.callbacks.signals import Interrupted, SignalWatch
+from lmtrain.callbacks.signals import STOP, Interrupted, SignalWatch
 from lmtrain.config import Config, check_config
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.fine_tuning import check_is_a_file, fingerprint, inherit
@@ -29,6 +29,7 @@ from lmtrain.module import Diverged
 from lmtrain.optimizer_trial import check_rate
 from lmtrain.output import forgiving
 from lmtrain.preparation import PreparedText, prepare_text
+from lmtrain.rank_watch import RankWatch
 from lmtrain.ranks import end_with_first_process, is_first_process
 from lmtrain.report import is_reported, write_report
 from lmtrain.run import Run, check_optimizer
@@ -182,6 +183,7 @@ def _train(
     diverged: Diverged | None = None
     max_time = config.trainer.added("max_time")
     time_limit = TimeLimit(None if max_time is None else seconds(max_time))
+    ranks = RankWatch(signals)
     for rollbacks in range(config.divergence.max_rollbacks + 1):
         torch.manual_seed(config.seed)
         run = Run(config, text, initial, folder, console, signals, checkpoint, diverged, time_limit)
@@ -190,8 +192,9 @@ def _train(
         else:
             run.monitor.note(run.trainer, {"rollbacks": rollbacks}, diverged.step)
         try:
-            run.fit()
-            return run.finish()
+            with ranks.in_place():
+                run.fit()
+                return run.finish()
         except Diverged as error:
             checkpoint = folder.last_checkpoint()
             diverged = error
@@ -206,6 +209,11 @@ def _train(
             if interruption.is_alone:
                 run.stop_other_processes()
             raise
+        except RuntimeError:
+            if run.trainer.world_size == 1 or (signum := ranks.signal_behind_failure()) is None:
+                raise
+            run.stop_other_processes()
+            raise signals.interruption(STOP + signum) from None
         finally:
             run.close()
     raise RunFailed(

@@ -126,6 +126,18 @@ class SignalAt(Callback):
             signal.raise_signal(self.signum)
 
 
+class SignalBetweenLoops(Callback):
+    """Sends the second rank a signal where the ranks do not talk about signals: in a hook outside the loops."""
+
+    def __init__(self, hook: str, name: str = "SIGTERM") -> None:
+        self.signum = signal.Signals[name]
+        setattr(self, hook, self._send)
+
+    def _send(self, trainer, *_, **__) -> None:
+        if trainer.global_rank == 1:
+            signal.raise_signal(self.signum)
+
+
 class FirstRankFails(Callback):
     """At step 5 the first rank fails, and the others wait for it, as they would in a collective."""
 

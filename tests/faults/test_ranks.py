@@ -3,6 +3,7 @@
 import csv
 import random
 import shutil
+import signal
 
 import pytest
 import torch
@@ -89,6 +90,17 @@ def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_proc
     status, errors = run([*command(corpus, tmp_path, *EXACT), *ranks(2)])
     assert status == 0, errors
     assert_same_figures(tmp_path / "run", one_process)
+
+
+@pytest.mark.parametrize(("hook", "name"), [("setup", "SIGTERM"), ("on_fit_start", "SIGINT")])
+def test_a_signal_to_another_rank_between_the_loops_ends_all_with_a_sentence(hook, name, corpus, tmp_path):
+    sending = f"+callbacks.sending={{_target_: stopping.SignalBetweenLoops, hook: {hook}, name: {name}}}"
+    status, errors = run([*command(corpus, tmp_path), *ranks(2), sending])
+    assert status == 128 + signal.Signals[name], errors
+    assert "Traceback" not in errors, errors
+    assert errors.splitlines()[-1].startswith(f"{name} before a step was made: what was saved before is kept")
+    assert errors.count("The same command") == 1
+    assert "Traceback" not in errors
 
 
 def test_sigterm_within_a_validation_is_followed_within_it(corpus, tmp_path):
