@@ -141,9 +141,9 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     try:
         status = process.wait()
     except Interrupted as interruption:
-        if interruption.signum != signal.SIGINT:  # which the terminal has told the process, too
-            process.send_signal(interruption.signum)
-        sys.exit(process.wait())  # it saves, and says so
+        process.send_signal(signal.SIGTERM)  # has no effect where the terminal has told the process of Ctrl-C, too
+        process.wait()  # it saves, and says so
+        sys.exit(128 + interruption.signum)
     if status >= 128 or status < 0:
         sys.exit(status if status > 0 else 128 - status)
     results = RunFolder(Path(local_path(values["runs_dir"])) / values["name"]).read_results()

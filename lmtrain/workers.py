@@ -77,11 +77,11 @@ def _watch() -> None:
 
 def _stop(signum: int, *_: Any) -> None:
     global _came
-    _came = signum
-    if _is_running:
+    is_first, _came = not _came, _came or signum
+    if _is_running and is_first:
         raise KeyboardInterrupt
-    if signum == signal.SIGTERM:  # the terminal tells all; who sends SIGTERM may tell the first process only
-        _tell_workers(signum)
+    if not _is_running:  # who sends a signal may tell the first process only; a job that the terminal told ignores this
+        _tell_workers(signal.SIGTERM)
 
 
 def _tell_workers(signum: int) -> None:
