@@ -14,7 +14,7 @@ import torch
 
 from lmtrain.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.files import replacing
+from lmtrain.files import one_writer, replacing
 from lmtrain.flair_format import load_language_model
 from lmtrain.model import RECURRENT_TYPES, CharLM, LanguageModel
 
@@ -29,7 +29,7 @@ def settings_path(path: str | Path) -> Path:
 
 
 def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
-    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else.
+    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else; of several at once one wins.
 
     Raises:
         UserError: a weight is not finite.
@@ -39,12 +39,15 @@ def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
     check_finite(language_model, path)
     settings = {"format": FORMAT, "version": 1, **_settings(language_model)}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in language_model.model.state_dict().items()}
-    with replacing(path) as unfinished:
+    text = json.dumps(settings, ensure_ascii=False, indent=0)
+    with (
+        one_writer(Path(path).parent),
+        replacing(path) as unfinished,
+        replacing(settings_path(path)) as unfinished_settings,
+    ):
         # safetensors' own save_file makes files that nobody else may read
         unfinished.write_bytes(save(weights, {"format": "pt", "settings": _fingerprint(settings)}))
-    with replacing(settings_path(path)) as unfinished:
-        text = json.dumps(settings, ensure_ascii=False, indent=0)
-        unfinished.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
+        unfinished_settings.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
 
 
 def _settings(language_model: LanguageModel) -> dict[str, Any]:

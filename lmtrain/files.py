@@ -83,6 +83,22 @@ def claimed(unfinished: Path) -> Iterator[None]:
 
 
 @contextmanager
+def one_writer(folder: Path) -> Iterator[None]:
+    """Within the block no other process or thread is in such a block for that folder: for files that belong together.
+
+    Where folders cannot be locked, as on some network file systems, the block is entered all the same.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def unfinished_folder(output: Path) -> Iterator[Path]:
     """A folder beside `output`, to make there what will be renamed to it; it is removed at the end, or by the next."""
     remove_left(output.parent, f".{glob.escape(output.name)}-unfinished-*")

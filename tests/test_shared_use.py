@@ -1,5 +1,6 @@
 """One object or file and several users at once: threads, forked and spawned processes, equal process ids."""
 
+import contextlib
 import copy
 import multiprocessing
 import os
@@ -153,6 +154,22 @@ def test_writers_with_one_process_id_leave_one_whole_file(tmp_path):
         assert len(content) == 40_000
         assert len(set(content)) == 1
         assert [item.name for item in tmp_path.iterdir()] == ["file"]
+
+
+def test_of_two_exports_to_one_place_at_once_both_files_are_one_models(tmp_path, monkeypatch):
+    models = [make_model(), make_model(["<unk>", "a"], is_forward_lm=False)]
+    rename, gate = os.replace, threading.Barrier(2)
+
+    def slow_rename(*places):
+        rename(*places)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            gate.wait(0.2)  # here the other could rename, were it not kept out
+
+    monkeypatch.setattr(os, "replace", slow_rename)
+    in_threads(lambda model: save_safetensors(model, tmp_path / "m.safetensors"), models, threads=2)
+    loaded = load_model(tmp_path / "m.safetensors")  # which refuses files that do not belong together
+    assert loaded.dictionary in [model.dictionary for model in models]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.json", "m.safetensors"]
 
 
 def test_encoders_with_one_process_id_leave_one_whole_entry(tmp_path):
