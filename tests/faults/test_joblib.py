@@ -25,7 +25,7 @@ def test_a_signal_saves_every_job_and_the_same_command_goes_on(signum, send, tmp
     assert "Traceback" not in errors
     assert errors.count("saved. The same command goes on from there.") == 2
     assert not (tmp_path / "run-seed-3").exists()
-    status, errors = run(sweep)
+    status, errors = run(sweep, cwd=tmp_path)  # not forked, as joblib starts processes itself
     assert status == 0
     assert errors.count("Going on from") == 2
     assert len(list(tmp_path.glob("run-seed-*/results.json"))) == 3
