@@ -92,9 +92,9 @@ def test_sigterm_to_the_first_rank_saves_and_ends_all(corpus, tmp_path, one_proc
     assert_same_figures(tmp_path / "run", one_process)
 
 
-@pytest.mark.parametrize(("hook", "name"), [("setup", "SIGTERM"), ("on_fit_start", "SIGINT")])
-def test_a_signal_to_another_rank_between_the_loops_ends_all_with_a_sentence(hook, name, corpus, tmp_path):
-    sending = f"+callbacks.sending={{_target_: stopping.SignalBetweenLoops, hook: {hook}, name: {name}}}"
+def test_a_signal_to_another_rank_between_the_loops_ends_all_with_a_sentence(corpus, tmp_path):
+    name = "SIGINT"
+    sending = f"+callbacks.sending={{_target_: stopping.SignalBetweenLoops, hook: on_fit_start, name: {name}}}"
     status, errors = run([*command(corpus, tmp_path), *ranks(2), sending])
     assert status == 128 + signal.Signals[name], errors
     assert "Traceback" not in errors, errors
