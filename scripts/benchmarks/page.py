@@ -92,7 +92,7 @@ def _table(unit: str, found: Sequence[tuple[int, dict[str, Any]]]) -> list[str]:
 
 
 def _measured(result: dict[str, Any]) -> str:
-    rounds = f", {result['rounds']} rounds" if result["rounds"] else ""
+    rounds = f", {result['rounds']} round{'s' * (result['rounds'] > 1)}" if result["rounds"] else ""
     load = f", load {result['load']}" if result["load"] is not None else ""
     return f"{result['date'] or 'date not noted'}, {result['commit'] or 'commit not noted'}{rounds}{load}"
 
@@ -102,7 +102,7 @@ def _cell(result: dict[str, Any], name: str) -> str:
     if figure is None:
         return ""
     text = "" if figure["median"] is None else _number(figure["median"])
-    if figure["low"] is not None:
+    if figure["low"] != figure["high"]:
         text += f" ({_number(figure['low'])} to {_number(figure['high'])})"
     ratio = ratio_of(result, name)
     if name == result["reference"]:
