@@ -19,14 +19,14 @@ def run(main: Callable[[], None]) -> int:
     """Calls a script's `main` and returns the exit status.
 
     0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 128 +
-    its number if a signal stopped it, 1 if standard output takes no more.
+    its number if a signal stopped it, 1 if standard output takes no more, 141 if who read it has gone.
     """
     with protected_output():
         try:
             return _status(main)
         except OutputGone as gone:
             print(gone.report(), end="", file=sys.stderr)
-            return 1
+            return gone.status
 
 
 def _status(main: Callable[[], None]) -> int:
@@ -43,6 +43,8 @@ def _status(main: Callable[[], None]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError as error:  # of an output that is a pipe, such as --output /dev/stdout
+        raise OutputGone(error) from None
     except OSError as error:
         if error.filename is None:
             raise

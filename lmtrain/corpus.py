@@ -3,7 +3,7 @@
 import glob
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -16,8 +16,8 @@ from lmtrain.command import script
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
-from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of
-from lmtrain.formats.streams import decoded, in_utf8, opened, peeked
+from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of, stored
+from lmtrain.formats.streams import decoded, decompressed, in_utf8, opened, peeked, place_in
 from lmtrain.manifest import are_as_prepared
 from lmtrain.stamps import local_stamp, remote_stamp
 
@@ -214,7 +214,12 @@ def file_at(filesystem, path: str, name: str) -> TextFile:
     return TextFile(filesystem.unstrip_protocol(path), name, size, remote_stamp(filesystem, path, info))
 
 
-def read_text(file: TextFile, errors: str = "strict", encoding: str | None = None) -> Iterator[str]:
+def read_text(
+    file: TextFile,
+    errors: str = "strict",
+    encoding: str | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[str]:
     """The text of a file in pieces of bounded size; `\\r\\n` and `\\r` become `\\n`, as when Flair reads it.
 
     A byte-order mark at its beginning is no part of it, where Flair trains on it.
@@ -222,14 +227,18 @@ def read_text(file: TextFile, errors: str = "strict", encoding: str | None = Non
     Args:
         errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
         encoding: of text without a byte-order mark; None for UTF-8.
+        progress: called with how many bytes of the file, as stored, have been read.
 
     Raises:
         UserError: the file cannot be read, or (strict) is not in the encoding: names the byte offset in the text
             (after decompression).
     """
     try:
-        with opened(file.url) as stream:
-            yield from decoded(in_utf8(stream, file.url, encoding, errors), file.url, errors)
+        with stored(file.url) as stream:
+            content = in_utf8(decompressed(stream), file.url, encoding, errors)
+            for piece in decoded(content, file.url, errors):
+                progress(place_in(stream))
+                yield piece
     except UserError:
         raise
     except Exception as error:  # every decompressor and every kind of remote store has exceptions of its own

@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -101,7 +101,7 @@ def scan_corpus(
 
     Args:
         files: of each part; "train" is compared with the others.
-        progress: called with the bytes (as stored) of each file that is done.
+        progress: called with how many bytes (as stored) have been read since the last call.
     """
     held_out = {part: _scan_part(part, files[part], reading, progress) for part in files if part != "train"}
     hashes = {part: np.sort(np.concatenate([*blocks, np.empty(0, np.int64)])) for part, (_, blocks) in held_out.items()}
@@ -127,7 +127,8 @@ def _scan_part(
     scan, hashes, kept = PartScan(part), Hashes(), []
     for file in files:
         before, begun = scan.size(reading.level), 0
-        for documents in _documents(file, reading, scan):
+        at = _Position(max(0, file.size), progress)
+        for documents in _documents(file, reading, scan, at):
             begun, ended = _count(scan, documents, begun, reading)
             block = np.fromiter(map(hash, ended), np.int64, len(ended))
             hashes.add(block)
@@ -138,22 +139,36 @@ def _scan_part(
                 kept.append(block)
         scan.bytes += max(0, file.size)
         scan.sizes[file.name] = scan.size(reading.level) - before
-        progress(max(0, file.size))
+        at(file.size)
     scan.duplicates = hashes.duplicates()
     return scan, kept
 
 
-def _documents(file: TextFile, reading: Reading, scan: PartScan) -> Iterator[list[str]]:
+class _Position:
+    """Turns positions in a file into how much was done since the last call."""
+
+    def __init__(self, size: int, progress: Callable[[int], None]) -> None:
+        self._size, self._progress, self._last = size, progress, 0
+
+    def __call__(self, place: int) -> None:
+        place = min(place, self._size)
+        if place > self._last:
+            self._progress(place - self._last)
+            self._last = place
+
+
+def _documents(file: TextFile, reading: Reading, scan: PartScan, at: Callable[[int], None]) -> Iterator[list[str]]:
     """The documents of a file in blocks, with their delimiters; a very long one comes in pieces."""
     try:
-        for _ in reading.text(file):
+        for _ in reading.text(file, lambda place: at(place // 2)):
             pass
     except UserError as error:
         scan.problems += error.problems
         if "is not UTF-8" not in str(error):
             return
         reading = replace(reading, errors="replace")
-    yield from document_blocks(reading.text(file), reading.document_delimiter, keep_whole=reading.level == "word")
+    pieces = reading.text(file, lambda place: at((file.size + place) // 2))
+    yield from document_blocks(pieces, reading.document_delimiter, keep_whole=reading.level == "word")
 
 
 def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -> tuple[int, list[str]]:

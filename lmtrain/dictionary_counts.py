@@ -2,7 +2,7 @@
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +15,7 @@ from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.lines import Text
 from lmtrain.formats.registry import READERS
 from lmtrain.formats.stores import store_of
+from lmtrain.prepare.once import read_once
 from lmtrain.prepare.sources import find_sources
 
 CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
@@ -39,31 +40,56 @@ class CurvePoint:
     rarest: int
 
 
-def count_texts(inputs: Sequence[str | Path], reading: Reading, cache_dir: Path, format: str = "auto") -> Counter[str]:
+def count_texts(
+    inputs: Sequence[str | Path],
+    reading: Reading,
+    cache_dir: Path,
+    format: str = "auto",
+    progress: Callable[[str, float, float], None] = lambda *_: None,
+) -> Counter[str]:
     """How often each item occurs in the training files of corpus folders, and in text files, patterns and URLs.
 
-    Counts are kept in the cache, where training finds them.
+    Counts are kept in the cache, where training finds them, but not those of standard input ("-") and pipes.
 
     Args:
         format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
+        progress: called with what is done, how many bytes are read, and how many there are, as stored.
 
     Raises:
         UserError: all that is wrong with the inputs.
     """
-    files, problems = [], []
-    for place in map(str, inputs):
-        try:
-            files += _files(place, format, reading.encoding)
-        except UserError as error:
-            problems += error.problems
-    raise_if_any(problems)
     cache_dir = _made(cache_dir)
+    with read_once(inputs, cache_dir / "inputs") as names:
+        files, problems = [], []
+        for place, name in names.items():
+            try:
+                files += [
+                    (file, cache_dir if place == name else Path(place).parent)
+                    for file in _files(place, format, reading.encoding)
+                ]
+            except UserError as error:
+                problems += error.problems
+        raise_if_any(problems)
+        return _counted(dict.fromkeys(files), reading, progress)
+
+
+def _counted(
+    files: Iterable[tuple[TextFile, Path]], reading: Reading, progress: Callable[[str, float, float], None]
+) -> Counter[str]:
+    """The items of files, each with the folder that keeps its counts."""
     counts: Counter[str] = Counter()
-    for file in dict.fromkeys(files):
+    total, done, problems = sum(max(0, file.size) for file, _ in files), 0, []
+    for file, cache_dir in files:
+        size = max(0, file.size)
+
+        def show(place: int, done: int = done, size: int = size) -> None:
+            progress("Counting", done + min(place, size), total)
+
         try:
-            counts.update(count_items(file, reading, cache_dir))
+            counts.update(count_items(file, reading, cache_dir, show))
         except UserError as error:
             problems += error.problems
+        done += size
     raise_if_any(problems)
     raise_if_any([] if counts else ["The inputs have no text to count."])
     return counts

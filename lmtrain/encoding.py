@@ -6,7 +6,7 @@ import logging
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -39,11 +39,13 @@ class Reading:
     errors: str = "strict"
     encoding: str | None = None
 
-    def text(self, file: TextFile) -> Iterator[str]:
-        """The text of a file in pieces of bounded size."""
-        return read_text(file, self.errors, self.encoding)
+    def text(self, file: TextFile, progress: Callable[[int], None] = lambda _: None) -> Iterator[str]:
+        """The text of a file in pieces of bounded size; `progress` is that of `read_text`."""
+        return read_text(file, self.errors, self.encoding, progress)
 
-    def items(self, file: TextFile) -> Iterator[tuple[np.ndarray | list[str], np.ndarray]]:
+    def items(
+        self, file: TextFile, progress: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[np.ndarray | list[str], np.ndarray]]:
         """The items of a file in blocks of bounded size.
 
         Yields:
@@ -52,7 +54,7 @@ class Reading:
         """
         words = self.level == "word"
         block: np.ndarray | list[str]
-        for documents in document_blocks(self.text(file), self.document_delimiter, keep_whole=words):
+        for documents in document_blocks(self.text(file, progress), self.document_delimiter, keep_whole=words):
             if words:
                 split = [document.split() for document in documents]
                 lengths = list(map(len, split))
@@ -113,7 +115,9 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
         ) from None
 
 
-def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[str]:
+def count_items(
+    file: TextFile, reading: Reading, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
     """How often each item occurs in a file; counted once, then taken from the cache."""
     path = cache_dir / f"counts-{_key(file, reading)}.json"
     try:
@@ -123,11 +127,11 @@ def count_items(file: TextFile, reading: Reading, cache_dir: Path) -> Counter[st
     log.info("Counting the %ss of %s", reading.level, file.name)
     if reading.level == "word":
         counts: Counter[str] = Counter()
-        for words, _ in reading.items(file):
+        for words, _ in reading.items(file, progress):
             counts.update(words)
     else:
         totals = np.zeros(0x110000, dtype=np.int64)
-        for codes, _ in reading.items(file):
+        for codes, _ in reading.items(file, progress):
             block = np.bincount(codes)
             totals[: len(block)] += block
         counts = Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})

@@ -1,5 +1,7 @@
 """Standard output and error that may fail: a terminal that has gone, a full disk, characters that they do not have."""
 
+import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +19,11 @@ class OutputGone(Exception):
     def __init__(self, error: Exception) -> None:
         self.error = error
         super().__init__(str(error))
+
+    @property
+    def status(self) -> int:
+        """141, as of other programs, if whoever read the output has gone: `head -1` has its line."""
+        return 141 if isinstance(self.error, BrokenPipeError) else 1
 
     def report(self) -> str:
         """The text for standard error; empty if whoever read the output has gone, which is no mistake."""
@@ -69,6 +76,15 @@ class Output:
         return getattr(self.stream, name)
 
 
+class _Closed(io.TextIOBase):
+    """Standard output that was closed before the program began (`>&-`)."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> int:  # noqa: ARG002
+        raise OSError(errno.EBADF, "it is closed")
+
+
 def forgiving(stream: TextIO | Output) -> Output:
     """The stream, so that nothing that happens to it ends a run."""
     return stream if isinstance(stream, Output) else Output(stream)
@@ -109,7 +125,9 @@ def _open_what_is_closed() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is None:
+        if name == "stdout" and sys.stdout is None:
+            sys.stdout = _Closed()
+        elif getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, "w" if descriptor else "r", encoding="utf-8", closefd=False))  # noqa: SIM115
 
 

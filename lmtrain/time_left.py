@@ -7,39 +7,63 @@ from contextlib import contextmanager
 
 _FIRST_LINE, _EVERY = 10.0, 60.0  # seconds
 
+Show = Callable[[str, float, float], None]
+"""Called with what is being done, how much of it is done, and how much there is to do, 0 if nobody knows."""
+
 
 @contextmanager
 def time_left(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """Gives a function to call with how much has been done since the last call, of `total`.
+    """Gives a function to call with how much has been done since the last call, of `total`; see `time_left_of_each`."""
+    done = 0.0
+    with time_left_of_each() as show:
+        show(what, done, total)
 
-    Everything goes to standard error. Where that is no terminal, nothing is said in the first ten seconds, and then a
-    line a minute.
+        def advance(amount: float) -> None:
+            nonlocal done
+            done += amount
+            show(what, done, total)
+
+        yield advance
+
+
+@contextmanager
+def time_left_of_each() -> Iterator[Show]:
+    """Gives a function that shows how far each of several things is that are done one after the other.
+
+    Everything goes to standard error. Where that is no terminal, nothing is said in the first ten seconds of each, and
+    then a line a minute.
     """
     if not sys.stderr.isatty():
-        yield _lines(what, total)
+        yield _lines()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(what, total=total)
-        yield lambda amount: bars.advance(task, amount)
+        tasks = {}
+
+        def show(what: str, done: float, total: float) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=None)
+            bars.update(tasks[what], completed=done, total=total or None)
+
+        yield show
 
 
-def _lines(what: str, total: float) -> Callable[[float], None]:
-    begun = time.monotonic()
-    due, done = begun + _FIRST_LINE, 0.0
+def _lines() -> Show:
+    begun: dict[str, float] = {}
+    due: dict[str, float] = {}
 
-    def advance(amount: float) -> None:
-        nonlocal due, done
-        done += amount
+    def show(what: str, done: float, total: float) -> None:
         now = time.monotonic()
-        if now >= due and 0 < done < total:
-            due = now + _EVERY
-            minutes, seconds = divmod(round((now - begun) * (total - done) / done), 60)
+        if what not in begun:
+            begun[what], due[what] = now, now + _FIRST_LINE
+        if now >= due[what] and 0 < done < total:
+            due[what] = now + _EVERY
+            minutes, seconds = divmod(round((now - begun[what]) * (total - done) / done), 60)
             print(
                 f"{what}: {done / total:.0%} done, about {minutes}:{seconds:02} min left", file=sys.stderr, flush=True
             )
 
-    return advance
+    return show

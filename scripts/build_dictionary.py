@@ -35,11 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.dictionary import Dictionary
     from lmtrain.dictionary_counts import count_texts
     from lmtrain.encoding import Reading
+    from lmtrain.time_left import time_left_of_each
 
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     reading = Reading(options.level, errors=options.errors, encoding=options.encoding)
-    counts = count_texts(options.inputs, reading, options.cache_dir, options.format)
+    with time_left_of_each() as progress:
+        counts = count_texts(options.inputs, reading, options.cache_dir, options.format, progress)
     dictionary = Dictionary.from_counts(
         counts, min_count=options.min_count, coverage=options.coverage, max_size=options.max_size
     )
@@ -59,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="corpus folder (its train/ is counted), file, pattern or URL"
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="corpus folder (its train/ is counted), file, pattern or URL; -: standard input",
     )
     parser.add_argument("--output", metavar="FILE", help="write the dictionary there, as JSON")
     parser.add_argument("--flair", metavar="FILE", help="write it there too, as the pickle that Flair reads")

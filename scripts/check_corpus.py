@@ -43,18 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-cost", action="store_true", help="do not try how fast the model trains")
     options = parse(parser, arguments)
     from rich.console import Console
-    from rich.progress import Progress
 
     from lmtrain.corpus_check import check_corpus
+    from lmtrain.time_left import time_left_of_each
 
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Reading", total=None)
+    with time_left_of_each() as show_progress:
         check = check_corpus(
             options.path,
             options.overrides,
             with_cost=not options.no_cost,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=partial(show_progress, "Reading"),
         )
     if options.json:
         print(to_json(check.to_json(), indent=2))

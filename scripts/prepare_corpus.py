@@ -10,8 +10,7 @@ if the shares are given.
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 from lmtrain.arguments import SEEDS, SHARES, Range, add_encoding, parse
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.prepare.folder import prepare_corpus
     from lmtrain.prepare.options import PrepareOptions
     from lmtrain.prepare.shuffling import Dealing
+    from lmtrain.time_left import time_left_of_each
 
     limits = {
         name: BOILERPLATE[name] if value is None and options.boilerplate else value
@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split_size=options.split_size,
         document_delimiter=options.document_delimiter,
     )
-    with _progress_bar() as progress:
+    with time_left_of_each() as progress:
         manifest = prepare_corpus(
             options.inputs,
             options.output,
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="file, pattern, folder (all files in it) or fsspec URL; plain, .gz, .bz2, .xz or .zst",
+        help="file, pattern, folder (all files in it) or fsspec URL; plain, .gz, .bz2, .xz or .zst; -: standard input",
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="the corpus folder; it must not exist")
     parser.add_argument("--overwrite", action="store_true", help="replace a corpus that was prepared before")
@@ -270,30 +270,6 @@ def _bytes(text: str) -> int:
         return int(float(number) * units[text[len(number) :].strip().upper()])
     except (ValueError, KeyError, OverflowError):
         raise argparse.ArgumentTypeError(f"{text!r} is no size; write it like 20MB") from None
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for each of the two phases, on stderr if that is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks = {}
-
-        def progress(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total)
-
-        yield progress
 
 
 def _report(manifest: dict, output: str) -> None:

@@ -115,8 +115,38 @@ def test_figures_that_nobody_takes(byte_model, monkeypatch, capsys, tmp_path):
     os.close(reading)  # as `| head -1` does when it has its line
     with open(writing, "w") as pipe, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", pipe)
-        assert call("score", byte_model, tmp_path / "text", "--per-line") == 1
+        assert call("score", byte_model, tmp_path / "text", "--per-line") == 141
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("[!_]*.py")))
+def test_help_that_nobody_reads_any_more_ends_with_141_and_without_a_word(script, monkeypatch, capsys):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as end:
+            sys.exit(call(script, "--help"))
+    assert (end.value.code, capsys.readouterr().err) == (141, "")
+
+
+@pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("[!_]*.py")))
+def test_help_without_a_standard_output_ends_with_1_and_a_sentence(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", None)  # Python's own for `>&-`
+    with pytest.raises(SystemExit) as end:
+        sys.exit(call(script, "--help"))
+    assert (end.value.code, capsys.readouterr().err) == (1, "Error: standard output takes no more: it is closed.\n")
+
+
+def test_a_file_that_is_a_pipe_which_nobody_reads(byte_model, tmp_path):
+    reading, writing = os.pipe()
+    try:
+        command = [sys.executable, SCRIPTS / "export.py", byte_model, "--format=flair", f"--output=/dev/fd/{writing}"]
+        process = subprocess.Popen(command, pass_fds=[writing], stderr=subprocess.PIPE, cwd=tmp_path)
+        os.close(reading)
+        assert (process.communicate(timeout=100)[1], process.returncode) == (b"", 141)
+    finally:
+        os.close(writing)
 
 
 def test_a_closed_standard_error_gives_its_number_to_no_file(tmp_path):
@@ -125,12 +155,13 @@ import os, sys
 from lmtrain.command import run
 def main():
     with open(sys.argv[1], "w") as file:
-        os.write(1, b"library"), os.write(2, b"library"), print("said"), print("said", file=sys.stderr)
+        os.write(1, b"library"), os.write(2, b"library"), print("said", file=sys.stderr)
         file.write("data")
+        print("said")
 sys.exit(run(main))
 """
     shell = f"exec {sys.executable} -c '{code}' {tmp_path / 'file'} <&- >&- 2>&-"
-    assert subprocess.run(["sh", "-c", shell], timeout=100, check=False, cwd=SCRIPTS.parent).returncode == 0
+    assert subprocess.run(["sh", "-c", shell], timeout=100, check=False, cwd=SCRIPTS.parent).returncode == 1
     assert (tmp_path / "file").read_text() == "data"
 
 

@@ -3,12 +3,10 @@
 import bz2
 import errno
 import gzip
-import os
 from pathlib import Path
 
 import pytest
 from preparing import content, options, prepare, write_parquet
-from script_calls import call
 
 from lmtrain.errors import UserError
 from lmtrain.prepare import tasks
@@ -138,13 +136,3 @@ def test_no_cluster(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         prepare_corpus([raw], tmp_path / "corpus", options(), scheduler_address="tcp://127.0.0.1:9")
     with pytest.raises(UserError, match="--scheduler nonsense://x"):
         prepare_corpus([raw], tmp_path / "corpus", options(), scheduler_address="nonsense://x")
-
-
-def test_what_can_be_read_only_once_is_told_so(tmp_path, capsys):
-    os.mkfifo(tmp_path / "pipe")
-    for script in ("prepare_corpus", "build_dictionary"):
-        assert call(script, "-", tmp_path / "pipe", "--output", tmp_path / "out") == 2
-        said = capsys.readouterr().err
-        assert "Standard input can be read only once" in said
-        assert f"{tmp_path}/pipe can be read only once" in said
-        assert not (tmp_path / "out").exists()

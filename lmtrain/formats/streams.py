@@ -96,6 +96,14 @@ def opened(url: str) -> Iterator[BinaryIO]:
         yield decompressed(stream)
 
 
+def place_in(stream: Any) -> int:
+    """How many bytes of a stored file have been read; 0 where a pipe or a store does not say."""
+    try:
+        return stream.tell()
+    except (OSError, AttributeError):
+        return 0
+
+
 @contextmanager
 def as_file(stream: BinaryIO) -> Iterator[BinaryIO]:
     """The stream with every place within reach: as it is, or copied into a temporary file."""

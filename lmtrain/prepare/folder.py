@@ -34,7 +34,9 @@ from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler
 from lmtrain.prepare.joining import join_until_few
 from lmtrain.prepare.near_duplicates import BANDS
+from lmtrain.prepare.once import read_once
 from lmtrain.prepare.options import PrepareOptions
+from lmtrain.prepare.positions import watched
 from lmtrain.prepare.shuffling import PARTS, Dealing
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
 from lmtrain.prepare.tasks import (
@@ -67,7 +69,7 @@ def prepare_corpus(
     The folder appears whole, or not at all. On the way it takes about as much again of disk space beside it.
 
     Args:
-        inputs: files, patterns, folders, fsspec URLs.
+        inputs: files, patterns, folders, fsspec URLs; "-" for standard input, pipes.
         output: a local folder, which must not exist.
         scheduler_address, workers: where the graph is computed; makes no difference to the output.
         overwrite: replace the output if it is a corpus that was prepared before.
@@ -83,18 +85,36 @@ def prepare_corpus(
     import_dask()
     output = Path(output).expanduser().absolute()
     _check_output(output, overwrite)
-    sources, beside = find_sources(inputs, options.format, options.wanted().encoding, options.language)
+    with read_once(inputs, output.with_name(f"{output.name}-inputs")) as names:
+        how = scheduler_address, workers
+        return _prepare(names, output, options, how, overwrite, progress)
+
+
+def _prepare(
+    names: dict[str, str],
+    output: Path,
+    options: PrepareOptions,
+    how: tuple[str | None, int | None],
+    overwrite: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Args:
+    names: the inputs, and what they are called.
+    how: the scheduler's address and how many workers.
+    """
+    sources, beside = find_sources(names, options.format, options.wanted().encoding, options.language)
     raise_if_any([] if sources else ["All inputs are empty files."])
     with (
         _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too
         _disk_full_explained(output),
-        scheduler(scheduler_address, workers) as compute,
+        scheduler(*how) as compute,
     ):
         work = folder / ".work"
         work.mkdir()
         blocks = [block for source in sources for block in cut_blocks(source, options.wanted(), options.block_size)]
         cleaned, read = _clean(sources, blocks, options, work, compute, progress)
         splits, options = _merge(cleaned, options, folder, work, compute, progress)
+        read = [one | {"url": names.get(one["url"], one["url"])} for one in read]
         manifest = _manifest(read, beside, options, cleaned, splits) | {"files": _hash_files(folder, compute)}
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
@@ -175,7 +195,8 @@ def _clean(
             progress("Reading", min(done, total), total)
 
     progress("Reading", 0, total)
-    results = compute(tasks, report)
+    with watched(work, lambda within: progress("Reading", min(done + within, total), total)):
+        results = compute(tasks, report)
     cleaned, hashes = results[: len(blocks)], results[len(blocks) :]
     problems: dict[str, tuple[str, ...]] = {}
     for block, result in zip(blocks, cleaned, strict=True):

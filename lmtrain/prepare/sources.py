@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -21,7 +21,7 @@ from lmtrain.formats.mediawiki import MediaWiki
 from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, too_long
 from lmtrain.formats.registry import READERS, SAYS_ITS_ENCODING, reader_of, text_of
 from lmtrain.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
-from lmtrain.formats.streams import compression, decompressed, opened, peeked
+from lmtrain.formats.streams import compression, decompressed, peeked, place_in
 
 _READ_BYTES = 8 << 20
 _NO_PAGE = re.compile(
@@ -101,19 +101,8 @@ def find_sources(
     return sorted(filter(None, found.values()), key=lambda source: source.url), sorted(beside)
 
 
-def _is_a_pipe(place: str) -> bool:
-    """Whether there is something at a path that is neither a file nor a folder."""
-    return os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place)
-
-
 def _find(place: str, beside: set[str], language: str | None) -> tuple[fsspec.AbstractFileSystem, list[str]]:
     """The paths of the files that an input names."""
-    if place == "-" or _is_a_pipe(place):
-        name = "Standard input" if place == "-" else place
-        raise UserError(
-            f"{name} can be read only once, and preparing reads its sources several times. Write it to a file first: "
-            "cat > raw.txt, and give the file."
-        )
     filesystem, path = store_of(place)
     filesystem.invalidate_cache()  # of what it remembers of earlier questions
     web = protocol_of(place) in WEB  # where a page with links in it would pass for a folder
@@ -209,19 +198,25 @@ def hash_file(url: str, copy_to: Path | None = None) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def read_block(block: Block, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
+def read_block(
+    block: Block, wanted: Wanted, tally: Tally, progress: Callable[[int], None] = lambda _: None
+) -> Iterator[list[str]]:
     """The documents of a block of a local file, in pieces of bounded size.
 
     Args:
         tally: is told of the documents and of what is passed over.
+        progress: called with how many bytes, as stored, have been read, of a block that is a whole file.
 
     Raises:
         UserError: the file is not what its format says; names the place.
     """
     reader, url = READERS[block.source.format], block.source.url
     if block.stop is None:
-        with opened(url) as stream:
-            yield from _tallied(_documents(reader, stream, url, wanted, tally), block, wanted, tally)
+        with stored(url) as stream:
+            documents = _documents(reader, decompressed(stream), url, wanted, tally)
+            for some in _tallied(documents, block, wanted, tally):
+                progress(place_in(stream))
+                yield some
     elif isinstance(reader, MediaWiki):
         yield from _tallied(reader.documents_between(url, block.start, block.stop, wanted, tally), block, wanted, tally)
     elif isinstance(reader, LineReader):

@@ -14,6 +14,7 @@ from lmtrain.formats.reader import Tally
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions
+from lmtrain.prepare.positions import telling
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, open_index, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
 
@@ -110,12 +111,13 @@ def _write_runs(
 
     held: list[str] = []
     characters = size = 0
-    for documents in read_block(block, options.wanted(), tally):
-        held += filter(None, documents)
-        characters += sum(map(len, documents))
-        if characters >= _RUN_CHARACTERS:
-            size += write(held)
-            held, characters = [], 0
+    with telling(work, number) as tell:
+        for documents in read_block(block, options.wanted(), tally, tell):
+            held += filter(None, documents)
+            characters += sum(map(len, documents))
+            if characters >= _RUN_CHARACTERS:
+                size += write(held)
+                held, characters = [], 0
     size += write(held)
     return Cleaned(tuple(runs), steps, (), size, size_read, stored, tally)
 
