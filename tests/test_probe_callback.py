@@ -74,7 +74,7 @@ def test_the_figure_of_every_validation_is_in_metrics_csv_and_tensorboard(probed
 def test_an_average_is_probed_if_the_average_is_validated(place, tmp_path):
     """What best-lm.pt holds, in whatever order the callbacks were given."""
     average = "+callbacks.average={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"
-    values = settings(place, tmp_path, "model.hidden_size=24", *probing(place), average)
+    values = settings(place, tmp_path, "model.hidden_size=24", "optimizer.lr=2", *probing(place), average)
     values["callbacks"] = dict(reversed(values["callbacks"].items()))
     train(values)
     step = json.loads((tmp_path / "run/results.json").read_text())["best_step"]
