@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lmtrain.callbacks.anneal import AnnealOnPlateau
 from lmtrain.callbacks.best_model import BestModel
 from lmtrain.callbacks.checkpoint import RunCheckpoint
+from lmtrain.callbacks.ending import Ending
 from lmtrain.callbacks.probe import Probe
 from lmtrain.checkpoint_content import encoded, unreadable_parts
 from lmtrain.config import Config
@@ -106,7 +107,7 @@ def _is_within(folder: Any, checkpoints: Path) -> bool:
 
 def _equal_states(callbacks: dict[str, Callback]) -> list[str]:
     """Sentences about callbacks whose states a checkpoint could not tell apart."""
-    owners = {kind.__qualname__: "lmtrain's own" for kind in (AnnealOnPlateau, BestModel, RunCheckpoint)}
+    owners = {kind.__qualname__: "lmtrain's own" for kind in (AnnealOnPlateau, BestModel, Ending, RunCheckpoint)}
     problems = []
     for name, callback in callbacks.items():
         if isinstance(callback, Callback) and is_overridden("state_dict", callback, Callback):

@@ -100,6 +100,17 @@ def test_patience_that_is_spent_trains_nothing_more_and_more_patience_goes_on(ru
     assert (finished["ended_by"], finished["steps"]) == ("trainer.max_epochs", 52)
 
 
+def test_a_loss_beyond_what_is_allowed_trains_nothing_more_and_more_allowance_goes_on(run):
+    stopping = STOPPING.replace("min_delta: 9", "patience: 99, divergence_threshold")
+    more = ("data.validations_per_epoch=4", "trainer.max_epochs=1")
+    first, _ = run(*more, f"{stopping}: 0.1}}")
+    assert (first["ended_by"], first["steps"]) == ("callbacks", 13)
+    again, message = run(*more, f"{stopping}: 0.1}}")
+    assert again == first
+    assert "beyond divergence_threshold=0.1" in message
+    assert run(*more, f"{stopping}: 99}}")[0]["steps"] == 52
+
+
 def test_lightnings_timer_which_counts_all_parts_ends_the_next_at_once_and_says_so(run):
     timer = "+callbacks.timer={_target_: lightning.pytorch.callbacks.Timer, duration: {milliseconds: 1}}"
     first, _ = run(timer)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
@@ -44,6 +45,7 @@ class Ending(Callback):
         self.others = others
         self._began_at = 0  # steps
         self._epochs = 0  # whole ones that are done
+        self._figures: dict[str, float] = {}  # of the last validation, those that an EarlyStopping monitors
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._began_at = checkpoint["global_step"]
@@ -53,19 +55,36 @@ class Ending(Callback):
         if self._began_at and self._exhausted():
             trainer.should_stop = True
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        monitors = {one.monitor for one in self.others.values() if isinstance(one, EarlyStopping)}
+        self._figures = {name: float(trainer.callback_metrics[name]) for name in monitors & {*trainer.callback_metrics}}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"figures": self._figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._figures = state_dict["figures"]
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epochs = max(self._epochs, trainer.datamodule.state_dict()["epoch"])
 
     def _exhausted(self) -> dict[str, str]:
-        """Why those callbacks whose patience has come to its end would end the run at the next validation."""
+        """Why those callbacks that have ended the run at the last validation would do so at the next one."""
         reasons = {}
         for name, callback in self.others.items():
             if isinstance(callback, EarlyStopping):
                 threshold, best = callback.stopping_threshold, callback.best_score
+                figure, worst = torch.tensor(self._figures.get(callback.monitor, 0.0)), callback.divergence_threshold
                 if callback.wait_count >= max(1, callback.patience):
                     reasons[name] = f"{callback.wait_count} in a row without improvement, patience={callback.patience}"
                 elif threshold is not None and callback.monitor_op(best, threshold):
                     reasons[name] = f"{callback.monitor} has reached stopping_threshold={threshold:g}"
+                elif callback.monitor not in self._figures:
+                    continue
+                elif callback.check_finite and not figure.isfinite():
+                    reasons[name] = f"{callback.monitor} was {figure:g}"
+                elif worst is not None and callback.monitor_op(-figure, -worst):
+                    reasons[name] = f"{callback.monitor} was {figure:.4f}, beyond divergence_threshold={worst:g}"
         return reasons
 
     def cause(self, trainer: Trainer) -> str:
