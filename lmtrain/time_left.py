@@ -40,7 +40,7 @@ def time_left_of_each() -> Iterator[Show]:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bars:
         tasks = {}
 
         def show(what: str, done: float, total: float) -> None:

@@ -3,7 +3,8 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from lmtrain.arguments import Range, add_encoding, parse
@@ -92,16 +93,27 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print_lines(language_model, options: argparse.Namespace) -> None:
     from lmtrain.scoring import score_lines
-    from lmtrain.text_input import input_lines
+    from lmtrain.text_input import input_lines, size_as_stored
+    from lmtrain.time_left import time_left_of_each
 
-    for name in options.files or ["-"]:
-        lines = input_lines(name, options.errors, options.encoding)
-        for line, score in score_lines(language_model, lines, options.batch_size):
-            if options.json:
-                figures = {"bits": score.bits_per_item, "log_probability": score.log_probability}
-                print(to_json({"text": name, "line": line, **figures}))
-            else:
-                print(f"{score.bits_per_item:.6f}\t{score.log_probability:.6f}\t{line}")
+    with nullcontext(lambda *_: None) if sys.stdout.isatty() else time_left_of_each() as show:
+        for name in options.files or ["-"]:
+            progress = _of(show, f"Scoring {name}", size_as_stored(name))
+            lines = input_lines(name, options.errors, options.encoding, progress)
+            _print_scores(name, score_lines(language_model, lines, options.batch_size), options)
+
+
+def _of(show: Callable[[str, float, float], None], what: str, size: int) -> Callable[[float], None]:
+    return lambda done: show(what, done, size)
+
+
+def _print_scores(name: str, scores: Iterable, options: argparse.Namespace) -> None:
+    for line, score in scores:
+        if options.json:
+            figures = {"bits": score.bits_per_item, "log_probability": score.log_probability}
+            print(to_json({"text": name, "line": line, **figures}))
+        else:
+            print(f"{score.bits_per_item:.6f}\t{score.log_probability:.6f}\t{line}")
 
 
 def _print_files(language_model, options: argparse.Namespace) -> None:

@@ -22,6 +22,7 @@ from lmtrain.encoding import Reading
 from lmtrain.formats.reader import Tally
 from lmtrain.prepare import positions
 from lmtrain.prepare.sources import Block, find_sources, read_block
+from lmtrain.text_input import input_lines, size_as_stored
 
 TEXT = ("\n".join(lines(400)) + "\n").encode()
 
@@ -120,3 +121,10 @@ def test_progress_within_a_compressed_file(tmp_path, monkeypatch):
         tell(7), other(9), tell(8)
         assert positions.positions(tmp_path) == 17
     assert positions.positions(tmp_path) == 0
+
+
+def test_progress_of_lines_is_within_the_file(tmp_path):
+    path, places = compressed(tmp_path), []
+    assert len(list(input_lines(str(path), progress=places.append))) == 900
+    assert places == sorted(places)
+    assert len({place for place in places if 0 < place < size_as_stored(str(path))}) > 1
