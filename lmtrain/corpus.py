@@ -17,7 +17,7 @@ from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.reader import Reader
 from lmtrain.formats.registry import READERS, recognise
 from lmtrain.formats.stores import kind_of, protocol_of, reason, store_of, stored
-from lmtrain.formats.streams import decoded, decompressed, in_utf8, opened, peeked, place_in
+from lmtrain.formats.streams import Stretch, decoded, decompressed, in_utf8, opened, peeked, place_in
 from lmtrain.manifest import are_as_prepared
 from lmtrain.stamps import local_stamp, remote_stamp
 
@@ -32,13 +32,15 @@ class TextFile:
         url: where it is.
         name: its place within the corpus, for messages.
         size: bytes as stored.
-        stamp: changes when the file does: size and times, or what the remote store says of it.
+        stamp: changes when the file does: size, times and number, or what the remote store says of it.
+        stretch: which bytes of a local, uncompressed file are meant; None for all. See `cut_pieces`.
     """
 
     url: str
     name: str
     size: int
     stamp: str
+    stretch: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,11 @@ def read_text(
     """
     try:
         with stored(file.url) as stream:
-            content = in_utf8(decompressed(stream), file.url, encoding, errors)
-            for piece in decoded(content, file.url, errors):
+            if file.stretch is None:
+                content, offset = in_utf8(decompressed(stream), file.url, encoding, errors), 0
+            else:
+                content, offset = Stretch(stream, *file.stretch), file.stretch[0]
+            for piece in decoded(content, file.url, errors, offset):
                 progress(place_in(stream))
                 yield piece
     except UserError:

@@ -25,8 +25,7 @@ def make_demo_corpus(cache_dir: Path) -> Path:
     A document is a paragraph in one line. About 90 % of them train, in several splits, 5 % validate and 5 % test;
     which, is decided by a hash of the paragraph, so none is in two.
     """
-    version = ".".join(map(str, sys.version_info[:3]))
-    folder = cache_dir / f"demo-{_FORMAT}-python-{version}"
+    folder = demo_folder(cache_dir)
     if folder.exists():
         return folder
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -43,6 +42,12 @@ def make_demo_corpus(cache_dir: Path) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def demo_folder(cache_dir: Path) -> Path:
+    """Where the corpus is, once it was made."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    return cache_dir / f"demo-{_FORMAT}-python-{version}"
 
 
 def _write(folder: Path) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 from lmtrain.command import script
 from lmtrain.corpus import TextFile, file_at, find_corpus
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading, count_items
+from lmtrain.encoding import Reading
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.formats.lines import Text
 from lmtrain.formats.registry import READERS
 from lmtrain.formats.stores import store_of
 from lmtrain.prepare.once import read_once
 from lmtrain.prepare.sources import find_sources
+from lmtrain.text_cache import count_items
 
 CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
 

@@ -1,26 +1,24 @@
 """Text → ids, once: every file becomes two memory-mapped arrays in a cache, the ids and where documents end."""
 
-import hashlib
 import json
-import logging
+import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from lmtrain.corpus import TextFile, document_blocks, read_text
 from lmtrain.dictionary import Dictionary, code_points
 from lmtrain.errors import UserError
-from lmtrain.files import claimed, replacing, unfinished_name
 
-log = logging.getLogger(__name__)
-
-_FORMAT = 4  # of the cache; raise it whenever the same text would give other files
+ARRAYS = ("ids.bin", "ends.bin")
+FORMAT = 5  # of the cache; raise it whenever the same text would give other files
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class EncodedText:
 
     def checksum(self) -> int:
         """CRC-32 of the ids, from when they were written."""
-        return _read_checked(self.folder / "meta.json")["checksums"]["ids.bin"]
+        return read_checked(self.folder / "meta.json")["checksums"]["ids.bin"]
 
     def ends(self) -> np.ndarray:
         """The document ends, int64 `(documents,)`, increasing, memory-mapped for as long as the array lives."""
@@ -115,68 +113,126 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
         ) from None
 
 
-def count_items(
-    file: TextFile, reading: Reading, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
-) -> Counter[str]:
-    """How often each item occurs in a file; counted once, then taken from the cache."""
-    path = cache_dir / f"counts-{_key(file, reading)}.json"
-    try:
-        return Counter(_read_checked(path))
-    except (OSError, ValueError):
-        pass
-    log.info("Counting the %ss of %s", reading.level, file.name)
+def count_piece(reading: Reading, file: TextFile, progress: Callable[[int], None] = lambda _: None) -> Counter[str]:
+    """How often each item occurs in a file or a piece of one; `progress` is that of `read_text`."""
     if reading.level == "word":
         counts: Counter[str] = Counter()
         for words, _ in reading.items(file, progress):
             counts.update(words)
-    else:
-        totals = np.zeros(0x110000, dtype=np.int64)
-        for codes, _ in reading.items(file, progress):
-            block = np.bincount(codes)
-            totals[: len(block)] += block
-        counts = Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
-    with replacing(path, removes_left=False) as unfinished:
-        _write_checked(unfinished, counts)
-    return counts
+        return counts
+    totals = np.zeros(0x110000, dtype=np.int64)
+    for codes, _ in reading.items(file, progress):
+        block = np.bincount(codes)
+        totals[: len(block)] += block
+    return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
 
 
-def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_dir: Path) -> EncodedText:
-    """Encodes a file, or finds it encoded in the cache.
+class EncodedPiece(NamedTuple):
+    """What stands in the two files of a piece: how many items and documents, and all items without an id."""
 
-    The cache entry is named by all that determines it and checked against its checksums; one that is
-    damaged is built again. Entries appear whole, so runs that build the same one at once don't disturb each other.
+    items: int
+    documents: int
+    unknown: Counter[str]
+
+
+def encode_piece(how: tuple[Reading, Dictionary], what: tuple[TextFile, Path]) -> EncodedPiece:
+    """Writes the ids of a file or of a piece of one, and where its documents end.
+
+    Args:
+        how: it is read, and the dictionary.
+        what: the file, and the folder for `ids.bin` and `ends.bin`, which is made.
+    """
+    (reading, dictionary), (file, folder) = how, what
+    items = documents = 0
+    unknown: Counter[str] = Counter()
+    folder.mkdir(exist_ok=True)
+    with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
+        for block, ends in reading.items(file):
+            ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
+            _count_unknown(unknown, block, dictionary.are_unknown(block, ids))
+            ids_file.write(ids.tobytes())
+            ends_file.write((ends + items).tobytes())
+            items += len(ids)
+            documents += len(ends)
+    return EncodedPiece(items, documents, unknown)
+
+
+def join_pieces(
+    folder: Path, file: TextFile, dictionary: Dictionary, pieces: Iterable[tuple[Path, EncodedPiece]]
+) -> None:
+    """Makes one entry of the cache of the pieces, in their order; their folders are removed.
 
     Raises:
-        UserError: the file cannot be read, or has items that a dictionary without `<unk>` does not know.
+        UserError: there are items that a dictionary without `<unk>` does not know.
     """
-    folder = cache_dir / _key(file, reading, dictionary.fingerprint)
-    there_before = folder.exists()
-    encoded = open_encoded(folder, file.name)
-    if encoded and _checksums(folder) == _read_checked(folder / "meta.json")["checksums"]:
-        return encoded
-    if there_before:  # one that has appeared since is whole, and another process's
-        log.warning("The cache of %s in %s is damaged and is built again", file.name, folder)
-        shutil.rmtree(folder)
-    log.info("Encoding %s (%s bytes) into %s", file.name, f"{file.size:,}", folder)
-    unfinished = cache_dir / unfinished_name(folder.name)
-    try:
-        unfinished.mkdir(parents=True, exist_ok=True)
-        with claimed(unfinished):
-            _write(unfinished, file, reading, dictionary)
-            try:
-                unfinished.rename(folder)
-            except OSError:
-                if open_encoded(folder, file.name) is None:  # else another run was first, with the same content
-                    raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-    return open_encoded(folder, file.name)
+    items = documents = 0
+    unknown: Counter[str] = Counter()
+    checksums = dict.fromkeys(ARRAYS, 0)
+    for place, piece in pieces:
+        if items == 0:  # the first, often the only one, need not be copied
+            for name in ARRAYS:
+                os.replace(place / name, folder / name)
+                checksums[name] = _checksum(folder / name)
+        else:
+            _append(place, folder, items, checksums)
+        shutil.rmtree(place)
+        items += piece.items
+        documents += piece.documents
+        unknown.update(piece.unknown)
+    if unknown and not dictionary.has_unk:
+        raise UserError(_without_unk(file, dictionary, unknown))
+    meta = {
+        "source": file.url,
+        "dtype": str(dictionary.dtype),
+        "items": items,
+        "documents": documents,
+        "unknown_total": unknown.total(),
+        "unknown": dict(_most_common(unknown, 1000)),
+        "checksums": checksums,
+    }
+    write_checked(folder / "meta.json", meta)
+
+
+def _append(place: Path, folder: Path, items: int, checksums: dict[str, int]) -> None:
+    """Appends a piece to those before it, which have so many items, and brings the checksums up to date."""
+    for name in ARRAYS:
+        with (folder / name).open("ab") as file:
+            for block in _blocks(place / name):
+                if name == "ends.bin":
+                    block = (np.frombuffer(block, np.int64) + items).tobytes()
+                file.write(block)
+                checksums[name] = zlib.crc32(block, checksums[name])
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """A file's content in blocks; a whole number of int64 each."""
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            yield data
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    for block in _blocks(path):
+        value = zlib.crc32(block, value)
+    return value
+
+
+def _most_common(unknown: Counter[str], most: int) -> list[tuple[str, int]]:
+    """In an order that does not depend on how the text was read."""
+    return sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+
+
+def is_whole(encoded: EncodedText) -> bool:
+    """Whether the arrays are still those that were written; reads all of them."""
+    checksums = {name: _checksum(encoded.folder / name) for name in ARRAYS}
+    return checksums == read_checked(encoded.folder / "meta.json")["checksums"]
 
 
 def open_encoded(folder: Path, name: str) -> EncodedText | None:
     """The cache entry in a folder if it is there and its files have the right sizes."""
     try:
-        meta = _read_checked(folder / "meta.json")
+        meta = read_checked(folder / "meta.json")
         dtype = np.dtype(meta["dtype"])
         sizes = (folder / "ids.bin").stat().st_size, (folder / "ends.bin").stat().st_size
         if sizes != (meta["items"] * dtype.itemsize, meta["documents"] * 8):
@@ -188,62 +244,17 @@ def open_encoded(folder: Path, name: str) -> EncodedText | None:
         return None
 
 
-def _read_checked(path: Path) -> dict:
-    """What `_write_checked` wrote; raises `ValueError` if the file was damaged since."""
+def read_checked(path: Path) -> dict:
+    """What `write_checked` wrote; raises `ValueError` if the file was damaged since."""
     checksum, _, content = path.read_text(encoding="ascii").partition("\n")
     if checksum != str(zlib.crc32(content.encode())):
         raise ValueError(f"{path} is damaged")
     return json.loads(content)
 
 
-def _write_checked(path: Path, values: dict) -> None:
+def write_checked(path: Path, values: dict) -> None:
     content = json.dumps(values)
     path.write_text(f"{zlib.crc32(content.encode())}\n{content}", encoding="ascii")
-
-
-def _key(file: TextFile, reading: Reading, *more: str) -> str:
-    parts = [_FORMAT, file.url, file.stamp, reading.level, reading.document_delimiter, reading.errors, *more]
-    if reading.encoding:
-        parts.append(f"encoding {reading.encoding}")
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    """CRC-32 of the two arrays."""
-
-    def checksum(name: str) -> int:
-        value = 0
-        with (folder / name).open("rb") as file:
-            while data := file.read(8 << 20):
-                value = zlib.crc32(data, value)
-        return value
-
-    return {name: checksum(name) for name in ("ids.bin", "ends.bin")}
-
-
-def _write(folder: Path, file: TextFile, reading: Reading, dictionary: Dictionary) -> None:
-    items = documents = 0
-    unknown: Counter[str] = Counter()
-    with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
-        for block, ends in reading.items(file):
-            ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
-            _count_unknown(unknown, block, dictionary.are_unknown(block, ids))
-            ids_file.write(ids.tobytes())
-            ends_file.write((ends + items).tobytes())
-            items += len(ids)
-            documents += len(ends)
-    if unknown and not dictionary.has_unk:
-        raise UserError(_without_unk(file, dictionary, unknown))
-    meta = {
-        "source": file.url,
-        "dtype": str(dictionary.dtype),
-        "items": items,
-        "documents": documents,
-        "unknown_total": unknown.total(),
-        "unknown": dict(unknown.most_common(1000)),
-        "checksums": _checksums(folder),
-    }
-    _write_checked(folder / "meta.json", meta)
 
 
 def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unknown: np.ndarray) -> None:
@@ -258,7 +269,7 @@ def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unkn
 
 
 def _without_unk(file: TextFile, dictionary: Dictionary, unknown: Counter[str]) -> str:
-    examples = " ".join(repr(item) for item, _ in unknown.most_common(10))
+    examples = " ".join(repr(item) for item, _ in _most_common(unknown, 10))
     return (
         f"{file.url}: {unknown.total():,} items are not in the dictionary ({len(dictionary)} items), which has no "
         f"<unk> to stand for them; the most frequent: {examples}. Use dictionary=corpus, or a dictionary with <unk>."

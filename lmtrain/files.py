@@ -19,7 +19,7 @@ _LONGEST_NAME = 255  # bytes, of almost all file systems
 
 
 @contextmanager
-def replacing(path: str | Path, removes_left: bool = True) -> Iterator[Path]:
+def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; flushed to disk and renamed over `path` if the block succeeds.
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
@@ -29,6 +29,7 @@ def replacing(path: str | Path, removes_left: bool = True) -> Iterator[Path]:
     Args:
         removes_left: look through the folder for what was left. Not where many files are written to one folder, which
             would be listed for each of them.
+        is_kept: wait until it is on the disk; not for what can be made again and has a checksum.
     """
     path = Path(path)
     if is_stream(path):
@@ -44,8 +45,9 @@ def replacing(path: str | Path, removes_left: bool = True) -> Iterator[Path]:
     unfinished, descriptor = _new_claimed(path)
     try:
         yield unfinished
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
+        if is_kept:
+            with unfinished.open("rb") as file:
+                os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -48,20 +48,27 @@ class Lock:
         self.on_loss = on_loss
         self._lock: FileLock | SoftFileLease | None = None
 
-    def acquire(self, what: str) -> None:
+    def acquire(self, what: str, is_needless: Callable[[], bool] = lambda: False) -> bool:
         """Waits until no other process has it, and says for whom.
 
         Args:
             what: what is waited for.
+            is_needless: asked again and again; once it says so, nobody waits any more.
+
+        Returns:
+            whether this process has it.
 
         Raises:
             UserError: the file system does not lock.
             OSError: nothing may be written in the folder; the error's number is one of `CANNOT_WRITE`.
         """
         lock, seconds = self._made(), _FIRST_WORD
-        while not self._take(lock, seconds):
+        while not self._take(lock, seconds, is_needless):
+            if is_needless():
+                return False
             log.info("Waiting for %s: %s", what, self._about_owner())
             seconds = min(2 * seconds, _SELDOM)
+        return True
 
     def acquire_now(self) -> str | None:
         """Takes it, or tells who has it; only a process of another host that gives no sign of life is waited for.

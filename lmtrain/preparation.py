@@ -1,29 +1,31 @@
 """From a corpus folder to splits of ids: finds, counts and encodes the text, and says all that is wrong with it."""
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
+from lmtrain.cache_turns import in_turn
 from lmtrain.config import Config, DictionaryConfig
 from lmtrain.contents import Contents
 from lmtrain.corpus import Corpus, TextFile, find_corpus
-from lmtrain.demo_corpus import make_demo_corpus
+from lmtrain.demo_corpus import demo_folder, make_demo_corpus
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import EncodedText, Reading, count_items, encode_file
+from lmtrain.encoding import EncodedText, Reading
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.files import remove_left
 from lmtrain.fine_tuning import expanded
 from lmtrain.flair_format import load_dictionary
-from lmtrain.locks import CANNOT_WRITE, Lock
+from lmtrain.pool import Here, Pool, Processes, processors
+from lmtrain.text_cache import May, NotThere, TextCache
+from lmtrain.time_left import time_left
 from lmtrain.windows import Part, Split, cut_splits
 
 log = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
+_WORTH_TELLING = 32 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     data = config.data
     cache_dir = Path(data.cache_dir).expanduser()
     try:
-        with _locked(cache_dir):
-            corpus = _find(config, cache_dir)
-            reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
-            dictionary = make_dictionary(config.dictionary, corpus.train, reading, cache_dir, initial)
-            encoded = _each(corpus.files(), lambda file: encode_file(file, reading, dictionary, cache_dir))
+        corpus, dictionary, encoded = in_turn(cache_dir, _Preparation(config, cache_dir, initial))
     except OSError as error:
         raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}. Give another.") from None
     train = [encoded[file] for file in corpus.train]
@@ -104,29 +102,87 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
     return prepared
 
 
+class _Preparation:
+    """Corpus, dictionary and ids, from the cache or into it."""
+
+    def __init__(self, config: Config, cache_dir: Path, initial: Dictionary | None) -> None:
+        data = config.data
+        self.config, self.cache_dir, self.initial = config, cache_dir, initial
+        self.reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
+        self._corpus: Corpus | None = None
+
+    def __call__(self, may: May) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
+        if self._corpus is None:
+            self._corpus = _find(self.config, self.cache_dir, may)
+        corpus, files = self._corpus, list(self._corpus.files())
+        if may < May.MAKE:
+            cache = TextCache(self.cache_dir, may)
+            dictionary = self._dictionary(cache, corpus)
+            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+        with processes() as pool:
+            return self._make(TextCache(self.cache_dir, may, pool), corpus, files)
+
+    def _make(
+        self, cache: TextCache, corpus: Corpus, files: list[TextFile]
+    ) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
+        cache.hash_all(files)
+        uncounted = cache.uncounted(corpus.train, self.reading) if self._is_counted() else []
+        dictionary = None if uncounted else self._dictionary(cache, corpus)
+        unencoded = files if dictionary is None else cache.unencoded(files, self.reading, dictionary)
+        with telling(uncounted, unencoded) as cache.advance:
+            dictionary = dictionary or self._dictionary(cache, corpus)
+            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+
+    def _is_counted(self) -> bool:
+        """Whether the dictionary depends on the text."""
+        if self.initial is not None:
+            return self.config.dictionary.expand
+        return self.config.dictionary.source == "corpus"
+
+    def _dictionary(self, cache: TextCache, corpus: Corpus) -> Dictionary:
+        return make_dictionary(
+            self.config.dictionary,
+            self.reading.level,
+            lambda: cache.counts(corpus.train, self.reading),
+            self.initial,
+        )
+
+
 @contextmanager
-def _locked(cache_dir: Path) -> Iterator[None]:
-    """Within the block no other process works on the cache. One that cannot be written is used without a lock."""
-    lock = Lock(cache_dir / ".lock", "Give another data.cache_dir")
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        lock.acquire(f"the cache {cache_dir}, where text is prepared")
-    except OSError as error:
-        if error.errno not in CANNOT_WRITE or not cache_dir.is_dir():
-            raise
-        log.info("The cache %s cannot be written (%s): what is there is used", cache_dir, error.strerror)
-        yield
+def processes() -> Iterator[Pool]:
+    """One for each processor, if they are worth their start; this one where no others can be started."""
+    count = processors()
+    if count == 1 or not sys.executable:
+        yield Here()
         return
-    try:
-        remove_left(cache_dir)
-        yield
-    finally:
-        lock.release()
+    with Processes(count) as pool:
+        yield pool
 
 
-def _find(config: Config, cache_dir: Path) -> Corpus:
+@contextmanager
+def telling(uncounted: Sequence[TextFile], unencoded: Sequence[TextFile]) -> Iterator[Callable[[float], None]]:
+    """Says what is read, and how far that is; gives a function to call with the bytes that are done."""
+    files = list(dict.fromkeys([*uncounted, *unencoded]))
+    total = sum(max(0, file.size) for file in [*uncounted, *unencoded])
+    if files:
+        what = "Encoding" if unencoded else "Counting"
+        more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+        size = sum(max(0, file.size) for file in files)
+        log.info("%s %s%s (%s bytes)", what, files[0].name, more, f"{size:,}")
+    if total < _WORTH_TELLING:
+        yield lambda _: None
+        return
+    with time_left("Preparing text", total) as advance:
+        yield advance
+
+
+def _find(config: Config, cache_dir: Path, may: May) -> Corpus:
     data = config.data
-    path = str(make_demo_corpus(cache_dir)) if data.name == "demo" and data.path is None else data.path
+    path = data.path
+    if data.name == "demo" and path is None:
+        if may < May.MAKE and not demo_folder(cache_dir).exists():
+            raise NotThere
+        path = str(make_demo_corpus(cache_dir))
     if path is None:
         how = data.how_to_get or "Give the folder that holds train/, valid.txt and test.txt: data.path=FOLDER"
         raise UserError(f"data={data.name} needs data.path. {how}.")
@@ -136,37 +192,26 @@ def _find(config: Config, cache_dir: Path) -> Corpus:
         raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
 
 
-def _each(files: Iterable[TextFile], work: Callable[[TextFile], Result]) -> dict[TextFile, Result]:
-    """The work's result for every file; all their problems together."""
-    results, problems = {}, []
-    for file in files:
-        try:
-            results[file] = work(file)
-        except UserError as error:
-            problems += error.problems
-    raise_if_any(problems)
-    return results
-
-
 def make_dictionary(
-    config: DictionaryConfig,
-    train: Sequence[TextFile],
-    reading: Reading,
-    cache_dir: Path,
-    initial: Dictionary | None = None,
+    config: DictionaryConfig, level: str, count: Callable[[], Counter[str]], initial: Dictionary | None = None
 ) -> Dictionary:
-    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for."""
+    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for.
+
+    Args:
+        level: of the items.
+        count: gives how often each item occurs in the training files.
+    """
     if initial is not None and not config.expand:
         return initial
     if initial is None and config.source == "chars":
-        if reading.level == "word":
+        if level == "word":
             raise UserError("dictionary=chars holds characters; with data.level=word use dictionary=corpus or file.")
         return Dictionary.general()
     if initial is None and config.source == "file":
         if config.path is None:
             raise UserError("dictionary=file needs dictionary.path=FILE, a dictionary.json or a Flair dictionary.")
         return load_dictionary(config.path)
-    counts = sum(_each(train, lambda file: count_items(file, reading, cache_dir)).values(), Counter())
+    counts = count()
     if initial is not None:
         return expanded(initial, counts, config.min_count)
     return Dictionary.from_counts(

@@ -17,11 +17,12 @@ _READ_BYTES = 4 << 20
 
 
 def local_stamp(status: os.stat_result) -> str:
-    """Of a file on this machine: size, modification and change time.
+    """Of a file on this machine: size, modification time, change time and number (inode).
 
-    The last is set by the system at every change and cannot be set back, as `cp -p` and `touch -d` set back the other.
+    The change time is set by the system at every change and cannot be set back, as `cp -p` and `touch -d` set back the
+    modification time. Another file in its place has another number.
     """
-    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def remote_stamp(filesystem, path: str, info: Mapping[str, Any]) -> str:

@@ -110,7 +110,7 @@ def test_line_ends_become_newlines_as_python_reads_them(content, read_bytes, tmp
     path = tmp_path_factory.getbasetemp() / "lines.txt"
     path.write_bytes(b"".join(content))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "_READ_BYTES", read_bytes)
+        patch.setattr(streams, "_DECODED_BYTES", read_bytes)
         assert read(path) == path.read_text(encoding="utf-8")
 
 
@@ -124,7 +124,7 @@ def test_bytes_that_are_not_utf8_are_named_with_their_offset(content, tmp_path_f
         path.write_bytes(compress(content))
         for read_bytes in (1, 2, 3, 1000):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(streams, "_READ_BYTES", read_bytes)
+                patch.setattr(streams, "_DECODED_BYTES", read_bytes)
                 with pytest.raises(UserError) as error:
                     read(path)
             assert f"{path}: byte 0x" in str(error.value)

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from lmtrain import corpus
 from lmtrain.corpus import TextFile
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading, count_items, encode_file
+from lmtrain.encoding import Reading
 from lmtrain.errors import UserError
 from lmtrain.formats import streams
+from lmtrain.text_cache import count_items, encode_file
 
 PLAIN = Reading()
 CHARACTERS = Dictionary(["<unk>", *"\0\n abcdeABCäßéЯжщ語日本😀\N{WOMAN}\u200d"])
@@ -55,7 +56,7 @@ def test_ids_and_ends_are_those_of_the_documents(text, delimiter, level, block):
         dictionary = Dictionary(["<unk>", "a", "b", "ab", "äßé", "語", "😀"])
         items = [words for words in (document.split() for document in documents) if words]
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "_READ_BYTES", block)
+        patch.setattr(streams, "_DECODED_BYTES", block)
         patch.setattr(corpus, "_LONGEST_TAIL", block + 1)
         file, reading = written(Path(name), text), Reading(level, delimiter)
         encoded = encode_file(file, reading, dictionary, Path(name) / "cache")
@@ -92,7 +93,7 @@ def test_a_dictionary_without_unk_is_refused_for_text_that_needs_it(tmp_path):
         encode_file(file, Reading(), Dictionary("ab\n"), tmp_path / "cache")
     assert f"{file.url}: 3 items are not in the dictionary (3 items), which has no <unk>" in str(error.value)
     assert "'x' 'c'" in str(error.value)
-    assert not state(tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
     assert encode_file(file, Reading(), Dictionary("abcx\n"), tmp_path / "cache").unknown_total == 0
 
 
@@ -184,7 +185,8 @@ import json, sys
 from pathlib import Path
 from lmtrain.corpus import TextFile
 from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading, count_items, encode_file
+from lmtrain.encoding import Reading
+from lmtrain.text_cache import count_items, encode_file
 dictionary = Dictionary(json.loads(sys.argv[2]))
 input()
 for number in range(20):

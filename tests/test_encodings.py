@@ -18,11 +18,12 @@ from small_models import make_model
 from lmtrain.config import as_checked, check_config
 from lmtrain.corpus import find_corpus
 from lmtrain.corpus_scan import scan_corpus
-from lmtrain.encoding import Reading, count_items
+from lmtrain.encoding import Reading
 from lmtrain.errors import UserError
 from lmtrain.flair_format import save_language_model
 from lmtrain.preparation import prepare_text
 from lmtrain.scoring import score
+from lmtrain.text_cache import count_items
 
 RUSSIAN = "".join(f"Съешь же ещё этих мягких французских булок, {number}.\n" for number in range(300))
 FRENCH = "".join(f"Voix ambiguë d'un été très chaud à Paris, {number}.\n" for number in range(300))

@@ -20,13 +20,14 @@ from small_models import CHARACTERS, make_model
 from lmtrain.corpus import TextFile
 from lmtrain.dictionary import Dictionary
 from lmtrain.embeddings import StringEmbeddings
-from lmtrain.encoding import Reading, count_items, encode_file
+from lmtrain.encoding import Reading
 from lmtrain.export import load_model, save_safetensors
 from lmtrain.files import replacing, unfinished_name
 from lmtrain.flair_format import save_language_model
 from lmtrain.generation import generate
 from lmtrain.muon import Muon
 from lmtrain.scoring import score
+from lmtrain.text_cache import count_items, encode_file
 
 SENTENCES = [[["The", "cat"], ["a"]], [["b" * 40]], [["an", "☃", "жя", "."]], [[]], [["c"], ["d", "e"], ["äö"] * 9]]
 
@@ -182,7 +183,9 @@ def test_encoders_with_one_process_id_leave_one_whole_entry(tmp_path):
     counts = in_threads(lambda _: count_items(file, Reading(), cache), range(8))
     assert {(one.items, one.documents, one.checksum()) for one in encoded} == {(260_000, 20_000, encoded[0].checksum())}
     assert all(one == counts[0] for one in counts)
-    assert len(list(cache.iterdir())) == 2  # an entry and the counts, nothing unfinished
+    kinds = sorted(path.name.partition("-")[0] for path in cache.iterdir() if not path.is_dir())
+    assert kinds == ["checked", "content", "counts"]
+    assert len(list(cache.iterdir())) == 4  # and one entry, nothing unfinished
 
 
 def test_permissions_are_those_that_the_umask_leaves(tmp_path):

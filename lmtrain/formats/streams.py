@@ -17,7 +17,21 @@ from lmtrain.formats.stores import stored
 
 HEAD_BYTES = 1 << 16  # what is looked at to know what a file is
 _READ_BYTES = 4 << 20
+_DECODED_BYTES = 256 << 10  # at once: what is made of them stays in a processor's cache
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+
+
+class Stretch:
+    """The bytes from `start` to `stop` of a file."""
+
+    def __init__(self, file: BinaryIO, start: int, stop: int) -> None:
+        self._file, self._left = file, stop - start
+        file.seek(start)
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
 
 
 class _Pieces(io.RawIOBase):
@@ -130,20 +144,21 @@ def in_utf8(stream: Any, place: str, chosen: str | None = None, errors: str = "s
     return io.BufferedReader(_Pieces(recoded(stream, place, encoding, errors)), 1 << 20) if encoding else stream
 
 
-def decoded(stream: BinaryIO, url: str, errors: str = "strict") -> Iterator[str]:
+def decoded(stream: BinaryIO | Stretch, url: str, errors: str = "strict", offset: int = 0) -> Iterator[str]:
     """The text of a stream in pieces of bounded size, without a byte-order mark; `\\r\\n` and `\\r` become `\\n`.
 
     Args:
         url: of the file, for messages.
         errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
+        offset: where the stream begins in its file, after a whole character that is no `\\r`.
 
     Raises:
         UserError: (strict) it is not UTF-8: names the byte offset.
     """
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
-    fed, begun = 0, False
+    fed, begun = offset, offset > 0
     try:
-        while data := stream.read(_READ_BYTES):
+        while data := stream.read(_DECODED_BYTES):
             fed += len(data)
             text = decoder.decode(data)
             yield text if begun else text.removeprefix("\ufeff")

@@ -42,7 +42,8 @@ def _contestants(corpus: Path) -> dict[str, Callable[[int], Any]]:
 
     from lmtrain.corpus import find_corpus
     from lmtrain.dictionary import Dictionary
-    from lmtrain.encoding import Reading, count_items, encode_file
+    from lmtrain.encoding import Reading
+    from lmtrain.text_cache import count_items, encode_file
     from lmtrain.windows import Augmentation, cut_splits, read_lanes
 
     logging.getLogger("flair").setLevel(logging.ERROR)

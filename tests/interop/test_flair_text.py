@@ -6,7 +6,8 @@ from flair.data import Dictionary as FlairDictionary
 from flair.trainers.language_model_trainer import TextDataset
 
 from lmtrain.dictionary import UNK, Dictionary
-from lmtrain.encoding import Reading, encode_file
+from lmtrain.encoding import Reading
+from lmtrain.text_cache import encode_file
 from lmtrain.windows import cut_splits, read_stream
 
 TEXTS = {
