@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
+from typing import BinaryIO
 from urllib.parse import urlsplit
 
 from fsspec import AbstractFileSystem
@@ -237,6 +238,7 @@ def read_text(
     """
     try:
         with stored(file.url) as stream:
+            content: BinaryIO | Stretch
             if file.stretch is None:
                 content, offset = in_utf8(decompressed(stream), file.url, encoding, errors), 0
             else:

@@ -275,8 +275,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused_and_not_kept(tmp_path, 
     write_corpus(tmp_path / "corpus")
     path = tmp_path / "corpus/valid.txt"
 
-    def changing(how, file):
-        counts = count_piece(how, file)
+    def changing(how, file, **more):
+        counts = count_piece(how, file, **more)
         with open(file.url, "a") as stream:
             stream.write("more\n")
         return counts
