@@ -192,7 +192,7 @@ class TextCache:
                 self.advance(max(0, piece.size))
         self._check_unchanged(file)
         with replacing(place, removes_left=False, is_kept=False) as unfinished:
-            write_checked(unfinished, counts)
+            write_checked(unfinished, dict(sorted(counts.items())))  # in one order, however it was counted
         return counts
 
     # --- ids ---
