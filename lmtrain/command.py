@@ -48,7 +48,7 @@ def _status(main: Callable[[], None]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        print(UserError(f"{error.filename}: {error.strerror}.").report(), file=sys.stderr)
+        print(UserError(f"{error.filename2 or error.filename}: {error.strerror}.").report(), file=sys.stderr)
         return 2
     finally:
         work_is_over()

@@ -1,5 +1,6 @@
 """Writing files so that a crash never leaves a half-written one in place."""
 
+import errno
 import fcntl
 import glob
 import logging
@@ -16,6 +17,7 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 255  # bytes, of almost all file systems
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -25,6 +27,7 @@ def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True)
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
     processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
     file has left is removed. A device or a pipe is not replaced: what was written is copied into it.
+    An `OSError` for want of room names the file.
 
     Args:
         removes_left: look through the folder for what was left. Not where many files are written to one folder, which
@@ -35,24 +38,38 @@ def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True)
     if is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
             unfinished = Path(folder, path.name)
-            yield unfinished
-            with unfinished.open("rb") as file, path.open("wb") as stream:
-                shutil.copyfileobj(file, stream)
+            with _want_of_room_explained(path):
+                yield unfinished
+                with unfinished.open("rb") as file, path.open("wb") as stream:
+                    shutil.copyfileobj(file, stream)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if removes_left:
         remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
     unfinished, descriptor = _new_claimed(path)
     try:
-        yield unfinished
-        if is_kept:
-            with unfinished.open("rb") as file:
-                os.fsync(file.fileno())
+        with _want_of_room_explained(path):
+            yield unfinished
+            if is_kept:
+                with unfinished.open("rb") as file:
+                    os.fsync(file.fileno())
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
         if descriptor is not None:  # held until the file has its name: who removes what is left must not meet it before
             os.close(descriptor)
+
+
+@contextmanager
+def _want_of_room_explained(path: Path) -> Iterator[None]:
+    """Errors of a full disk name no file, and torch.save hides them behind a `RuntimeError`: they get a name here."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(reason, OSError) or reason.errno not in _NO_ROOM or reason.filename:
+            raise
+        raise OSError(reason.errno, reason.strerror, str(path)) from error
 
 
 def _new_claimed(path: Path) -> tuple[Path, int | None]:

@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -198,3 +200,35 @@ def test_bytes_that_are_characters_are_shown_as_such(byte_model, capsys):
     assert readable("a\udcd0\udcb6中\udcff\U0001f600\ud800") == "aж中\ufffd\U0001f600\ufffd"
     assert call("generate", byte_model, "--length", 400, "--seed", 1) == 0
     assert "\ufffd" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["embed {} text --output out.npz", "embed {} text --output out.safetensors"]
+    + [f"export {{}} --format {format} --output out.{format}" for format in ("flair", "safetensors")],
+)
+def test_outputs_for_which_there_is_no_room_end_scripts_with_2_and_a_sentence(
+    command, byte_model, monkeypatch, capsys, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("the cat\n" * 300)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handling = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        status = call(*command.format(byte_model).split())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handling)
+    assert status == 2
+    output = Path(command.split()[-1])  # a .safetensors file and the JSON beside it are written together
+    assert capsys.readouterr().err in [
+        f"Error: {output.with_suffix(end)}: File too large.\n" for end in (output.suffix, ".json")
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bytes.pt", "text"]
+
+
+def test_a_device_that_is_full_likewise(capsys, tmp_path):
+    (tmp_path / "text").write_text("the cat\n")
+    assert call("build_dictionary", tmp_path / "text", "--output", "/dev/full") == 2
+    assert capsys.readouterr().err == "Error: /dev/full: No space left on device.\n"
