@@ -85,6 +85,18 @@ def test_a_run_that_a_callback_ended_goes_on_past_that_step(run):
     assert read_metrics(Path("runs/run"), "lr") == read_metrics(Path("runs/whole"), "lr")
 
 
+def test_a_validation_that_was_not_due_lowers_no_rate(run):
+    """Lightning validates where a callback ends a run within an epoch; the run that goes on is as one never ended."""
+    length = ("trainer.max_epochs=2", "anneal.patience=0", "anneal.factor=0.5", "optimizer.lr=20")
+    run(*length, name="whole")
+    for steps in (5, 3, 2, 40):
+        run(*length, f"+callbacks.stop={{_target_: hooks.StopAfter, steps: {steps}}}")
+    run(*length)
+    one, other = (torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True) for name in ("run", "whole"))
+    assert one["callbacks"]["AnnealOnPlateau"] == other["callbacks"]["AnnealOnPlateau"]
+    assert same_weights(one["state_dict"], other["state_dict"])
+
+
 def test_patience_that_is_spent_trains_nothing_more_and_more_patience_goes_on(run):
     more = ("data.validations_per_epoch=4", "trainer.max_epochs=1")
     first, _ = run(*more, f"{STOPPING}, patience: 1}}")

@@ -1,6 +1,7 @@
 """Lowers the learning rate when the validation loss stops improving."""
 
 import logging
+import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -46,7 +47,9 @@ class AnnealOnPlateau(Callback):
             self._stop_below_min_lr(trainer)  # the run may have been killed before it could end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != "fit":
+        is_epoch_end = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        was_due = trainer.val_check_batch != math.inf or is_epoch_end
+        if trainer.state.fn != "fit" or not was_due:  # Lightning adds one where a callback ends the run within an epoch
             return
         groups = trainer.optimizers[0].param_groups
         before = groups[0]["lr"]
