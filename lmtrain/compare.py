@@ -94,13 +94,15 @@ def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[Run]:
 
 
 def _is_neighbour(path: Path) -> bool:
-    """Whether it is a file that stands beside runs, not in one."""
-    return path.is_file() and not (path.parent / "config.yaml").exists()
+    """Whether it is a file, pipe or socket that stands beside runs, not in one."""
+    return path.exists() and not path.is_dir() and not (path.parent / "config.yaml").exists()
 
 
 def _what_is_wrong(path: Path) -> str | None:
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
+        if path.is_symlink() and not path.exists():
+            what = f"is a link to {os.readlink(path)}, which does not exist"
         return f"{path} {what}. Give run folders, such as runs/*."
     config = path / "config.yaml"
     if not config.exists():

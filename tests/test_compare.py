@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -184,6 +185,14 @@ def test_all_that_is_no_run_is_named_and_nothing_written(pair_of_runs, tmp_path,
     assert not (tmp_path / "a.png").exists()
     assert call("compare", pair_of_runs / "forward", f"--output={tmp_path}/a.gif") == 2
     assert "must end in .png or .pdf" in capsys.readouterr().err
+
+
+def test_pipes_beside_runs_are_passed_over_and_a_broken_link_is_called_one(pair_of_runs, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert len(read_runs([pair_of_runs / "forward", tmp_path / "pipe"])) == 1
+    (tmp_path / "moved").symlink_to("gone")
+    with pytest.raises(UserError, match="moved is a link to gone, which does not exist"):
+        read_runs([pair_of_runs / "forward", tmp_path / "moved"])
 
 
 def test_runs_without_a_validation_cannot_be_drawn(pair_of_runs, tmp_path):
