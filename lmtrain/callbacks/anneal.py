@@ -47,9 +47,7 @@ class AnnealOnPlateau(Callback):
             self._stop_below_min_lr(trainer)  # the run may have been killed before it could end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        is_epoch_end = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        was_due = trainer.val_check_batch != math.inf or is_epoch_end
-        if trainer.state.fn != "fit" or not was_due:  # Lightning adds one where a callback ends the run within an epoch
+        if trainer.state.fn != "fit" or not _was_due(trainer):
             return
         groups = trainer.optimizers[0].param_groups
         before = groups[0]["lr"]
@@ -75,3 +73,8 @@ class AnnealOnPlateau(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._restored = state_dict or None
+
+
+def _was_due(trainer: Trainer) -> bool:
+    """Whether the validation is of the schedule: Lightning adds one where a callback ends the run within an epoch."""
+    return trainer.val_check_batch != math.inf or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

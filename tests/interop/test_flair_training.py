@@ -134,6 +134,7 @@ def test_the_rate_is_annealed_as_by_flairs_scheduler():
     class Run:
         state = TrainerState(fn=TrainerFn.FITTING)
         should_stop = False
+        val_check_batch = 1
         optimizers = (ours,)
 
     run = Run()
