@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from preparing import everything, options, prepare
 from script_calls import call
 
+from lmtrain.formats import tables
 from lmtrain.formats.reader import Tally
 from lmtrain.formats.table_rows import rows_of
 
@@ -71,3 +72,18 @@ def test_a_poem_in_a_cell_stays_whole() -> None:
     text = f'id,text,by\n1,"{verses}",me\n2,"{verses}",you\n'
     rows = list(rows_of(iter(text.splitlines(keepends=True)), {"delimiter": ","}, "table", Tally()))
     assert [row[1] for row in rows] == ["text", verses, verses]
+
+
+CELLS = st.text('ab ".', max_size=8)
+
+
+@given(
+    rows=st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=5, max_size=12),
+    delimiter=st.sampled_from("\t,;|"),
+)
+def test_what_begins_as_no_table_is_none_as_a_whole(rows, delimiter):
+    text = "".join(f"{delimiter.join(row)}\n" for row in rows) * 200
+    head = text.encode()[: 1 << 14]
+    dialect = tables._dialect(head)
+    if dialect is not None and dialect.regular() == 1:
+        assert not tables._begins_irregularly(head)

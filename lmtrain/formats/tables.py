@@ -24,6 +24,7 @@ from lmtrain.formats.streams import HEAD_BYTES, as_file, decoded, peeked
 from lmtrain.formats.table_rows import rows_of
 
 _BATCH = 4096
+_FIRST_BYTES = 4096  # of a text in which most that are no tables can be told from one
 _COLUMN_NAMES = {*TEXT_FIELDS, "sentence", "body", "document", "article", "transcript", "transcription", "review"}
 _DELIMITER = re.compile(r'"?sep=(.)"?\n')  # Excel's
 _TABLE_NAME = re.compile(r"\.(?:csv|tsv|tab)(?:\.\w{1,4})?$", re.IGNORECASE)
@@ -199,6 +200,18 @@ def _dialect(head: bytes) -> _Dialect | None:
     return max(found, key=lambda one: one[:-1])[-1] if found else None
 
 
+def _begins_irregularly(head: bytes) -> bool:
+    """Whether the first lines of a text already have no way of writing in which each has as many cells.
+
+    Most texts are none of a table's, and their whole beginnings take much longer to read in all ways.
+    """
+    text = with_line_ends(head[:_FIRST_BYTES].decode("utf-8", "ignore").removeprefix("\ufeff"))
+    if len(head) <= _FIRST_BYTES or text.count("\n") < 4 or _DELIMITER.match(text) or _is_name(text.split("\n", 1)[0]):
+        return False
+    ways = ((how, _first_rows(text, True, **how)) for delimiter in "\t,;|" for how in _ways(text, delimiter))
+    return all(not rows or (len(rows) > 2 and _Dialect(how, rows).regular() < 1) for how, rows in ways)
+
+
 def _ways(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
     """How cells may be quoted, beginning with what says least: strict reading fails where it does not fit."""
     spaces = {"delimiter": delimiter, "skipinitialspace": f'{delimiter} "' in text}
@@ -242,12 +255,15 @@ class Csv(Reader):
     name, title = "csv", "a table (CSV)"
 
     def recognises(self, head: bytes, name: str) -> bool:
+        is_quoted = head.removeprefix(b"\xef\xbb\xbf").startswith(b'"')
+        if not is_quoted and not _TABLE_NAME.search(name) and _begins_irregularly(head):
+            return False
         dialect = _dialect(head) if head.count(b"\n") + head.count(b"\r") else None
         if dialect is None or not dialect.rows or any("\0" in cell for cell in dialect.rows[0]):
             return False
         if _TABLE_NAME.search(name):
             return dialect.regular() >= 0.8 or dialect.is_named()
-        if len(dialect.rows[0]) == 1 and head.removeprefix(b"\xef\xbb\xbf").startswith(b'"'):
+        if len(dialect.rows[0]) == 1 and is_quoted:
             return dialect.is_named()  # each text in quotation marks
         if dialect.regular() < 1 or (len(dialect.rows) < 2 and len(head) < HEAD_BYTES):
             return False
