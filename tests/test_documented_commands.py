@@ -62,6 +62,8 @@ def stand_ins(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("LMTRAIN_CACHE", str(tmp_path / "cache"))
     write_corpus(Path("corpus"))
     Path("my_domain").symlink_to("corpus")
+    Path("corpora").mkdir()
+    Path("corpora/1.1").symlink_to("../corpus")
     for folder in ("billion", "1-billion-word-language-modeling-benchmark-r13output"):
         for part, name in (
             ("training", "news.en-00001-of-00100"),

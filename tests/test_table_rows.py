@@ -78,12 +78,12 @@ CELLS = st.text('ab ".', max_size=8)
 
 
 @given(
-    rows=st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=5, max_size=12),
+    rows=st.lists(st.lists(CELLS, min_size=1, max_size=3), min_size=5, max_size=8),
     delimiter=st.sampled_from("\t,;|"),
 )
 def test_what_begins_as_no_table_is_none_as_a_whole(rows, delimiter):
     text = "".join(f"{delimiter.join(row)}\n" for row in rows) * 200
-    head = text.encode()[: 1 << 14]
+    head = text.encode()[:5000]
     dialect = tables._dialect(head)
     if dialect is not None and dialect.regular() == 1:
         assert not tables._begins_irregularly(head)
