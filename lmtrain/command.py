@@ -43,8 +43,6 @@ def _status(main: Callable[[], None]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError as error:  # of an output that is a pipe, such as --output /dev/stdout
-        raise OutputGone(error) from None
     except OSError as error:
         if error.filename is None:
             raise

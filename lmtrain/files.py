@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from lmtrain.output import OutputGone
+
 log = logging.getLogger(__name__)
 
 _LONGEST_NAME = 255  # bytes, of almost all file systems
@@ -40,8 +42,7 @@ def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True)
             unfinished = Path(folder, path.name)
             with _want_of_room_explained(path):
                 yield unfinished
-                with unfinished.open("rb") as file, path.open("wb") as stream:
-                    shutil.copyfileobj(file, stream)
+                _copy(unfinished, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     if removes_left:
@@ -58,6 +59,15 @@ def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True)
         unfinished.unlink(missing_ok=True)
         if descriptor is not None:  # held until the file has its name: who removes what is left must not meet it before
             os.close(descriptor)
+
+
+def _copy(unfinished: Path, stream_path: Path) -> None:
+    """Raises `OutputGone` if whoever read the stream has gone."""
+    try:
+        with unfinished.open("rb") as file, stream_path.open("wb") as stream:
+            shutil.copyfileobj(file, stream)
+    except BrokenPipeError as error:
+        raise OutputGone(error) from None
 
 
 @contextmanager

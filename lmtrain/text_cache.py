@@ -99,7 +99,10 @@ class TextCache:
         missing = {place: file for file, place in places.items() if found[place] is None}
         if missing:
             found |= self._each(missing, lambda place, file: self._count(place, file, reading))
-        return sum((found[place] for place in places.values()), Counter())
+        counts: Counter[str] = Counter()
+        for place in places.values():  # a sum of counters would copy them all for each file
+            counts.update(found[place])
+        return counts
 
     def encoded(
         self, files: Sequence[TextFile], reading: Reading, dictionary: Dictionary

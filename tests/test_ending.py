@@ -123,6 +123,16 @@ def test_a_loss_beyond_what_is_allowed_trains_nothing_more_and_more_allowance_go
     assert run(*more, f"{stopping}: 99}}")[0]["steps"] == 52
 
 
+def test_the_loss_before_training_ends_no_run(run):
+    """It is beyond what is allowed, but no EarlyStopping looks at it."""
+    run("trainer.max_steps=5")
+    limited = STOPPING.replace("min_delta: 9", "patience: 99, divergence_threshold: 0.1") + "}"
+    more = ("init_from=runs/run/best-lm.pt", "data.validations_per_epoch=4", "trainer.max_epochs=1", limited)
+    run(*more, "+callbacks.signal={_target_: stopping.SignalAt, windows: 5}", name="tuned", status=143)
+    assert saved("tuned")[0] == 5
+    assert run(*more, name="tuned")[0]["steps"] == 13
+
+
 def test_lightnings_timer_which_counts_all_parts_ends_the_next_at_once_and_says_so(run):
     timer = "+callbacks.timer={_target_: lightning.pytorch.callbacks.Timer, duration: {milliseconds: 1}}"
     first, _ = run(timer)

@@ -56,6 +56,8 @@ class Ending(Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit":  # what a model to start from has, no EarlyStopping looks at
+            return
         monitors = {one.monitor for one in self.others.values() if isinstance(one, EarlyStopping)}
         self._figures = {name: float(trainer.callback_metrics[name]) for name in monitors & {*trainer.callback_metrics}}
 
