@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lmtrain.errors import raise_if_any
-
-LARGEST_SEED = 2**64 - 1  # of PyTorch's generators
+from lmtrain.units import LARGEST_SEED
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,12 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from lmtrain.arguments import LARGEST_SEED
 from lmtrain.errors import raise_if_any
 from lmtrain.formats.encodings import checked_encoding
 from lmtrain.shipped_callbacks import refusal
 from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.trainer_arguments import problems as trainer_problems
+from lmtrain.units import LARGEST_SEED
 
 
 class Mark(Enum):

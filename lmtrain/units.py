@@ -1,6 +1,8 @@
-"""From nats to the other units of a loss."""
+"""The units of a loss, and the range of seeds."""
 
 import math
+
+LARGEST_SEED = 2**64 - 1  # of PyTorch's generators
 
 
 def perplexity(loss: float) -> float:
