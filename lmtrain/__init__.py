@@ -1,5 +1,5 @@
 """Trains character LSTM language models whose best-lm.pt Flair loads unchanged."""
 
-from lmtrain.starting import watch_if_command
+from lmtrain.program.starting import watch_if_command
 
 watch_if_command()

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from lmtrain.arguments import Range, parse
-from lmtrain.command import run
+from lmtrain.cli.arguments import Range, parse
+from lmtrain.program.command import run
 
 EXAMPLE = """examples:
   python scripts/benchmark.py train embed generate --rounds 5

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtrain.arguments import Range, add_encoding, parse
-from lmtrain.command import check_outputs, run
+from lmtrain.cli.arguments import Range, add_encoding, parse
+from lmtrain.program.command import check_outputs, run
 
 if TYPE_CHECKING:
-    from lmtrain.dictionary import Dictionary
+    from lmtrain.data.dictionary import Dictionary
 
 EXAMPLE = """examples:
   python scripts/build_dictionary.py corpus
@@ -32,10 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(
         _parser(), arguments, min_count=Range(1), max_size=Range(1), rows=Range(0), coverage=Range(0, 1, above=True)
     )
-    from lmtrain.dictionary import Dictionary
-    from lmtrain.dictionary_counts import count_texts
-    from lmtrain.encoding import Reading
-    from lmtrain.time_left import time_left_of_each
+    from lmtrain.data.dictionary import Dictionary
+    from lmtrain.data.id_cache import Reading
+    from lmtrain.prepare.dictionary_counts import count_texts
+    from lmtrain.program.time_left import time_left_of_each
 
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         dictionary.save(options.output)
         print(f"Wrote {options.output}:  python train.py dictionary=file dictionary.path={options.output}")
     if options.flair:
-        from lmtrain.flair_format import save_dictionary_for_flair
+        from lmtrain.model_files.flair import save_dictionary_for_flair
 
         save_dictionary_for_flair(dictionary, options.flair)
         print(f"Wrote {options.flair}:  flair.data.Dictionary.load_from_file({options.flair!r})")
@@ -118,7 +118,7 @@ def _print(counts: Counter[str], dictionary: "Dictionary", rows: int) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from lmtrain.dictionary_counts import coverage_curve, covered, table
+    from lmtrain.prepare.dictionary_counts import coverage_curve, covered, table
 
     console = Console()
     items = Table("id", "item", "", "count", "share", "cumulative", box=None)

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtrain.arguments import parse
-from lmtrain.command import run
-from lmtrain.plain_json import to_json
+from lmtrain.cli.arguments import parse
+from lmtrain.program.command import run
+from lmtrain.program.plain_json import to_json
 
 if TYPE_CHECKING:
-    from lmtrain.corpus_check import Check
+    from lmtrain.prepare.corpus_check import Check
 
 EXAMPLE = """examples:
   python scripts/check_corpus.py corpus
@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
     from rich.console import Console
 
-    from lmtrain.corpus_check import check_corpus
-    from lmtrain.time_left import time_left_of_each
+    from lmtrain.prepare.corpus_check import check_corpus
+    from lmtrain.program.time_left import time_left_of_each
 
     with time_left_of_each() as show_progress:
         check = check_corpus(

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from lmtrain.arguments import parse
-from lmtrain.command import run
+from lmtrain.cli.arguments import parse
+from lmtrain.program.command import run
 
 EXAMPLE = """example:  python scripts/check_gpu.py | tee gpu.txt
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(parser, arguments)
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training, before CUDA starts
-    from lmtrain.gpu_check import Size, check_gpu
+    from lmtrain.cli.gpu_check import Size, check_gpu
 
     wrong = []
     for finding in check_gpu(Size(options.hidden_size, options.length, options.lanes, options.steps)):

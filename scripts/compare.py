@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lmtrain.arguments import parse
-from lmtrain.command import check_outputs, run
+from lmtrain.cli.arguments import parse
 from lmtrain.errors import UserError
-from lmtrain.plain_json import to_json
+from lmtrain.program.command import check_outputs, run
+from lmtrain.program.plain_json import to_json
 
 EXAMPLE = """examples:  python scripts/compare.py runs/*
            python scripts/compare.py runs/* --output runs.png --csv runs.csv
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from rich.console import Console
 
-    from lmtrain.compare import plot, read_runs, records, remarks, tables
+    from lmtrain.runs.compare import plot, read_runs, records, remarks, tables
 
     runs = read_runs(options.runs, options.sort)
     if options.output:
@@ -66,14 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write_json(rows: list[dict], path: Path) -> None:
-    from lmtrain.files import replacing
+    from lmtrain.program.files import replacing
 
     with replacing(path) as unfinished:
         unfinished.write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:
-    from lmtrain.files import replacing
+    from lmtrain.program.files import replacing
 
     with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())

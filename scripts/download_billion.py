@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from lmtrain.arguments import Range, parse
-from lmtrain.command import run, train_program
-from lmtrain.shell import override_of
+from lmtrain.cli.arguments import Range, parse
+from lmtrain.program.command import run, train_program
+from lmtrain.program.shell import override_of
 
 EXAMPLE = """example:
   python scripts/download_billion.py --output billion
@@ -20,7 +20,7 @@ EXAMPLE = """example:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    from lmtrain.download import BILLION_SHA256, BILLION_SIZE, BILLION_URL, download_billion
+    from lmtrain.prepare.download import BILLION_SHA256, BILLION_SIZE, BILLION_URL, download_billion
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter

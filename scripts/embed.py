@@ -7,18 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from lmtrain.arguments import Range, add_encoding, parse
-from lmtrain.command import check_outputs, run
+from lmtrain.cli.arguments import Range, add_encoding, parse
+from lmtrain.program.command import check_outputs, run
 
 if TYPE_CHECKING:
-    from lmtrain.embeddings import StringEmbeddings
-    from lmtrain.vector_file import TokenizedSentence
+    from lmtrain.inference.embeddings import StringEmbeddings
+    from lmtrain.inference.vector_file import TokenizedSentence
 
 EXAMPLE = """example:  python scripts/embed.py forward/best-lm.pt backward/best-lm.pt sentences.txt --output vectors.npz
 
 The output holds the arrays vectors (float32, a row for each token), sentence_offsets (sentence i has the rows from
 [i] to [i + 1]), and token_bytes with token_offsets (the tokens in UTF-8). In Python:
-    vectors, tokens = lmtrain.vector_file.read_vectors("vectors.npz")       # a list item for each sentence"""
+    vectors, tokens = lmtrain.inference.vector_file.read_vectors("vectors.npz")       # a list item for each sentence"""
 
 BLOCK = 2048  # sentences that are embedded, and whose vectors are in memory, at a time
 
@@ -27,9 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parse(_parser(), arguments, column=Range(-(10**6), 10**6))
     check_outputs(options.output, overwrite=options.overwrite)
 
-    from lmtrain.embeddings import StringEmbeddings
-    from lmtrain.export import load_model
-    from lmtrain.vector_file import check_vector_path, write_vectors
+    from lmtrain.inference.embeddings import StringEmbeddings
+    from lmtrain.inference.vector_file import check_vector_path, write_vectors
+    from lmtrain.model_files.export import load_model
 
     check_vector_path(options.output)
     embeddings = StringEmbeddings(
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _sentences(options: argparse.Namespace) -> "Iterable[TokenizedSentence]":
-    from lmtrain.vector_file import read_conll_sentences, read_conllu_sentences, read_text_sentences
+    from lmtrain.inference.vector_file import read_conll_sentences, read_conllu_sentences, read_text_sentences
 
     if options.format == "conllu":
         return read_conllu_sentences(options.input, options.errors, options.encoding)
@@ -109,7 +109,7 @@ def _blocks(embeddings: "StringEmbeddings", sentences: list) -> Iterator:
     """float32 arrays of the vectors, a block of sentences after the other."""
     import torch
 
-    from lmtrain.time_left import time_left
+    from lmtrain.program.time_left import time_left
 
     with time_left("Embedding", len(sentences)) as progress:
         for begin in range(0, len(sentences), BLOCK):

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lmtrain.arguments import parse
-from lmtrain.command import check_outputs, run
+from lmtrain.cli.arguments import parse
 from lmtrain.errors import UserError
-from lmtrain.files import is_stream
+from lmtrain.program.command import check_outputs, run
+from lmtrain.program.files import is_stream
 
 EXAMPLE = """example:  python scripts/export.py runs/small-demo-forward/best-lm.pt --format safetensors \\
               --output my-model.safetensors
 
 flair         the file that Flair's LanguageModel.load_language_model and FlairEmbeddings read
-safetensors   weights in FILE, everything else in the .json file beside it; lmtrain.export.load_safetensors(FILE) and
-              the other scripts read it
+safetensors   weights in FILE, everything else in the .json file beside it; the other scripts and
+              lmtrain.model_files.export.load_safetensors(FILE) read it
 onnx          ids and hidden states in, embeddings, logits and hidden states out; needs pip install 'lmtrain[onnx]'
 hub           a folder for the Hugging Face Hub: the model in Flair's form and as safetensors, the model card and the
               curves of its run (docs/publishing.md)"""
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace FILE, or the folder, if it exists")
     options = parse(parser, arguments)
     if options.format == "hub":
-        from lmtrain.publishing import write_hub_folder
+        from lmtrain.runs.publishing import write_hub_folder
 
         write_hub_folder(Path(options.model), options.output, options.overwrite)
         print(options.output)
@@ -45,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         written.append(options.output.with_suffix(".json"))
     check_outputs(*written, overwrite=options.overwrite)
 
-    from lmtrain.export import load_model, save_onnx, save_safetensors
-    from lmtrain.flair_format import save_language_model
+    from lmtrain.model_files.export import load_model, save_onnx, save_safetensors
+    from lmtrain.model_files.flair import save_language_model
 
     language_model = load_model(options.model)
     if options.format == "flair":

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from lmtrain.arguments import SEEDS, Range, parse
-from lmtrain.command import run
-from lmtrain.plain_json import to_json
-from lmtrain.shell import unescaped
+from lmtrain.cli.arguments import SEEDS, Range, parse
+from lmtrain.program.command import run
+from lmtrain.program.plain_json import to_json
+from lmtrain.program.shell import unescaped
 
 EXAMPLE = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
 
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     prefix, stop = unescaped(options.prefix), unescaped(options.stop) if options.stop else None
 
-    from lmtrain.export import load_model
-    from lmtrain.generation import generate, readable
-    from lmtrain.time_left import time_left
+    from lmtrain.inference.generation import generate, readable
+    from lmtrain.model_files.export import load_model
+    from lmtrain.program.time_left import time_left
 
     language_model = load_model(options.model, options.device)
     with time_left("Generating", options.length) as progress:

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from lmtrain.arguments import SEEDS, SHARES, Range, add_encoding, parse
-from lmtrain.command import run, script, train_program
-from lmtrain.shell import escaped, override_of, pasteable, unescaped
+from lmtrain.cli.arguments import SEEDS, SHARES, Range, add_encoding, parse
+from lmtrain.program.command import run, script, train_program
+from lmtrain.program.shell import escaped, override_of, pasteable, unescaped
 
 FORMATS = (
     *("auto", "text", "jsonl", "json", "csv", "parquet", "arrow", "mediawiki", "wikiextractor", "html", "warc"),
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.prepare.folder import prepare_corpus
     from lmtrain.prepare.options import PrepareOptions
     from lmtrain.prepare.shuffling import Dealing
-    from lmtrain.time_left import time_left_of_each
+    from lmtrain.program.time_left import time_left_of_each
 
     limits = {
         name: BOILERPLATE[name] if value is None and options.boilerplate else value

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from lmtrain.arguments import Range, add_encoding, parse
-from lmtrain.command import check_outputs, run
+from lmtrain.cli.arguments import Range, add_encoding, parse
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.plain_json import to_json
+from lmtrain.program.command import check_outputs, run
+from lmtrain.program.plain_json import to_json
 
 EXAMPLE = """examples:
   python scripts/probe.py forward/best-lm.pt backward/best-lm.pt --train train.tsv --test test.tsv
@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _models(options: argparse.Namespace) -> list:
     """One or two models of characters, the forward one first."""
-    from lmtrain.export import load_model
+    from lmtrain.model_files.export import load_model
 
     loaded = [load_model(path, options.device) for path in options.models]
     problems = [
@@ -158,7 +158,7 @@ def _sizes(options: argparse.Namespace, sentences: int) -> list[int]:
 
 
 def _measured(options: argparse.Namespace, material, language_models: list, sizes: list[int]) -> list:
-    from lmtrain.time_left import time_left
+    from lmtrain.program.time_left import time_left
 
     seeds = range(1, 1 + (options.seeds or (1 if options.tagger else 3)))
     total = len(seeds) * sum(sizes) * (3 if options.tagger else 1)
@@ -168,7 +168,7 @@ def _measured(options: argparse.Namespace, material, language_models: list, size
 
             more = options.test_sentences, options.epochs or _EPOCHS, progress
             return list(tagger_curve(material, language_models, sizes, seeds, *more))
-        from lmtrain.embeddings import StringEmbeddings
+        from lmtrain.inference.embeddings import StringEmbeddings
         from lmtrain.probing.experiment import curve
 
         embeddings = StringEmbeddings(*language_models, tokenized_lm=not options.untokenized, is_lower=options.lower)
@@ -176,8 +176,8 @@ def _measured(options: argparse.Namespace, material, language_models: list, size
 
 
 def _report(options: argparse.Namespace, material, results: list) -> None:
-    from lmtrain.files import replacing
     from lmtrain.probing.results import plot, records, table, verdict
+    from lmtrain.program.files import replacing
 
     if options.json:
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}

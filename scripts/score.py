@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from functools import partial
 
-from lmtrain.arguments import Range, add_encoding, parse
-from lmtrain.command import run
+from lmtrain.cli.arguments import Range, add_encoding, parse
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.plain_json import to_json
+from lmtrain.program.command import run
+from lmtrain.program.plain_json import to_json
 
 EXAMPLE = r"""examples:
   python scripts/score.py best-lm.pt valid.txt test.txt
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.lanes > 1 and options.per_line:
         raise UserError("--lanes is for long texts; lines are read side by side anyway: --batch-size.")
 
-    from lmtrain.export import load_model
+    from lmtrain.model_files.export import load_model
 
     language_model = load_model(options.model, options.device)
     if options.per_line:
@@ -92,9 +92,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_lines(language_model, options: argparse.Namespace) -> None:
-    from lmtrain.scoring import score_lines
-    from lmtrain.text_input import input_lines, size_as_stored
-    from lmtrain.time_left import time_left_of_each
+    from lmtrain.data.text_input import input_lines, size_as_stored
+    from lmtrain.inference.scoring import score_lines
+    from lmtrain.program.time_left import time_left_of_each
 
     with nullcontext(lambda *_: None) if sys.stdout.isatty() else time_left_of_each() as show:
         for name in options.files or ["-"]:
@@ -117,7 +117,7 @@ def _print_scores(name: str, scores: Iterable, options: argparse.Namespace) -> N
 
 
 def _print_files(language_model, options: argparse.Namespace) -> None:
-    from lmtrain.scoring import Score
+    from lmtrain.inference.scoring import Score
 
     names = options.files or ["-"]
     scores, differences = _scores(language_model, _texts(language_model, names, options), options)
@@ -151,7 +151,7 @@ def _print_files(language_model, options: argparse.Namespace) -> None:
 
 def _texts(language_model, names: Sequence[str], options: argparse.Namespace) -> list[str]:
     """The texts as the model is trained on them; all that is wrong with the files at once."""
-    from lmtrain.text_input import input_text, without_empty_documents
+    from lmtrain.data.text_input import input_text, without_empty_documents
 
     texts, problems = [], []
     for name in names:
@@ -172,9 +172,9 @@ def _texts(language_model, names: Sequence[str], options: argparse.Namespace) ->
 
 def _scores(language_model, texts: list[str], options: argparse.Namespace) -> tuple[list, list]:
     """A score for each text, and with --lanes how far its figures are off at most."""
-    from lmtrain.long_texts import score_in_lanes
-    from lmtrain.scoring import score
-    from lmtrain.time_left import time_left
+    from lmtrain.inference.long_texts import score_in_lanes
+    from lmtrain.inference.scoring import score
+    from lmtrain.program.time_left import time_left
 
     with time_left("Scoring", sum(map(len, texts))) as progress:
         if options.lanes == 1:

@@ -15,8 +15,8 @@ from preparing import lines
 from processes import ROOT
 from running import Ended
 
-from lmtrain.command_line import main
-from lmtrain.compose import compose_values
+from lmtrain.cli.command_line import main
+from lmtrain.config.compose import compose_values
 
 # a busy machine must not fail a test: nothing is timed
 settings.register_profile("lmtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -73,7 +73,7 @@ def pair_of_runs(tmp_path_factory) -> Path:
     from lmtrain.prepare.folder import prepare_corpus
     from lmtrain.prepare.options import PrepareOptions
     from lmtrain.prepare.shuffling import Dealing
-    from lmtrain.training import train
+    from lmtrain.training.train import train
 
     folder = tmp_path_factory.mktemp("pair")
     for name, seed in (("one.txt", 1), ("two.txt", 2)):

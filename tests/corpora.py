@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtrain.corpus import TextFile
-from lmtrain.encoding import EncodedText
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.id_cache import EncodedText
 
 WORDS = "the of and a to in is was he for it with as his on be at by I this had not are but from or have"
 

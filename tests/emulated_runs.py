@@ -69,10 +69,10 @@ def main(folder: Path, cases: list[str]) -> None:
 def one(folder: Path, name: str) -> dict:
     import emulated_cuda
 
-    import lmtrain.loss
-    from lmtrain.callbacks.signals import Interrupted
+    import lmtrain.model.loss
+    from lmtrain.program.signals import Interrupted
 
-    lmtrain.loss.MOST_LOGITS = 400 if "many items" in name else 1 << 25
+    lmtrain.model.loss.MOST_LOGITS = 400 if "many items" in name else 1 << 25
     watched = "+callbacks.watch={_target_: emulated_runs.watch}"
     emulated_cuda.device().seen()
     WATCHES.clear()
@@ -100,8 +100,8 @@ def place(name: str) -> str:
 
 
 def train(folder: Path, run: str, name: str, *more: str) -> dict:
-    from lmtrain.compose import compose_values
-    from lmtrain.training import train
+    from lmtrain.config.compose import compose_values
+    from lmtrain.training.train import train
 
     options = {override.lstrip("+").split("=")[0]: override for override in (*BASE, *CASES.get(name, ()), *more)}
     if {"optimizer=muon", "optimizer=adamw"} & set(options.values()):

@@ -38,7 +38,7 @@ def another_precision(folder: Path) -> dict:
     """A run goes on where `trainer.precision=auto` means something else."""
     import torch
 
-    from lmtrain.callbacks.signals import Interrupted
+    from lmtrain.program.signals import Interrupted
 
     newer, ends = torch.cuda.is_bf16_supported, {}
 
@@ -141,7 +141,7 @@ def older_cudnn(folder: Path) -> dict:
     import emulated_cuda
     import torch
 
-    from lmtrain.cuda_recurrence import takes_bfloat16
+    from lmtrain.model.cuda import takes_bfloat16
 
     os.environ["EMULATED_CUDA_BFLOAT16_RNN"] = "0"
     takes_bfloat16.cache_clear()
@@ -165,7 +165,7 @@ def small_gradients(folder: Path) -> dict:
     and the ratio of lengths to those that float32 has on the CPU."""
     import torch
 
-    from lmtrain.model import CharLM
+    from lmtrain.model.language_model import CharLM
 
     results = {}
     for kind in ("LSTM", "GRU"):
@@ -190,9 +190,9 @@ def cost(folder: Path) -> dict:
     """What is estimated, and whether that was in float16, bfloat16 or on the CPU."""
     import emulated_cuda
 
-    from lmtrain.compose import compose_values
-    from lmtrain.config import check_config
-    from lmtrain.cost import estimate_cost
+    from lmtrain.config.compose import compose_values
+    from lmtrain.config.schema import check_config
+    from lmtrain.prepare.cost import estimate_cost
 
     small = ("data=folder", "model=tiny", "data.batch_size=4", "data.sequence_length=10")
     devices = {}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 
-from lmtrain.flair_format import load_language_model
-from lmtrain.scoring import score
+from lmtrain.inference.scoring import score
+from lmtrain.model_files.flair import load_language_model
 
 
 def assert_saved_is_measured(run: Path, corpus: Path, tolerance: float = 1e-3) -> dict:

@@ -10,10 +10,10 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from lmtrain.dictionary import Dictionary
+from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.flair_format import load_language_model
-from lmtrain.model import CharLM, LanguageModel
+from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model_files.flair import load_language_model
 
 ITEMS = ("<unk>", "a", "b", "ä", "\n")
 

@@ -4,7 +4,7 @@ import random
 from functools import partial
 from pathlib import Path
 
-from lmtrain.corpus import document_blocks, find_corpus, read_text
+from lmtrain.data.corpus import document_blocks, find_corpus, read_text
 from lmtrain.prepare.folder import prepare_corpus
 from lmtrain.prepare.options import PrepareOptions
 from lmtrain.prepare.shuffling import Dealing

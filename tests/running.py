@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-from lmtrain.compose import compose_values as compose  # noqa: F401 - a name for the tests
+from lmtrain.config.compose import compose_values as compose  # noqa: F401 - a name for the tests
 
 SMALL = (
     *("data=folder", "data.path=corpus", "data.cache_dir=cache", "data.batch_size=4", "data.sequence_length=20"),

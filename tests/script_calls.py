@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from lmtrain.command import run
+from lmtrain.program.command import run
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from lmtrain.dictionary import Dictionary
-from lmtrain.model import CharLM, LanguageModel
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.model.language_model import CharLM, LanguageModel
 
 CHARACTERS = ["<unk>", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABC.,äöüжяんξ😀"]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from small_models import make_model
 
-from lmtrain.flair_format import save_language_model
+from lmtrain.model_files.flair import save_language_model
 from lmtrain.probing.tagged_text import TaggedSentence
 
 BOTH_MODELS = ("forward/best-lm.pt", "backward/best-lm.pt")

@@ -12,7 +12,7 @@ from filelock import FileLock
 from processes import ROOT
 from running import SMALL
 
-from lmtrain.dictionary import Dictionary
+from lmtrain.data.dictionary import Dictionary
 
 RUN = (*SMALL, "name=run")
 

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from script_calls import call
 
-from lmtrain.dictionary import UNK, Dictionary
-from lmtrain.dictionary_counts import count_texts, coverage_curve, covered, table
-from lmtrain.encoding import Reading
+from lmtrain.data.dictionary import UNK, Dictionary
+from lmtrain.data.id_cache import Reading
 from lmtrain.errors import UserError
-from lmtrain.flair_format import load_dictionary
+from lmtrain.model_files.flair import load_dictionary
+from lmtrain.prepare.dictionary_counts import count_texts, coverage_curve, covered, table
 
 counters = st.dictionaries(st.text(min_size=1, max_size=1), st.integers(1, 1000), min_size=1, max_size=20).map(Counter)
 

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from processes import ROOT
 from script_calls import call
 
-from lmtrain.corpus_check import check_corpus, compose_config
-from lmtrain.corpus_quality import Sample
-from lmtrain.corpus_scan import Hashes, scan_corpus
-from lmtrain.cost import estimate_cost, training_memory
-from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import Reading
 from lmtrain.errors import MissingPackage, UserError
+from lmtrain.prepare.corpus_check import check_corpus, compose_config
+from lmtrain.prepare.corpus_quality import Sample
+from lmtrain.prepare.corpus_scan import Hashes, scan_corpus
+from lmtrain.prepare.cost import estimate_cost, training_memory
 
 SMALL = ("data.batch_size=4", "data.sequence_length=10")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmtrain.corpus import document_blocks
+from lmtrain.data.corpus import document_blocks
 from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from preparing import everything, options, prepare
 from test_filters import ENGLISH, GERMAN, RUSSIAN, UNCLEAR
 
-from lmtrain.corpus_quality import examine
 from lmtrain.prepare.cleaning import Cleaning
+from lmtrain.prepare.corpus_quality import examine
 from lmtrain.prepare.shuffling import Dealing
 
 ODD = "aeé\u0301\u0308\u0345\u0344\u1100\u1161\ufb01①\xa8 \xa0\n\r\t\0\x0b\x1c\x85\u2028\u200b\u200c\u200d\xad\ufeff|<"

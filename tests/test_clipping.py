@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from lmtrain.clipping import clip_norm
+from lmtrain.training.clipping import clip_norm
 
 SHAPES = ((7, 3), (5,), (2, 4, 6))
 

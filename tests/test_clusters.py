@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from running import compose
 
-from lmtrain.config import check_config
-from lmtrain.datamodule import WindowDataModule
-from lmtrain.windows import Augmentation
+from lmtrain.config.schema import check_config
+from lmtrain.data.windows import Augmentation
+from lmtrain.training.datamodule import WindowDataModule
 
 TEXT = (Path(__file__).parent.parent / "docs/clusters.md").read_text(encoding="utf-8")
 PEAKS = {"H100": (989e12, 3.35e12, 450e9), "A100": (312e12, 2.039e12, 300e9)}  # operations, bytes, bytes between GPUs

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lmtrain.command import interrupt_deferred
+from lmtrain.program.command import interrupt_deferred
 
 
 def ctrl_c() -> None:

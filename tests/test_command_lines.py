@@ -21,13 +21,13 @@ import pytest
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.arguments import SEEDS, SHARES, Range, parse
+from lmtrain.cli.arguments import SEEDS, SHARES, Range, parse
 from lmtrain.errors import UserError
-from lmtrain.flair_format import load_language_model, save_language_model
-from lmtrain.plain_json import to_json
-from lmtrain.scoring import score
-from lmtrain.time_left import time_left
-from lmtrain.vector_file import read_vectors
+from lmtrain.inference.scoring import score
+from lmtrain.inference.vector_file import read_vectors
+from lmtrain.model_files.flair import load_language_model, save_language_model
+from lmtrain.program.plain_json import to_json
+from lmtrain.program.time_left import time_left
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ CRAWL = "The cat sat.\n\nx\nabc\twith a tab\nqqqqqqq\nan cat\n\n"
 
 def test_time_left_in_lines(capsys, monkeypatch):
     now = iter([0.0, 5.0, 20.0, 30.0, 90.0, 100.0])
-    monkeypatch.setattr("lmtrain.time_left.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("lmtrain.program.time_left.time", SimpleNamespace(monotonic=lambda: next(now)))
     with time_left("Scoring", 100) as progress:
         for amount in (5, 15, 10, 30, 40):
             progress(amount)

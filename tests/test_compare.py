@@ -12,10 +12,10 @@ import yaml
 from running import read_metrics as column_of
 from script_calls import call
 
-from lmtrain.compare import _NEEDED, _NOT_COMPARED, differing_keys, plot, read_runs, records, remarks, unlike_twins
-from lmtrain.config import all_keys
-from lmtrain.curves import read_metrics
+from lmtrain.config.schema import all_keys
 from lmtrain.errors import UserError
+from lmtrain.runs.compare import _NEEDED, _NOT_COMPARED, differing_keys, plot, read_runs, records, remarks, unlike_twins
+from lmtrain.runs.curves import read_metrics
 
 
 def copied(run: Path, to: Path, losses=lambda loss: loss, **changes) -> Path:

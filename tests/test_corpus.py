@@ -17,11 +17,11 @@ from corpora import sentences, write_corpus
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmtrain import corpus
-from lmtrain.command import script
-from lmtrain.corpus import TextFile, document_blocks, find_corpus, read_text
+from lmtrain.data import corpus
+from lmtrain.data.corpus import TextFile, document_blocks, find_corpus, read_text
+from lmtrain.data.formats import streams
 from lmtrain.errors import UserError
-from lmtrain.formats import streams
+from lmtrain.program.command import script
 
 COMPRESSIONS = {
     ".gz": gzip.compress,

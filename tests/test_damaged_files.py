@@ -11,9 +11,9 @@ import pytest
 import torch
 from model_files import Calls, flair_content, lightning_content, make, refused, write
 
-from lmtrain.dictionary import Dictionary
+from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.flair_format import (
+from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
     save_dictionary_for_flair,

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from lmtrain.corpus import find_corpus, read_text
-from lmtrain.demo_corpus import make_demo_corpus
+from lmtrain.data.corpus import find_corpus, read_text
+from lmtrain.data.demo_corpus import make_demo_corpus
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def test_it_is_written_once(cache, texts):
 
 
 def test_another_process_writes_the_same(texts, tmp_path):
-    command = "import sys, pathlib, lmtrain.demo_corpus as d; print(d.make_demo_corpus(pathlib.Path(sys.argv[1])))"
+    command = "import sys, pathlib, lmtrain.data.demo_corpus as d; print(d.make_demo_corpus(pathlib.Path(sys.argv[1])))"
     environment = {**os.environ, "PYTHONHASHSEED": "5", "LC_ALL": "C"}
     done = subprocess.run(
         [sys.executable, "-c", command, str(tmp_path)], env=environment, capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmtrain.dictionary import UNK, Dictionary, code_points
+from lmtrain.data.dictionary import UNK, Dictionary, code_points
 from lmtrain.errors import UserError
 
 COUNTS = Counter({"c": 50, "b": 30, "a": 10, "d": 10})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from running import compose
 
-from lmtrain.config import all_keys, check_config
+from lmtrain.config.schema import all_keys, check_config
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}

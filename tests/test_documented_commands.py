@@ -24,8 +24,8 @@ from test_command_lines import commands, typed  # noqa: F401 - a fixture
 from test_download import server  # noqa: F401 - a fixture
 from test_mediawiki import dump, page
 
-from lmtrain.config import check_config
-from lmtrain.flair_format import save_language_model
+from lmtrain.config.schema import check_config
+from lmtrain.model_files.flair import save_language_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:optuna")
 

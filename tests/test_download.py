@@ -12,9 +12,9 @@ import pytest
 from running import compose
 from script_calls import call
 
-from lmtrain.corpus import find_corpus
-from lmtrain.download import download, download_billion, unpack
+from lmtrain.data.corpus import find_corpus
 from lmtrain.errors import UserError
+from lmtrain.prepare.download import download, download_billion, unpack
 
 CONTENT = random.Random(1).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from script_calls import call
 from small_models import make_model
 
-from lmtrain import embeddings as embeddings_module
-from lmtrain.embeddings import StringEmbeddings, _Lanes, spaces_after
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
-from lmtrain.vector_file import read_conll_sentences, read_text_sentences, read_vectors, write_vectors
+from lmtrain.inference import embeddings as embeddings_module
+from lmtrain.inference.embeddings import StringEmbeddings, _Lanes, spaces_after
+from lmtrain.inference.vector_file import read_conll_sentences, read_text_sentences, read_vectors, write_vectors
+from lmtrain.model_files.flair import save_language_model
 
 SENTENCES = [["The", "cat", "sat", "."], [], ["☃", "x" * 90, "ab"], ["a"], ["b", " ", "c"], ["an", "😀", "жя"]]
 
@@ -51,8 +51,8 @@ def test_equals_the_networks_forward(is_forward_lm, kind, with_whitespace):
 @pytest.mark.parametrize("is_forward_lm", [True, False], ids=["forward", "backward"])
 @pytest.mark.parametrize("kind", [{}, {"recurrent_type": "GRU", "nlayers": 2}, {"nout": 7}])
 def test_long_strings_are_embedded_like_short_ones(is_forward_lm, kind, monkeypatch):
-    monkeypatch.setattr("lmtrain.embeddings._LONG", 20)
-    monkeypatch.setattr("lmtrain.embeddings._WINDOW", 7)
+    monkeypatch.setattr("lmtrain.inference.embeddings._LONG", 20)
+    monkeypatch.setattr("lmtrain.inference.embeddings._WINDOW", 7)
     monkeypatch.setitem(embeddings_module._MAX_LANES, "cpu", 3)
     language_model = make_model(is_forward_lm=is_forward_lm, **kind)
     long = [["ab" * 15, "c"], ["a"] * 30, ["ä☃" * 40], ["b c" * 9, "", "d"], ["x" * 19]]

@@ -15,13 +15,13 @@ from corpora import found, sentences
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmtrain import corpus
-from lmtrain.corpus import TextFile
-from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading
+from lmtrain.data import corpus
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.formats import streams
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import count_items, encode_file
 from lmtrain.errors import UserError
-from lmtrain.formats import streams
-from lmtrain.text_cache import count_items, encode_file
 
 PLAIN = Reading()
 CHARACTERS = Dictionary(["<unk>", *"\0\n abcdeABCäßéЯжщ語日本😀\N{WOMAN}\u200d"])
@@ -183,10 +183,10 @@ def test_what_a_killed_process_left_behind_is_no_entry(tmp_path, cache):
 ENCODE = """
 import json, sys
 from pathlib import Path
-from lmtrain.corpus import TextFile
-from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading
-from lmtrain.text_cache import count_items, encode_file
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import count_items, encode_file
 dictionary = Dictionary(json.loads(sys.argv[2]))
 input()
 for number in range(20):

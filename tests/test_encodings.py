@@ -15,15 +15,15 @@ from running import compose
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.config import as_checked, check_config
-from lmtrain.corpus import find_corpus
-from lmtrain.corpus_scan import scan_corpus
-from lmtrain.encoding import Reading
+from lmtrain.config.schema import as_checked, check_config
+from lmtrain.data.corpus import find_corpus
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import count_items
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
-from lmtrain.preparation import prepare_text
-from lmtrain.scoring import score
-from lmtrain.text_cache import count_items
+from lmtrain.inference.scoring import score
+from lmtrain.model_files.flair import save_language_model
+from lmtrain.prepare.corpus_scan import scan_corpus
+from lmtrain.training.text import prepare_text
 
 RUSSIAN = "".join(f"Съешь же ещё этих мягких французских булок, {number}.\n" for number in range(300))
 FRENCH = "".join(f"Voix ambiguë d'un été très chaud à Paris, {number}.\n" for number in range(300))

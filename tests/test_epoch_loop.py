@@ -8,7 +8,7 @@ from corpora import write_corpus
 from hooks import Diary
 from running import SMALL, compose, read_metrics
 
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 LIGHTNINGS_OWN = "+trainer.profiler=simple"  # whoever profiles wants to see Lightning's hooks
 

@@ -11,13 +11,13 @@ from safetensors.torch import load_file, save_file
 from script_calls import SCRIPTS, call
 from small_models import CHARACTERS, make_model
 
-from lmtrain import export
-from lmtrain.command import run
 from lmtrain.errors import UserError
-from lmtrain.export import difference_of, load_model, load_safetensors, save_onnx, save_safetensors
-from lmtrain.flair_format import load_language_model, save_language_model
-from lmtrain.pair import best_perplexity, load_pair
-from lmtrain.scoring import score
+from lmtrain.inference.scoring import score
+from lmtrain.model_files import export
+from lmtrain.model_files.export import difference_of, load_model, load_safetensors, save_onnx, save_safetensors
+from lmtrain.model_files.flair import load_language_model, save_language_model
+from lmtrain.program.command import run
+from lmtrain.runs.pair import best_perplexity, load_pair
 
 KINDS = {
     "LSTM": {},

@@ -13,14 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from model_files import ITEMS, flair_content, flairs_dictionary, lightning_content, make, mappings, refused, write
 
-from lmtrain.dictionary import Dictionary
-from lmtrain.flair_format import (
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.model.language_model import LanguageModel
+from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
     save_dictionary_for_flair,
     save_language_model,
 )
-from lmtrain.model import LanguageModel
 
 
 def assert_equal(first, second):
@@ -99,8 +99,8 @@ def test_the_bytes_are_those_of_pickle_itself_with_flairs_class(tmp_path, monkey
     model = make(["<unk>", *map(chr, range(0x4E00, 0x4E00 + 2500))], nout=2)
     save_language_model(model, tmp_path / "lm.pt")
     with flairs_dictionary() as flairs:
-        monkeypatch.setattr("lmtrain.flair_format._FlairsDictionary", flairs)
-        monkeypatch.setattr("lmtrain.flair_format._pickling", pickle)
+        monkeypatch.setattr("lmtrain.model_files.flair._FlairsDictionary", flairs)
+        monkeypatch.setattr("lmtrain.model_files.flair._pickling", pickle)
         save_language_model(model, tmp_path / "expected.pt")
     assert (tmp_path / "lm.pt").read_bytes() == (tmp_path / "expected.pt").read_bytes()
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmtrain.data.formats.reader import Tally, Wanted
+from lmtrain.data.formats.registry import READERS
 from lmtrain.errors import UserError
-from lmtrain.formats.reader import Tally, Wanted
-from lmtrain.formats.registry import READERS
 from lmtrain.prepare.sources import cut_blocks, find_sources, read_block
 from scripts.prepare_corpus import FORMATS
 

@@ -7,8 +7,8 @@ from script_calls import call
 from small_models import make_model
 
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
-from lmtrain.generation import generate
+from lmtrain.inference.generation import generate
+from lmtrain.model_files.flair import save_language_model
 
 KINDS = {"LSTM": {}, "GRU": {"recurrent_type": "GRU"}, "projected": {"nlayers": 2, "nout": 11}}
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)

@@ -5,8 +5,8 @@ import torch
 from corpora import write_corpus
 from running import compose, read_metrics
 
-from lmtrain.gpu_check import Size, check_gpu
-from lmtrain.training import train
+from lmtrain.cli.gpu_check import Size, check_gpu
+from lmtrain.training.train import train
 
 pytestmark = [
     pytest.mark.gpu,

@@ -12,10 +12,10 @@ from typing import ClassVar
 import fsspec
 import pytest
 
-from lmtrain.corpus import file_at, find_corpus
-from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading
-from lmtrain.text_cache import count_items, encode_file
+from lmtrain.data.corpus import file_at, find_corpus
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import count_items, encode_file
 
 KNOWN = Dictionary(["<unk>", "\n", "a", "b"])
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from processes import ROOT
 
-from lmtrain.files import remove_left, replacing, unfinished_folder
+from lmtrain.program.files import remove_left, replacing, unfinished_folder
 
 WRITING = """
 import sys
 from pathlib import Path
-from lmtrain import files
+from lmtrain.program import files
 with getattr(files, sys.argv[1])(Path("output")) as place:
     (place / "part" if place.is_dir() else place).write_text("half")
     print("writing", flush=True)

@@ -13,15 +13,15 @@ from script_calls import call
 from small_models import make_model
 from test_formats import Read, tar
 
-from lmtrain.corpus import TextFile, document_blocks, read_text
-from lmtrain.corpus_scan import scan_corpus
-from lmtrain.dictionary_counts import count_texts
-from lmtrain.encoding import Reading
+from lmtrain.data.corpus import TextFile, document_blocks, read_text
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_input import input_lines
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
+from lmtrain.inference.vector_file import read_text_sentences
+from lmtrain.model_files.flair import save_language_model
 from lmtrain.prepare.cleaning import Cleaning
-from lmtrain.text_input import input_lines
-from lmtrain.vector_file import read_text_sentences
+from lmtrain.prepare.corpus_scan import scan_corpus
+from lmtrain.prepare.dictionary_counts import count_texts
 
 LINES = ["one\u2028two\x85three\u2029", "\x0bfour\x0c\x1cfive\x1d\x1e", "s\0ix seven <unk>", "end"]
 

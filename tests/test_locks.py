@@ -19,16 +19,16 @@ from corpora import write_corpus
 from processes import ROOT
 from running import SMALL, compose
 
-from lmtrain import locks
 from lmtrain.errors import UserError
-from lmtrain.locks import Lock, read_owner
-from lmtrain.log import logging_to
-from lmtrain.training import train
+from lmtrain.program import locks
+from lmtrain.program.locks import Lock, read_owner
+from lmtrain.program.log import logging_to
+from lmtrain.training.train import train
 
 HOLD = """
 import errno, fcntl, sys
 from pathlib import Path
-from lmtrain.locks import Lock
+from lmtrain.program.locks import Lock
 if sys.argv[2] != "flock":
     def flock(*_):
         raise OSError(errno.ENOSYS, "Function not implemented")

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import make_model
 
-from lmtrain import long_texts as module
 from lmtrain.errors import UserError
-from lmtrain.long_texts import _Layout, score_in_lanes
-from lmtrain.scoring import Score, score
+from lmtrain.inference import long_texts as module
+from lmtrain.inference.long_texts import _Layout, score_in_lanes
+from lmtrain.inference.scoring import Score, score
 
 
 def text_of(length: int) -> str:

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lmtrain import loss as loss_module
-from lmtrain.loss import decoder_loss, rows_of_chunk
+from lmtrain.model import loss as loss_module
+from lmtrain.model.loss import decoder_loss, rows_of_chunk
 
 
 def problem(dtype=torch.float64, rows: int = 37, vocabulary: int = 50, size: int = 8):

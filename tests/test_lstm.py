@@ -7,9 +7,9 @@ from running import SMALL, compose, read_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lmtrain import lstm as lstm_module
-from lmtrain.lstm import LSTM
-from lmtrain.training import train
+from lmtrain.model.cpu import lstm as lstm_module
+from lmtrain.model.cpu.lstm import LSTM
+from lmtrain.training.train import train
 
 T, B, E = 9, 5, 7
 

@@ -11,11 +11,11 @@ import pytest
 from preparing import everything, options, prepare, texts
 from test_formats import Read
 
+from lmtrain.data.formats import mediawiki
+from lmtrain.data.formats.reader import Tally, Wanted
+from lmtrain.data.formats.registry import READERS
+from lmtrain.data.formats.wikitext import plain_text
 from lmtrain.errors import UserError
-from lmtrain.formats import mediawiki
-from lmtrain.formats.reader import Tally, Wanted
-from lmtrain.formats.registry import READERS
-from lmtrain.formats.wikitext import plain_text
 
 HEAD = (
     '<mediawiki xmlns="http://www.mediawiki.org/xml/export-0.11/" version="0.11" xml:lang="is">\n  <siteinfo>\n'

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from running import SMALL, compose
 
-from lmtrain.config import check_config
-from lmtrain.memory import weights
-from lmtrain.model import CharLM
+from lmtrain.config.schema import check_config
+from lmtrain.model.language_model import CharLM
+from lmtrain.training.memory import weights
 
 EXHAUSTED = "+callbacks.x={_target_: failing.Exhausted}"
 

@@ -2,7 +2,7 @@
 
 import csv
 
-from lmtrain.metrics_csv import COLUMNS, MetricsCSV
+from lmtrain.training.loggers.metrics_csv import COLUMNS, MetricsCSV
 
 
 def rows(folder) -> list[dict[str, str]]:

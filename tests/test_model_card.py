@@ -8,9 +8,9 @@ import pytest
 import torch
 from running import SMALL, read_metrics
 
-from lmtrain.compose import compose_values
-from lmtrain.config import check_config
-from lmtrain.precision import choose_precision
+from lmtrain.config.compose import compose_values
+from lmtrain.config.schema import check_config
+from lmtrain.training.precision import choose_precision
 
 
 def card_of(name: str) -> tuple[str, dict[str, str], dict]:

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from lmtrain.model import CharLM
-from lmtrain.muon import Muon, orthogonalized
+from lmtrain.model.language_model import CharLM
+from lmtrain.training.muon import Muon, orthogonalized
 
 
 @pytest.fixture(params=["LSTM", "GRU"])

@@ -11,7 +11,7 @@ from running import SMALL, compose, read_metrics
 from stopping import Killed
 
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 RATES = {
     **{"ASGD": 1, "Adadelta": 1, "Adafactor": 0.05, "Adagrad": 0.05, "Adam": 0.01, "AdamW": 0.01, "Adamax": 0.02},

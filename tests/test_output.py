@@ -13,11 +13,11 @@ from corpora import write_corpus
 from running import SMALL, compose
 from script_calls import SCRIPTS, call
 
-from lmtrain.dictionary import Dictionary
-from lmtrain.flair_format import save_language_model
-from lmtrain.generation import readable
-from lmtrain.model import CharLM, LanguageModel
-from lmtrain.training import train
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.inference.generation import readable
+from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model_files.flair import save_language_model
+from lmtrain.training.train import train
 
 BYTES = ["<unk>", *map(chr, range(128)), *(chr(0xDC00 + byte) for byte in range(128, 256))]
 
@@ -74,7 +74,7 @@ def test_the_log_goes_on_when_there_is_room_again(tmp_path):
 import logging, resource, signal, sys
 from pathlib import Path
 from rich.console import Console
-from lmtrain.log import log_to_file, logging_to
+from lmtrain.program.log import log_to_file, logging_to
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 with logging_to(Console(stderr=True)):
     log_to_file(Path(sys.argv[1]))
@@ -154,7 +154,7 @@ def test_a_file_that_is_a_pipe_which_nobody_reads(byte_model, tmp_path):
 def test_a_closed_standard_error_gives_its_number_to_no_file(tmp_path):
     code = """
 import os, sys
-from lmtrain.command import run
+from lmtrain.program.command import run
 def main():
     with open(sys.argv[1], "w") as file:
         os.write(1, b"library"), os.write(2, b"library"), print("said", file=sys.stderr)
@@ -186,7 +186,7 @@ def test_a_model_of_bytes_trains_and_shows_samples(byte_model, tmp_path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream := io.TextIOWrapper(screen, encoding="ascii"))
         patch.setattr(
-            "lmtrain.callbacks.text_samples.generate", lambda *_, **__: [("b\udcc3\udca9 \udcff\ud800.", 1.0)]
+            "lmtrain.training.callbacks.text_samples.generate", lambda *_, **__: [("b\udcc3\udca9 \udcff\ud800.", 1.0)]
         )
         values = compose(*SMALL, f"init_from={byte_model}", "logger=tensorboard", "dictionary.max_unknown=1")
         values["data"] |= {"path": str(corpus), "cache_dir": str(tmp_path / "cache")}

@@ -37,9 +37,15 @@ def make_environment(folder: Path, what: list) -> Path:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     """A copy, for building leaves files behind."""
-    ignored = [line.strip("/") for line in (ROOT / ".gitignore").read_text().split()]
+    ignored = (ROOT / ".gitignore").read_text().split()
+    everywhere = shutil.ignore_patterns(".git", *(line.strip("/") for line in ignored if not line.startswith("/")))
+    at_the_top = shutil.ignore_patterns(*(line.strip("/") for line in ignored))
     folder = tmp_path_factory.mktemp("packaging") / "checkout"
-    return Path(shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".git", *ignored)))
+
+    def ignore(place: str, names: list[str]) -> set[str]:
+        return everywhere(place, names) | (at_the_top(place, names) if place == str(ROOT) else set())
+
+    return Path(shutil.copytree(ROOT, folder, ignore=ignore))
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,10 @@ import pytest
 import torch
 from running import compose
 
-from lmtrain import lstm as lstm_module
-from lmtrain import precision as precision_module
-from lmtrain.config import check_config
-from lmtrain.precision import choose_precision
+from lmtrain.config.schema import check_config
+from lmtrain.model.cpu import lstm as lstm_module
+from lmtrain.training import precision as precision_module
+from lmtrain.training.precision import choose_precision
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from running import SMALL, compose
 
-from lmtrain import pieces, text_cache
-from lmtrain.checked import Checked, state, this_host
-from lmtrain.config import check_config
-from lmtrain.corpus import TextFile
-from lmtrain.dictionary import Dictionary
-from lmtrain.encoding import Reading, count_piece
+from lmtrain.config.schema import check_config
+from lmtrain.data import pieces, text_cache
+from lmtrain.data.checked import Checked, state, this_host
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import Reading, count_piece
+from lmtrain.data.text_cache import TextCache
 from lmtrain.errors import UserError
-from lmtrain.locks import Lock
-from lmtrain.pool import Here, Processes
-from lmtrain.preparation import prepare_text
-from lmtrain.text_cache import TextCache
+from lmtrain.program.locks import Lock
+from lmtrain.program.pool import Here, Processes
+from lmtrain.training.text import prepare_text
 
 ROOT = Path(__file__).parents[1]
 KNOWN = Dictionary(["<unk>", *"\nabé語"])
@@ -164,11 +164,11 @@ def test_what_interrupts_the_waiting_ends_the_processes(files, tmp_path):
 SCRIPT = """
 import multiprocessing, sys
 from pathlib import Path
-from lmtrain import text_cache
-from lmtrain.corpus import TextFile
-from lmtrain.encoding import Reading
-from lmtrain.pool import Processes
-from lmtrain.text_cache import TextCache
+from lmtrain.data import text_cache
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.id_cache import Reading
+from lmtrain.program.pool import Processes
+from lmtrain.data.text_cache import TextCache
 
 def count():
     text_cache._WORTH_STARTING = text_cache._WORTH_HASHING = 0
@@ -295,7 +295,7 @@ def test_who_waits_goes_on_as_soon_as_the_work_is_announced(tmp_path, monkeypatc
     (tmp_path / "cache").mkdir()
     lock = Lock(tmp_path / "cache" / f".lock-{this_host()}", "")
     assert lock.acquire_now() is None
-    monkeypatch.setattr("lmtrain.locks._FIRST_WORD", 0.2)
+    monkeypatch.setattr("lmtrain.program.locks._FIRST_WORD", 0.2)
     caplog.set_level(logging.INFO, "lmtrain")
     prepared = []
     waiting = threading.Thread(target=lambda: prepared.append(prepare(tmp_path)))

@@ -23,8 +23,8 @@ from preparing import PARTS, documents_of, everything, lines, options, prepare, 
 from running import compose
 from script_calls import SCRIPTS, call
 
+from lmtrain.data.formats.reader import Tally, Wanted
 from lmtrain.errors import UserError
-from lmtrain.formats.reader import Tally, Wanted
 from lmtrain.prepare import tasks
 from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
 from lmtrain.prepare.shuffling import Dealing

@@ -50,7 +50,7 @@ def test_all_that_is_wrong_is_said_at_once_and_nothing_is_left(tmp_path: Path) -
 
 
 def test_a_text_without_document_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("formats.reader", "prepare.sources"):
+    for module in ("data.formats.reader", "prepare.sources"):
         monkeypatch.setattr(f"lmtrain.{module}.LONGEST", 2 << 20)
     (tmp_path / "a.txt").write_bytes(b"abc " * (1 << 20))
     with gzip.open(tmp_path / "b.txt.gz", "wb", compresslevel=1) as file:

@@ -13,11 +13,11 @@ from stopping import Killed
 from tagged import tagged_by_what_stands_before, write_columns
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lmtrain.embeddings import StringEmbeddings
-from lmtrain.flair_format import load_language_model
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.model_files.flair import load_language_model
 from lmtrain.probing.experiment import found_by_vectors
 from lmtrain.probing.material import drawn, judged, read_material
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

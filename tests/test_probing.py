@@ -14,9 +14,9 @@ from seqeval.metrics import f1_score
 from small_models import make_model
 from tagged import BOTH_MODELS, FILES, read, tagged_by_what_stands_before, write_columns, write_models_and_files
 
-from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.model_files.flair import save_language_model
 from lmtrain.probing.entities import are_entity_tags, entities_of, entity_f1
 from lmtrain.probing.experiment import (
     BOTH,

@@ -17,7 +17,7 @@ from running import SMALL, compose
 from stopping import Killed
 
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 
 @pytest.fixture(autouse=True)

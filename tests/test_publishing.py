@@ -11,10 +11,10 @@ from huggingface_hub import ModelCard
 from running import read_metrics
 from script_calls import call
 
-from lmtrain.export import load_model
-from lmtrain.model_card import _manifest, model_card
-from lmtrain.run_folder import RunFolder
-from lmtrain.scoring import score
+from lmtrain.inference.scoring import score
+from lmtrain.model_files.export import load_model
+from lmtrain.runs.model_card import _manifest, model_card
+from lmtrain.runs.run_folder import RunFolder
 
 FILES = {"README.md", "report.png", "best-lm.pt", "model.safetensors", "model.json"}
 

@@ -5,9 +5,9 @@ import sys
 
 CODE = """
 import sys
-from lmtrain.quick_start import without_unused_packages
+from lmtrain.training.quick_start import without_unused_packages
 with without_unused_packages():
-    import lmtrain.training
+    import lmtrain.training.train
 assert not {"transformers", "scipy", "matplotlib"} & set(sys.modules)
 # nor what only other ways of use need, and an installation may not have
 others = {"pyarrow", "lxml", "dask", "fontTools", "py3langid", "ftfy", "datasketch", "ijson", "onnx", "wandb"}

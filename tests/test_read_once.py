@@ -14,15 +14,15 @@ import pytest
 from preparing import lines, options, prepare, texts
 from script_calls import call
 
-from lmtrain.corpus import TextFile
-from lmtrain.corpus_scan import scan_corpus
-from lmtrain.dictionary import Dictionary
-from lmtrain.dictionary_counts import count_texts
-from lmtrain.encoding import Reading
-from lmtrain.formats.reader import Tally
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.formats.reader import Tally
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_input import input_lines, size_as_stored
 from lmtrain.prepare import positions
+from lmtrain.prepare.corpus_scan import scan_corpus
+from lmtrain.prepare.dictionary_counts import count_texts
 from lmtrain.prepare.sources import Block, find_sources, read_block
-from lmtrain.text_input import input_lines, size_as_stored
 
 TEXT = ("\n".join(lines(400)) + "\n").encode()
 

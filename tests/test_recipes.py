@@ -6,8 +6,8 @@ import pytest
 import yaml
 from running import compose
 
-from lmtrain.config import check_config
-from lmtrain.run_folder import flat
+from lmtrain.config.schema import check_config
+from lmtrain.runs.run_folder import flat
 
 CONF = Path(__file__).parent.parent / "conf"
 # What a recipe is made of, whatever the options; and what it says of an optimizer, whose own values it replaces.
@@ -136,7 +136,7 @@ RANGES = {
 def test_a_search_has_the_ranges_of_the_optimizer(recipe):
     import hydra
 
-    from lmtrain.compose import CONFIG_FOLDER
+    from lmtrain.config.compose import CONFIG_FOLDER
 
     for optimizer, ranges in RANGES.items():
         own = float(own_values("optimizer", optimizer)["optimizer.lr"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from model_files import Calls, flair_content, lightning_content, make, refused, write
 
-from lmtrain.flair_format import load_dictionary, load_language_model
+from lmtrain.model_files.flair import load_dictionary, load_language_model
 
 ITEMS = [b"<unk>", b"a", b"b"]
 PICKLED = {"idx2item": ITEMS, "item2idx": {b"<unk>": 0, b"a": 1, b"b": 2}}

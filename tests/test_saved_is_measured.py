@@ -7,9 +7,9 @@ from measured import assert_saved_is_measured
 from outcomes import assert_same_outcome, outcome
 from running import compose
 
-from lmtrain.callbacks.signals import Interrupted
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.program.signals import Interrupted
+from lmtrain.training.train import train
 
 EMA = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 WINDOWS = 26  # of two epochs of two splits of 6 and 7 windows; a validation has 4

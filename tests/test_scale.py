@@ -15,18 +15,18 @@ from lightning.pytorch import Trainer
 from preparing import documents_of, lines, options, prepare, texts
 from work import counted_work
 
-import lmtrain.files
-from lmtrain.callbacks.progress import position
-from lmtrain.callbacks.run_length import planned_steps
-from lmtrain.callbacks.validation_schedule import ValidationSchedule
-from lmtrain.corpus import TextFile
-from lmtrain.corpus_scan import scan_corpus
-from lmtrain.datamodule import WindowDataModule
-from lmtrain.encoding import EncodedText, Reading
-from lmtrain.metrics_csv import COLUMNS, MetricsCSV
+import lmtrain.program.files
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.id_cache import EncodedText, Reading
+from lmtrain.data.windows import Augmentation, Part, Split, read_lanes
 from lmtrain.prepare import joining, shuffling
+from lmtrain.prepare.corpus_scan import scan_corpus
 from lmtrain.prepare.shuffling import Dealing
-from lmtrain.windows import Augmentation, Part, Split, read_lanes
+from lmtrain.training.callbacks.progress import position
+from lmtrain.training.callbacks.run_length import planned_steps
+from lmtrain.training.callbacks.validation_schedule import ValidationSchedule
+from lmtrain.training.datamodule import WindowDataModule
+from lmtrain.training.loggers.metrics_csv import COLUMNS, MetricsCSV
 
 FEW, MANY = 100, 100_000  # splits
 
@@ -147,8 +147,10 @@ def test_a_split_is_written_from_few_files_however_many_there_were(more, tmp_pat
 
 def test_preparing_lists_no_folder_for_every_file_it_writes(tmp_path, monkeypatch):
     listed = []
-    remove_left = lmtrain.files.remove_left
-    monkeypatch.setattr(lmtrain.files, "remove_left", lambda *where: listed.append(where) or remove_left(*where))
+    remove_left = lmtrain.program.files.remove_left
+    monkeypatch.setattr(
+        lmtrain.program.files, "remove_left", lambda *where: listed.append(where) or remove_left(*where)
+    )
     counts = []
     for name, number in (("few", 50), ("many", 150)):
         (tmp_path / f"{name}.txt").write_text("\n".join(lines(number)), encoding="utf-8")

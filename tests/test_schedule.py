@@ -5,7 +5,7 @@ from running import compose, read_metrics
 from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

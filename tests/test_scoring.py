@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from script_calls import call
 from small_models import make_model
 
-from lmtrain import scoring
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
-from lmtrain.scoring import Score, score, score_lines
+from lmtrain.inference import scoring
+from lmtrain.inference.scoring import Score, score, score_lines
+from lmtrain.model_files.flair import save_language_model
 
 directions = pytest.mark.parametrize("is_forward_lm", [True, False], ids=["forward", "backward"])
 

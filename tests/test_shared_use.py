@@ -17,17 +17,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import CHARACTERS, make_model
 
-from lmtrain.corpus import TextFile
-from lmtrain.dictionary import Dictionary
-from lmtrain.embeddings import StringEmbeddings
-from lmtrain.encoding import Reading
-from lmtrain.export import load_model, save_safetensors
-from lmtrain.files import replacing, unfinished_name
-from lmtrain.flair_format import save_language_model
-from lmtrain.generation import generate
-from lmtrain.muon import Muon
-from lmtrain.scoring import score
-from lmtrain.text_cache import count_items, encode_file
+from lmtrain.data.corpus import TextFile
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import count_items, encode_file
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.inference.generation import generate
+from lmtrain.inference.scoring import score
+from lmtrain.model_files.export import load_model, save_safetensors
+from lmtrain.model_files.flair import save_language_model
+from lmtrain.program.files import replacing, unfinished_name
+from lmtrain.training.muon import Muon
 
 SENTENCES = [[["The", "cat"], ["a"]], [["b" * 40]], [["an", "☃", "жя", "."]], [[]], [["c"], ["d", "e"], ["äö"] * 9]]
 

@@ -16,8 +16,8 @@ from processes import ROOT
 from running import SMALL, compose
 from script_calls import call
 
-from lmtrain.overrides import as_hydra_reads
-from lmtrain.shell import escaped, override_of, unescaped
+from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.program.shell import escaped, override_of, unescaped
 
 NAMES = ["a b", "größe", "日本語", "a=b", "it's", 'say "x"', "a(b)", "[x].pt", "{x}", "a#b&c;d", "a\\b", "100%", "a@b!"]
 
@@ -108,7 +108,7 @@ def test_a_run_needs_no_logger(typed, train_py):
     ],
 )
 def test_a_group_that_may_be_empty_is_empty(group, typed):
-    from lmtrain.config import check_config
+    from lmtrain.config.schema import check_config
 
     plain, values = (check_config(compose(*more)).model_dump() for more in ((), (typed,)))
     if group == "logger":
@@ -212,7 +212,7 @@ def test_a_callback_in_the_working_directory_is_found(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(f"{source}        open('said', 'w').close()\n")
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    installed = "import sys\nfrom lmtrain.command_line import main\nsys.exit(main())\n"
+    installed = "import sys\nfrom lmtrain.cli.command_line import main\nsys.exit(main())\n"
     (bin_folder / "lmtrain-train").write_text(f"#!{sys.executable}\n{installed}")
     (bin_folder / "lmtrain-train").chmod(0o755)
     monkeypatch.chdir(tmp_path)

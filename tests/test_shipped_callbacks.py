@@ -14,10 +14,10 @@ from outcomes import assert_same, assert_same_outcome, outcome
 from running import SMALL, compose
 from stopping import Killed
 
-from lmtrain.config import check_config
+from lmtrain.config.schema import check_config
+from lmtrain.config.shipped_callbacks import SHIPPED, as_markdown, decision
 from lmtrain.errors import UserError
-from lmtrain.shipped_callbacks import SHIPPED, as_markdown, decision
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 
 def shipped() -> dict[str, type]:

@@ -31,7 +31,7 @@ def ended(folder, command: str, *arguments: str, at: str, name: str, **more: str
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_signal_before_a_script_has_begun(script, tmp_path):
     name = ("SIGTERM", "SIGINT", "SIGHUP")[SCRIPTS.index(script) % 3]
-    done = ended(tmp_path, f"scripts/{script}.py", "--help", at="lmtrain.output", name=name)
+    done = ended(tmp_path, f"scripts/{script}.py", "--help", at="lmtrain.program.output", name=name)
     assert done == (128 + signal.Signals[name], f"{name} {EARLY}")
 
 

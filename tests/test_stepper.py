@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from lmtrain import stepper
-from lmtrain.model import CharLM
-from lmtrain.stepper import Stepper
+from lmtrain.inference import stepper
+from lmtrain.inference.stepper import Stepper
+from lmtrain.model.language_model import CharLM
 
 
 def make(recurrent_type: str, nlayers: int, hidden_size: int = 24) -> CharLM:

@@ -19,10 +19,10 @@ from preparing import lines, options, prepare, texts, write_parquet
 from script_calls import SCRIPTS
 from servers import S3, Hub, Web, served
 
-from lmtrain.corpus import TextFile, find_corpus, read_text
-from lmtrain.dictionary_counts import count_texts
-from lmtrain.encoding import Reading
+from lmtrain.data.corpus import TextFile, find_corpus, read_text
+from lmtrain.data.id_cache import Reading
 from lmtrain.errors import UserError
+from lmtrain.prepare.dictionary_counts import count_texts
 from lmtrain.prepare.folder import prepare_corpus
 
 TEXT = "".join(f"{line}\n" for line in lines(600)).encode()
@@ -210,7 +210,7 @@ def test_a_package_that_is_missing_has_its_command(place, command, tmp_path, mon
     def missing(*_, **__):
         raise ImportError("there is no such package")
 
-    monkeypatch.setattr("lmtrain.formats.stores.url_to_fs", missing)
+    monkeypatch.setattr("lmtrain.data.formats.stores.url_to_fs", missing)
     message = rf"{place}: addresses that begin with \w+:// need a package\. Install it: {command}\.$"
     with pytest.raises(UserError, match=message):
         prepare([place], tmp_path / "corpus", options())

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from preparing import everything, options, prepare
 from script_calls import call
 
-from lmtrain.formats import tables
-from lmtrain.formats.reader import Tally
-from lmtrain.formats.table_rows import rows_of
+from lmtrain.data.formats import tables
+from lmtrain.data.formats.reader import Tally
+from lmtrain.data.formats.table_rows import rows_of
 
 UNCLOSED = "a row with a quotation mark that is never closed"
 

@@ -18,21 +18,21 @@ from running import compose
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.config import check_config
-from lmtrain.corpus import document_blocks
-from lmtrain.dictionary import Dictionary
-from lmtrain.embeddings import StringEmbeddings
-from lmtrain.fine_tuning import expanded
-from lmtrain.flair_format import load_dictionary, save_language_model
-from lmtrain.preparation import prepare_text
-from lmtrain.scoring import score
-from lmtrain.text_input import without_empty_documents
-from lmtrain.vector_file import (
+from lmtrain.config.schema import check_config
+from lmtrain.data.corpus import document_blocks
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.text_input import without_empty_documents
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.inference.scoring import score
+from lmtrain.inference.vector_file import (
     read_conll_sentences,
     read_conllu_sentences,
     read_text_sentences,
     read_vectors,
 )
+from lmtrain.model_files.flair import load_dictionary, save_language_model
+from lmtrain.training.fine_tuning import expanded
+from lmtrain.training.text import prepare_text
 
 TEXT = "The cat sat.\nä☃\n"
 FORMS = {

@@ -16,11 +16,11 @@ from lightning.pytorch.strategies import StrategyRegistry
 from processes import ROOT
 from running import SMALL, compose, read_metrics
 
-from lmtrain import trainer_arguments, trainer_values
-from lmtrain.config import check_config
+from lmtrain.config import trainer_arguments, trainer_values
+from lmtrain.config.schema import check_config
+from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.errors import UserError
-from lmtrain.trainer import make_trainer
-from lmtrain.trainer_arguments import TRAINER_ARGUMENTS
+from lmtrain.training.trainer import make_trainer
 
 PROFILERS = "lightning.pytorch.profilers"
 DDP = "lightning.pytorch.strategies.DDPStrategy"
@@ -195,7 +195,7 @@ def test_lightnings_default_is_taken_wherever_it_asks_for_nothing():
 
 def test_the_page_about_the_arguments_is_made_of_the_table(monkeypatch):
     page = (ROOT / "docs/lightning.md").read_text(encoding="utf-8")
-    assert page == trainer_arguments.as_markdown(), "python -m lmtrain.trainer_arguments > docs/lightning.md"
+    assert page == trainer_arguments.as_markdown(), "python -m lmtrain.config.trainer_arguments > docs/lightning.md"
     shuffled = list(TRAINER_ARGUMENTS.items())
     random.Random(1).shuffle(shuffled)
     monkeypatch.setattr(trainer_arguments, "TRAINER_ARGUMENTS", dict(shuffled))

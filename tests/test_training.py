@@ -12,9 +12,9 @@ from running import compose, read_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lmtrain.errors import UserError
-from lmtrain.flair_format import load_language_model
-from lmtrain.metrics_csv import COLUMNS
-from lmtrain.training import train
+from lmtrain.model_files.flair import load_language_model
+from lmtrain.training.loggers.metrics_csv import COLUMNS
+from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from lxml import etree
 from test_formats import CONLLU, Read
 
+from lmtrain.data.formats.reader import Tally, Wanted
+from lmtrain.data.formats.registry import READERS
 from lmtrain.errors import UserError
-from lmtrain.formats.reader import Tally, Wanted
-from lmtrain.formats.registry import READERS
 
 # --- columns ---
 

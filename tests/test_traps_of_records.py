@@ -16,8 +16,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from test_formats import Read, jsonl, response, tar, warc_record, zipped
 
+from lmtrain.data.formats.json_document import _Input
 from lmtrain.errors import UserError
-from lmtrain.formats.json_document import _Input
 from lmtrain.prepare.sources import find_sources
 
 # --- JSON ---

@@ -16,9 +16,9 @@ from stopping import Killed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from lmtrain.callbacks import progress
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.training.callbacks import progress
+from lmtrain.training.train import train
 
 
 def settings(corpus, folder, *more) -> dict:
@@ -135,7 +135,8 @@ def test_mlflow_has_one_run_with_the_figures_of_all_its_parts_below_a_bar_of_80_
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     screen = io.StringIO()
     monkeypatch.setattr(
-        "lmtrain.training.Console", lambda **_: Console(file=screen, force_terminal=True, width=80, highlight=False)
+        "lmtrain.training.train.Console",
+        lambda **_: Console(file=screen, force_terminal=True, width=80, highlight=False),
     )
     monkeypatch.setattr(progress, "_REFRESH_SECONDS", 0)
     for steps in (5, 9):

@@ -9,7 +9,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from corpora import write_corpus
 
-from lmtrain.corpus import find_corpus, read_text
+from lmtrain.data.corpus import find_corpus, read_text
 from lmtrain.errors import UserError
 from lmtrain.prepare.folder import prepare_corpus
 from lmtrain.prepare.sources import find_sources

@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
-from lmtrain import windows
-from lmtrain.datamodule import WindowDataModule
-from lmtrain.windows import (
+from lmtrain.data import windows
+from lmtrain.data.windows import (
     Augmentation,
     Part,
     Split,
@@ -26,6 +25,7 @@ from lmtrain.windows import (
     read_stream,
     split_order,
 )
+from lmtrain.training.datamodule import WindowDataModule
 
 END = 0  # the item that ends a document, as the delimiter does
 short = st.lists(st.integers(1, 200), max_size=12)

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmtrain.dictionary import code_points
+from lmtrain.data.dictionary import code_points
 from lmtrain.errors import MissingPackage
 from lmtrain.prepare.languages import Scripts, in_languages
 

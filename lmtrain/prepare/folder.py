@@ -23,13 +23,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lmtrain.command import interrupt_deferred
+from lmtrain.data.formats.lines import Text
+from lmtrain.data.formats.reader import Tally
+from lmtrain.data.formats.registry import READERS
+from lmtrain.data.manifest import described
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.files import unfinished_folder
-from lmtrain.formats.lines import Text
-from lmtrain.formats.reader import Tally
-from lmtrain.formats.registry import READERS
-from lmtrain.manifest import described
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler
 from lmtrain.prepare.joining import join_until_few
@@ -49,6 +47,8 @@ from lmtrain.prepare.tasks import (
     part_path,
     write_run_list,
 )
+from lmtrain.program.command import interrupt_deferred
+from lmtrain.program.files import unfinished_folder
 
 Counts = dict[str, tuple[int, int, int]]
 """Documents, characters and bytes of each part."""

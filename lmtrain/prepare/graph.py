@@ -10,8 +10,8 @@ from functools import partial
 from multiprocessing import get_context, resource_tracker
 from typing import Any
 
-from lmtrain.command import interrupt_deferred
 from lmtrain.errors import MissingPackage, UserError
+from lmtrain.program.command import interrupt_deferred
 
 _CONNECT_SECONDS = 10
 

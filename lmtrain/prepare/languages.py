@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from lmtrain.dictionary import code_points
+from lmtrain.data.dictionary import code_points
 from lmtrain.errors import MissingPackage, UserError
 
 _NO_SCRIPT = ("Zyyy", "Zinh", "Zzzz")  # common, inherited and unassigned characters belong to none

@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import BinaryIO
 
-from lmtrain.command import interrupt_deferred
+from lmtrain.data.text_input import STANDARD_INPUT
 from lmtrain.errors import UserError
-from lmtrain.files import unfinished_folder
-from lmtrain.text_input import STANDARD_INPUT
+from lmtrain.program.command import interrupt_deferred
+from lmtrain.program.files import unfinished_folder
 
 _READ_BYTES = 8 << 20
 

@@ -2,9 +2,9 @@
 
 import dataclasses
 
+from lmtrain.data.formats.encodings import checked_encoding
+from lmtrain.data.formats.reader import Wanted
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.formats.encodings import checked_encoding
-from lmtrain.formats.reader import Wanted
 from lmtrain.prepare.cleaning import Cleaning
 from lmtrain.prepare.languages import known_languages, script_code
 from lmtrain.prepare.shuffling import Dealing

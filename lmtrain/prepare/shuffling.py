@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtrain.files import replacing
 from lmtrain.prepare.near_duplicates import bands
+from lmtrain.program.files import replacing
 
 # every field stands at a multiple of its size: numpy copies whole columns of others to search in them
 _INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4")])

@@ -1,4 +1,4 @@
-"""What people have → documents: files of every format that `lmtrain.formats` reads, at any fsspec URL."""
+"""What people have → documents: files of every format that `lmtrain.data.formats` reads, at any fsspec URL."""
 
 import hashlib
 import os
@@ -12,16 +12,16 @@ from urllib.parse import urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from lmtrain.data.formats.archives import SIDE_FILE, not_a_text, pair_of
+from lmtrain.data.formats.encodings import encoding_of, not_utf8
+from lmtrain.data.formats.lines import LineReader
+from lmtrain.data.formats.markup import Html
+from lmtrain.data.formats.mediawiki import MediaWiki
+from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted, too_long
+from lmtrain.data.formats.registry import READERS, SAYS_ITS_ENCODING, reader_of, text_of
+from lmtrain.data.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
+from lmtrain.data.formats.streams import compression, decompressed, peeked, place_in
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.formats.archives import SIDE_FILE, not_a_text, pair_of
-from lmtrain.formats.encodings import encoding_of, not_utf8
-from lmtrain.formats.lines import LineReader
-from lmtrain.formats.markup import Html
-from lmtrain.formats.mediawiki import MediaWiki
-from lmtrain.formats.reader import LONGEST, Reader, Tally, Wanted, too_long
-from lmtrain.formats.registry import READERS, SAYS_ITS_ENCODING, reader_of, text_of
-from lmtrain.formats.stores import WEB, kind_of, protocol_of, reason, store_of, stored
-from lmtrain.formats.streams import compression, decompressed, peeked, place_in
 
 _READ_BYTES = 8 << 20
 _NO_PAGE = re.compile(

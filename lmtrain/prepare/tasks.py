@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from lmtrain.data.formats.reader import Tally
 from lmtrain.errors import UserError
-from lmtrain.formats.reader import Tally
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
+from lmtrain.inference.embeddings import StringEmbeddings
 from lmtrain.probing.features import (
     AROUND,
     WORD,

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from lmtrain.embeddings import StringEmbeddings
 from lmtrain.errors import UserError
-from lmtrain.vector_file import TokenizedSentence
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.inference.vector_file import TokenizedSentence
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix

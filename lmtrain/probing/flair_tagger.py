@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lmtrain.errors import UserError
-from lmtrain.flair_format import save_language_model
-from lmtrain.model import LanguageModel
+from lmtrain.model.language_model import LanguageModel
+from lmtrain.model_files.flair import save_language_model
 from lmtrain.probing.entities import entities_of
 from lmtrain.probing.experiment import EMBEDDINGS, SEED_OF_TEST, Result
 from lmtrain.probing.material import Material, drawn, judged, tags_of

@@ -69,7 +69,7 @@ def records(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 def plot(results: Sequence[Result], path: Path) -> None:
     """Draws the first figure by the number of training sentences, with the deviation over seeds."""
-    from lmtrain.curves import new_figure, save_figure
+    from lmtrain.runs.curves import new_figure, save_figure
 
     figure = measured(results)[0]
     sizes = sorted({one.sentences for one in results})

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtrain.conllu_words import COLUMNS, ID, words_of_sentence
+from lmtrain.data.conllu_words import COLUMNS, ID, words_of_sentence
 from lmtrain.errors import UserError
-from lmtrain.vector_file import TokenizedSentence, sentence_rows
+from lmtrain.inference.vector_file import TokenizedSentence, sentence_rows
 
 _UPOS = COLUMNS.index("UPOS")
 _NO_TAG = "_"

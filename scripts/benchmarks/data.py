@@ -40,11 +40,11 @@ def _contestants(corpus: Path) -> dict[str, Callable[[int], Any]]:
     from flair.data import Dictionary as FlairDictionary
     from flair.trainers.language_model_trainer import TextDataset
 
-    from lmtrain.corpus import find_corpus
-    from lmtrain.dictionary import Dictionary
-    from lmtrain.encoding import Reading
-    from lmtrain.text_cache import count_items, encode_file
-    from lmtrain.windows import Augmentation, cut_splits, read_lanes
+    from lmtrain.data.corpus import find_corpus
+    from lmtrain.data.dictionary import Dictionary
+    from lmtrain.data.id_cache import Reading
+    from lmtrain.data.text_cache import count_items, encode_file
+    from lmtrain.data.windows import Augmentation, cut_splits, read_lanes
 
     logging.getLogger("flair").setLevel(logging.ERROR)
     file, reading = find_corpus(str(corpus)).train[0], Reading()

@@ -17,7 +17,7 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
     from flair.data import Sentence
     from flair.embeddings import FlairEmbeddings
 
-    from lmtrain.embeddings import StringEmbeddings
+    from lmtrain.inference.embeddings import StringEmbeddings
 
     ours, theirs = _models(hidden_size)
     texts = _sentences(sentences)
@@ -85,8 +85,8 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
     """
     import torch
 
-    from lmtrain.generation import generate
-    from lmtrain.stepper import product_dtype
+    from lmtrain.inference.generation import generate
+    from lmtrain.inference.stepper import product_dtype
 
     ours, theirs = _models(hidden_size)
     weight, state = torch.randn(4 * hidden_size, hidden_size).t().contiguous(), torch.randn(1, hidden_size)
@@ -143,9 +143,9 @@ def _models(hidden_size: int) -> tuple:
     import torch
     from flair.models import LanguageModel as FlairLanguageModel
 
-    from lmtrain.dictionary import Dictionary
-    from lmtrain.flair_format import save_language_model
-    from lmtrain.model import CharLM, LanguageModel
+    from lmtrain.data.dictionary import Dictionary
+    from lmtrain.model.language_model import CharLM, LanguageModel
+    from lmtrain.model_files.flair import save_language_model
 
     torch.manual_seed(1)
     dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
@@ -169,7 +169,7 @@ def _onnx_session(language_model):
         import onnxruntime
     except ImportError:
         return None
-    from lmtrain.export import save_onnx
+    from lmtrain.model_files.export import save_onnx
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

@@ -38,7 +38,7 @@ def king_james(folder: Path) -> None:
 
 def python_documentation(folder: Path) -> None:
     """The corpus folder of data=demo."""
-    from lmtrain.demo_corpus import make_demo_corpus
+    from lmtrain.data.demo_corpus import make_demo_corpus
 
     shutil.copytree(make_demo_corpus(folder.parent / "demo"), folder)
 
@@ -71,8 +71,8 @@ def _train_flair(_: str, corpus: Path, out: Path, epochs: str, seed: str) -> flo
 
 
 def _train_lmtrain(recipe: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
-    from lmtrain.compose import compose_values
-    from lmtrain.training import train
+    from lmtrain.config.compose import compose_values
+    from lmtrain.training.train import train
 
     values = compose_values(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={out}/cache", f"runs_dir={out.parent}"),
@@ -86,8 +86,8 @@ def _train_lmtrain(recipe: str, corpus: Path, out: Path, epochs: str, seed: str)
 
 def validation_loss(corpus: Path, model: Path) -> float:
     """Nats per character of valid.txt, the same measure for all: in pieces, each from a zero state."""
-    from lmtrain.flair_format import load_language_model
-    from lmtrain.scoring import Score, score
+    from lmtrain.inference.scoring import Score, score
+    from lmtrain.model_files.flair import load_language_model
 
     text = (corpus / "valid.txt").read_text(encoding="utf-8")
     length = -(-len(text) // _PIECES)

@@ -9,8 +9,8 @@ from benchmarks.texts import english
 
 def benchmark_score(characters: int = 2_000_000, hidden_size: int = 256, context: int = 400, rounds: int = 5) -> dict:
     """Scores a text in lanes, and its beginning exactly and with Flair, one after the other in every round."""
-    from lmtrain.long_texts import score_in_lanes
-    from lmtrain.scoring import score
+    from lmtrain.inference.long_texts import score_in_lanes
+    from lmtrain.inference.scoring import score
 
     ours, theirs = _models(hidden_size)
     text = english(characters)

@@ -106,8 +106,8 @@ def overrides(size: Size) -> tuple[str, ...]:
 
 
 def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None) -> None:
-    from lmtrain.compose import compose_values
-    from lmtrain.training import train
+    from lmtrain.config.compose import compose_values
+    from lmtrain.training.train import train
 
     values = compose_values(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache"),
@@ -214,9 +214,9 @@ def operations_a_step(size: Size, vocabulary: int) -> float:
 
 def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     """Seconds a step of each contestant, one after the other in every round."""
-    from lmtrain.compose import compose_values
-    from lmtrain.config import check_config
-    from lmtrain.precision import choose_precision
+    from lmtrain.config.compose import compose_values
+    from lmtrain.config.schema import check_config
+    from lmtrain.training.precision import choose_precision
 
     size = SIZES[name]
     default = str(choose_precision(check_config(compose_values(*overrides(size)))).name)

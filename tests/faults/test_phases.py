@@ -11,29 +11,29 @@ from corpora import write_corpus
 from running import SMALL, compose
 from script_calls import call
 
-from lmtrain.flair_format import load_language_model
-from lmtrain.training import train
+from lmtrain.model_files.flair import load_language_model
+from lmtrain.training.train import train
 
 RUN = (*SMALL, "dictionary=corpus", "name=run", "data.validations_per_epoch=40")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # what is called in each stretch of a run, and at which of its calls the signal comes
 PHASES = {
-    "the files are looked for": ("lmtrain.preparation", "find_corpus", 1),
-    "the characters are counted": ("lmtrain.encoding", "document_blocks", 1),
-    "the dictionary is made": ("lmtrain.dictionary", "Dictionary.__init__", 1),
-    "a file is encoded": ("lmtrain.encoding", "_count_unknown", 2),
-    "the folder is taken": ("lmtrain.run_folder", "yaml.safe_dump", 1),
-    "the model is made": ("lmtrain.run", "make_module", 1),
-    "a step is made": ("lmtrain.module", "LanguageModelModule.training_step", 2),
-    "it is validated": ("lmtrain.module", "LanguageModelModule.validation_step", 2),
-    "a checkpoint is written": ("lmtrain.callbacks.checkpoint", "torch.save", 1),
-    "training has ended": ("lmtrain.callbacks.progress", "RunProgress.on_train_end", 1),
-    "it is tested": ("lmtrain.module", "LanguageModelModule.test_step", 2),
-    "the test has ended": ("lmtrain.callbacks.monitor", "Monitor.on_test_end", 1),
-    "the curves are drawn": ("lmtrain.report", "save_figure", 1),
-    "the card is written": ("lmtrain.report", "model_card", 1),
-    "the results are written": ("lmtrain.run_folder", "RunFolder.write_results", 1),
-    "it is told how it ended": ("lmtrain.run", "say_how_it_ended", 1),
+    "the files are looked for": ("lmtrain.training.text", "find_corpus", 1),
+    "the characters are counted": ("lmtrain.data.id_cache", "document_blocks", 1),
+    "the dictionary is made": ("lmtrain.data.dictionary", "Dictionary.__init__", 1),
+    "a file is encoded": ("lmtrain.data.id_cache", "_count_unknown", 2),
+    "the folder is taken": ("lmtrain.runs.run_folder", "yaml.safe_dump", 1),
+    "the model is made": ("lmtrain.training.run", "make_module", 1),
+    "a step is made": ("lmtrain.training.module", "LanguageModelModule.training_step", 2),
+    "it is validated": ("lmtrain.training.module", "LanguageModelModule.validation_step", 2),
+    "a checkpoint is written": ("lmtrain.training.callbacks.checkpoint", "torch.save", 1),
+    "training has ended": ("lmtrain.training.callbacks.progress", "RunProgress.on_train_end", 1),
+    "it is tested": ("lmtrain.training.module", "LanguageModelModule.test_step", 2),
+    "the test has ended": ("lmtrain.training.callbacks.monitor", "Monitor.on_test_end", 1),
+    "the curves are drawn": ("lmtrain.runs.report", "save_figure", 1),
+    "the card is written": ("lmtrain.runs.report", "model_card", 1),
+    "the results are written": ("lmtrain.runs.run_folder", "RunFolder.write_results", 1),
+    "it is told how it ended": ("lmtrain.training.run", "say_how_it_ended", 1),
 }
 
 
@@ -123,7 +123,7 @@ def test_a_signal_in_the_validation_before_fine_tuning(train_py, monkeypatch):
 def test_a_signal_in_the_test_of_a_job_ends_a_sweep_and_the_same_command_goes_on(train_py, monkeypatch):
     sweep = ("-m", *SMALL, "seed=1,2")
     with monkeypatch.context() as patched:
-        raise_at(patched, ("lmtrain.module", "LanguageModelModule.test_step", 2), signal.SIGTERM)
+        raise_at(patched, ("lmtrain.training.module", "LanguageModelModule.test_step", 2), signal.SIGTERM)
         assert_stopped(train_py(*sweep), signal.SIGTERM)
     assert [path.name for path in Path("runs").glob("tiny*")] == ["tiny-folder-forward-seed-1"]
     assert train_py(*sweep).status == 0
@@ -146,7 +146,7 @@ def test_what_killed_processes_left_in_the_run_folder_and_the_cache_is_removed(t
 def test_a_signal_while_a_folder_for_the_hub_is_made(whole, tmp_path, monkeypatch, capsys):
     arguments = ("export", whole / "best-lm.pt", "--format", "hub", "--output", tmp_path / "hub")
     with monkeypatch.context() as patched:
-        raise_at(patched, ("lmtrain.publishing", "save_safetensors", 1), signal.SIGTERM)
+        raise_at(patched, ("lmtrain.runs.publishing", "save_safetensors", 1), signal.SIGTERM)
         assert call(*arguments) == 143
     said = "SIGTERM before the work was done: nothing half-made is left. The same command does it.\n"
     assert capsys.readouterr().err == said

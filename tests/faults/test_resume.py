@@ -9,7 +9,7 @@ from running import compose
 from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
-from lmtrain.training import train
+from lmtrain.training.train import train
 
 AVERAGE = {"ema": {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}}
 WINDOWS = 26  # of the run below: two epochs of two splits of 6 and 7 windows

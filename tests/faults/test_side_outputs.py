@@ -13,10 +13,10 @@ from running import SMALL, compose, read_metrics
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_phases import assert_made_up_for, outcome
 
-from lmtrain import guarded_logger
-from lmtrain.guarded_logger import guarded
-from lmtrain.mlflow_logger import mlflow_logger
-from lmtrain.training import train
+from lmtrain.training.loggers import guarded as guarded_logger
+from lmtrain.training.loggers.guarded import guarded
+from lmtrain.training.loggers.mlflow import mlflow_logger
+from lmtrain.training.train import train
 
 RUN = (*SMALL, "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "data.validations_per_epoch=12")
 SAVING = (*RUN, "checkpoint.every_steps=1")
@@ -75,7 +75,7 @@ def test_a_guarded_logger_is_what_it_guards():
 
 def test_a_disk_that_is_full_for_a_while_costs_no_run_and_no_row(train_py, whole, monkeypatch):
     monkeypatch.setattr(guarded_logger, "_REOPEN_SECONDS", 0)
-    more = ("callbacks=histograms", "+logger.tensorboard={_target_: lmtrain.tensorboard_logger.TensorBoard}")
+    more = ("callbacks=histograms", "+logger.tensorboard={_target_: lmtrain.training.loggers.tensorboard.TensorBoard}")
     try:
         status, message = train_py(*RUN, *more, failing("FullDisk", step=1, until=4))
     finally:

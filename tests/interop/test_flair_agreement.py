@@ -10,11 +10,11 @@ from flair.data import Sentence, Token
 from flair.embeddings import FlairEmbeddings, StackedEmbeddings
 from flair.models import LanguageModel as FlairLanguageModel
 
-from lmtrain.dictionary import UNK, Dictionary
-from lmtrain.embeddings import StringEmbeddings, spaces_after
-from lmtrain.flair_format import load_language_model
-from lmtrain.generation import generate
-from lmtrain.scoring import score
+from lmtrain.data.dictionary import UNK, Dictionary
+from lmtrain.inference.embeddings import StringEmbeddings, spaces_after
+from lmtrain.inference.generation import generate
+from lmtrain.inference.scoring import score
+from lmtrain.model_files.flair import load_language_model
 
 torch.set_num_threads(1)  # tensors are so small here that threads only cost, many times over on a busy machine
 

@@ -13,15 +13,15 @@ from flair.data import Sentence
 from flair.embeddings import FlairEmbeddings
 from flair.models import LanguageModel as FlairLanguageModel
 
-from lmtrain.dictionary import Dictionary
+from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.flair_format import (
+from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
     save_dictionary_for_flair,
     save_language_model,
 )
-from lmtrain.model import CharLM, LanguageModel
 
 ITEMS = ["<unk>", "a", "b", "ä", "😀", "\n", " ", "T", "h"]
 SIZES = ("hidden_size", "nlayers", "embedding_size", "nout", "dropout", "recurrent_type")

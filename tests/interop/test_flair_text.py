@@ -5,10 +5,10 @@ from corpora import found
 from flair.data import Dictionary as FlairDictionary
 from flair.trainers.language_model_trainer import TextDataset
 
-from lmtrain.dictionary import UNK, Dictionary
-from lmtrain.encoding import Reading
-from lmtrain.text_cache import encode_file
-from lmtrain.windows import cut_splits, read_stream
+from lmtrain.data.dictionary import UNK, Dictionary
+from lmtrain.data.id_cache import Reading
+from lmtrain.data.text_cache import encode_file
+from lmtrain.data.windows import cut_splits, read_stream
 
 TEXTS = {
     "lines": b"The first line.\nthe second one\n",

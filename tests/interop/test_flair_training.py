@@ -11,9 +11,9 @@ from lightning.pytorch.trainer.states import TrainerFn, TrainerState
 from running import compose, explicit, read_metrics
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from lmtrain.callbacks.anneal import AnnealOnPlateau
-from lmtrain.flair_format import load_language_model
-from lmtrain.training import train
+from lmtrain.model_files.flair import load_language_model
+from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.train import train
 
 LANES, T = 5, 7
 KINDS = {

@@ -1,0 +1,33 @@
+"""The configuration that Hydra composes from conf/ and from what was typed."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import OmegaConf
+
+from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.config.schema import local_path
+from lmtrain.errors import UserError
+from lmtrain.program.command import program
+
+_HERE = Path(__file__).resolve().parents[1]
+# within the package where it is installed, beside it in a checkout
+CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+
+def _needed(key: str, why: str) -> None:
+    """The value, in a recipe, of a key that the user must give."""
+    raise UserError(f"{why}. Give {key}=VALUE.")
+
+
+OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
+OmegaConf.register_new_resolver("needed", _needed, replace=True)
+OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
+
+
+def compose_values(*overrides: str) -> dict[str, Any]:
+    """The values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        config = hydra.compose("config", as_hydra_reads(overrides))
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -1,0 +1,110 @@
+"""What people type as KEY=VALUE on the command line, read as they mean it."""
+
+from collections.abc import Sequence
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
+from hydra.errors import HydraException
+
+from lmtrain.errors import raise_if_any
+from lmtrain.program.shell import quoted, unescaped
+
+_MAY_BE_EMPTY = {"logger": ["logger=[]"], "callbacks": ["callbacks=[]"], "experiment": [], "hparams_search": []}
+_NEEDED = ("model", "data", "dictionary", "optimizer", "trainer")
+_NOTHING = {"", "null", "None", "none", "[]", "{}"}
+
+
+def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
+    r"""The arguments in Hydra's grammar, where people write otherwise.
+
+    A text such as `data.path` or `name` is taken as it stands, whatever characters are in it and also if it looks like
+    a number; in `data.document_delimiter` escapes such as `\n` are read. What is quoted, a sweep or `${...}` stays
+    Hydra's. `logger=null` and `~logger` mean no logger, likewise for the other groups that may be empty.
+
+    Raises:
+        UserError: a group that a run needs is taken away, or gets several options where it takes one.
+    """
+    raise_if_any([problem for argument in arguments if (problem := _what_is_wrong(argument))])
+    return [read for argument in arguments for read in _read(argument)]
+
+
+def _what_is_wrong(argument: str) -> str | None:
+    key, _, value = argument.strip().partition("=")
+    group = key.lstrip("~+")
+    if group in _NEEDED and (key == f"~{group}" or ("=" in argument and value.strip() in _NOTHING)):
+        return (
+            f"{argument}: {group} takes the name of an option, and a run needs one: leave it out for the default, or "
+            f"give {group}=OPTION; python train.py --help lists the options."
+        )
+    if group in ("experiment", "hparams_search") and len(options := _options(value)) > 1:
+        return f"{argument}: {group} takes one option. Choose one of {', '.join(options)}, and give the other's keys."
+    return None
+
+
+def _options(value: str) -> list[str]:
+    value = value.strip()
+    is_list = value.startswith("[") and value.endswith("]")
+    return [option.strip() for option in value[1:-1].split(",")] if is_list else [value]
+
+
+def _read(argument: str) -> list[str]:
+    key, sign, value = argument.partition("=")
+    name = key.lstrip("~+")
+    if name in _MAY_BE_EMPTY and (key == f"~{name}" or (sign and value.strip() in _NOTHING)):
+        return _MAY_BE_EMPTY[name]
+    if argument.startswith("-") or not sign:
+        return [argument]
+    if name in (*_NEEDED, "experiment", "hparams_search") and value.strip().startswith("["):
+        return [f"{key}={_options(value)[0]}"]
+    override = _parsed(argument)
+    if name == "data.document_delimiter":
+        return [f"{key}={_with_characters(value, override)}"]
+    if not _is_text(override) and name in _texts():
+        return [f"{key}={quoted(value)}"]
+    return [argument]
+
+
+def _parsed(argument: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return None
+
+
+def _is_text(override: Override | None) -> bool:
+    """Whether Hydra takes the value for a text, for nothing, or for several values of a sweep."""
+    if override is None:
+        return False
+    return override.is_sweep_override() or override._value is None or isinstance(override._value, str | QuotedString)
+
+
+def _with_characters(value: str, override: Override | None) -> str:
+    """The value, or those of a sweep, in quotes and with characters for escapes."""
+    if override is not None and isinstance(choices := override._value, ChoiceSweep) and choices.simple_form:
+        return ",".join(quoted(unescaped(_text(choice))) for choice in choices.list)
+    if override is None:
+        return quoted(unescaped(value))
+    is_quoted = isinstance(override._value, QuotedString)
+    return value if override._value is None else quoted(unescaped(_text(override._value) if is_quoted else value))
+
+
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, QuotedString) else str(value)
+
+
+@cache
+def _texts() -> frozenset[str]:
+    """The keys of the configuration that take any text."""
+    from lmtrain.config.schema import all_fields  # slow to import, and rarely needed
+
+    return frozenset(key for key, field in all_fields().items() if _takes_text(field.annotation))
+
+
+def _takes_text(annotation: Any) -> bool:
+    """Whether a type is `str` or `str | None`, constrained or not."""
+    if get_origin(annotation) in (Union, UnionType):
+        return all(_takes_text(kind) for kind in get_args(annotation) if kind is not type(None))
+    return annotation is str or (get_origin(annotation) is Annotated and _takes_text(get_args(annotation)[0]))

@@ -1,0 +1,353 @@
+"""What a composed configuration must look like; everything that is wrong with one is said at once."""
+
+import inspect
+import os
+import pkgutil
+from collections.abc import Iterable, Mapping
+from difflib import SequenceMatcher
+from enum import Enum
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+
+from lmtrain.config.shipped_callbacks import refusal
+from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
+from lmtrain.config.trainer_arguments import problems as trainer_problems
+from lmtrain.data.formats.encodings import checked_encoding
+from lmtrain.errors import raise_if_any
+from lmtrain.units import LARGEST_SEED
+
+
+class Mark(Enum):
+    """What is said of a key where it is defined."""
+
+    MAY_CHANGE = "a run may go on with another value: it does not change what is trained, or only how long"
+    PLACE = "a run may go on with another value: what stands at the place, or bears the name, is compared instead"
+    COMPARED = "runs are compared by it, in the tables of loggers"
+
+
+Positive = Annotated[int, Field(gt=0, lt=2**63)]
+
+
+def _check_limit(value: int) -> int:
+    if value == 0:
+        raise ValueError("Input should be greater than 0, or -1 for no limit")
+    return value
+
+
+Limit = Annotated[int, Field(ge=-1, lt=2**63), AfterValidator(_check_limit)]
+
+
+def local_path(path: str) -> str:
+    """A path on this machine from one that may begin with `~` or `file://`."""
+    expanded = os.path.expanduser(path.removeprefix("file://"))
+    if expanded.startswith("~"):
+        raise ValueError("Input should be a path without ~: this user has no home directory, and HOME is not set")
+    return expanded
+
+
+LocalPath = Annotated[str, AfterValidator(local_path)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+def _check_is_target(settings: Any) -> Any:
+    """Shows the form to who gives a class alone, or several."""
+    if isinstance(settings, dict) and "_target_" in settings:
+        return settings
+    name = settings[0] if isinstance(settings, list) and len(settings) == 1 else settings
+    form = f"{{_target_: {name if isinstance(name, str) else 'module.CLASS'}, ARGUMENT: VALUE}}"
+    raise ValueError(f"Input should be a class with its arguments, if it takes any, in quotes: '{form}'")
+
+
+def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
+    """`_target_` must name what takes the other settings as arguments."""
+    name = settings.get("_target_")
+    arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
+    try:
+        inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
+    except Exception as error:  # importing may raise anything
+        raise ValueError(f"_target_={name} must be the full name of what takes these arguments ({error})") from None
+    return settings
+
+
+def _without_nulls(settings: Any) -> Any:
+    """`logger.csv=null` and `callbacks.NAME=null` leave it out."""
+    if not isinstance(settings, dict):
+        return {} if settings is None else settings
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+Target = Annotated[dict[str, Any], BeforeValidator(_check_is_target), AfterValidator(_check_target)]
+Targets = Annotated[dict[str, Target], BeforeValidator(_without_nulls)]
+
+
+def _check_callback(settings: dict[str, Any]) -> dict[str, Any]:
+    if reason := refusal(pkgutil.resolve_name(settings["_target_"])):
+        raise ValueError(reason)
+    return settings
+
+
+Callbacks = Annotated[dict[str, Annotated[Target, AfterValidator(_check_callback)]], BeforeValidator(_without_nulls)]
+
+
+class DataConfig(Section):
+    name: Annotated[str, Mark.PLACE, Mark.COMPARED]
+    path: Annotated[Annotated[str, Field(min_length=1)] | None, Mark.PLACE, Mark.COMPARED]
+    train: Annotated[str, Field(min_length=1), Mark.PLACE]
+    valid: Annotated[str, Field(min_length=1), Mark.PLACE]
+    test: Annotated[str, Field(min_length=1), Mark.PLACE]
+    format: Annotated[Literal["auto", "text"], Mark.MAY_CHANGE]
+    batch_size: Annotated[Positive, Mark.COMPARED]
+    lanes_per_device: Annotated[Positive | None, Mark.MAY_CHANGE]  # data.batch_size says what came of it
+    sequence_length: Annotated[Positive, Mark.COMPARED]
+    grow_to_sequence_length: Annotated[int, Field(ge=0)]
+    level: Annotated[Literal["character", "word"], Mark.COMPARED]
+    document_delimiter: Annotated[str, Field(min_length=1)]
+    shuffle: bool
+    random_case_flip: bool
+    max_split_size: Positive
+    validations_per_epoch: Positive | None
+    encoding: Annotated[str | None, AfterValidator(checked_encoding)] = None  # runs began without it
+    errors: Literal["strict", "replace"]
+    cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE]
+    how_to_get: Annotated[str | None, Mark.MAY_CHANGE] = None
+
+    @field_validator("max_split_size")
+    @classmethod
+    def _holds_the_lanes(cls, value: int, info: ValidationInfo) -> int:
+        least = 4 * info.data.get("batch_size", 0)  # the pieces of a file are at least about half as long
+        if value < least:
+            raise ValueError(f"Input should be at least 4 × data.batch_size = {least:,}")
+        return value
+
+
+class DictionaryConfig(Section):
+    source: Annotated[Literal["corpus", "chars", "file"], Mark.COMPARED]
+    path: Annotated[LocalPath | None, Mark.PLACE] = None
+    min_count: Positive = 1
+    coverage: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_size: Positive | None = None
+    max_unknown: Annotated[float, Field(ge=0, le=1), Mark.MAY_CHANGE]
+    expand: bool = False
+
+
+class ModelConfig(Section):
+    name: Annotated[str, Mark.PLACE]
+    hidden_size: Positive
+    nlayers: Positive
+    embedding_size: Positive
+    nout: Positive | None
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    recurrent_type: str
+
+    @field_validator("recurrent_type")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        from lmtrain.model.language_model import (
+            RECURRENT_TYPES,  # with torch, which reading a configuration does not need
+        )
+
+        if value.upper() not in RECURRENT_TYPES:
+            raise ValueError(f"Input should be one of {', '.join(RECURRENT_TYPES)}")
+        return value.upper()
+
+
+class AnnealConfig(Section):
+    schedule: Annotated[Literal["plateau", "linear"], Mark.COMPARED]
+    warmup: Annotated[float, Field(ge=0, lt=1), Mark.COMPARED]
+    factor: Annotated[float, Field(gt=0, lt=1), Mark.COMPARED]
+    patience: Annotated[int, Field(ge=0), Mark.COMPARED]
+    min_lr: Annotated[float, Field(ge=0), Mark.MAY_CHANGE]
+
+
+class CheckpointConfig(Section):
+    every: Annotated[float, Field(gt=0)] | None
+    every_steps: Positive | None
+    requeue_signal: Literal["SIGUSR1", "SIGUSR2", "SIGTERM", "SIGCONT"] | None
+
+
+class DivergenceConfig(Section):
+    max_rollbacks: Annotated[int, Field(ge=0)]
+
+
+class OptimizerConfig(Section):
+    """`_target_` and the arguments of a torch optimizer."""
+
+    model_config = ConfigDict(extra="allow")
+
+    lr: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "OptimizerConfig":
+        _check_target(self.model_dump())
+        return self
+
+
+class TrainerConfig(Section):
+    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`, and `trainer_arguments` says of
+    all of them what becomes of them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    accelerator: str
+    devices: int | str | list[int]
+    num_nodes: Positive
+    strategy: str | dict[str, Any]
+    precision: Annotated[str | int, Mark.COMPARED]
+    max_epochs: Limit | None
+    max_steps: Limit
+    gradient_clip_val: Annotated[Annotated[float, Field(gt=0)] | None, Mark.COMPARED]
+    accumulate_grad_batches: Annotated[Positive, Mark.COMPARED]
+    log_every_n_steps: Positive
+
+    def added(self, name: str) -> Any:
+        """The value of an argument that was added, else None."""
+        return self.model_extra.get(name)
+
+
+class Config(Section):
+    """The whole configuration of a run."""
+
+    name: Annotated[str, Mark.PLACE]
+    direction: Annotated[Literal["forward", "backward"], Mark.COMPARED]
+    seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), Mark.COMPARED]
+    compile: Annotated[bool, Mark.MAY_CHANGE]
+    init_from: Annotated[LocalPath | None, Mark.PLACE, Mark.COMPARED]
+    resume: Annotated[Literal["auto", "never"], Mark.MAY_CHANGE]
+    test: Annotated[bool, Mark.MAY_CHANGE]
+    overwrite: Annotated[bool, Mark.MAY_CHANGE]
+    runs_dir: Annotated[LocalPath, Mark.PLACE]
+    data: DataConfig
+    dictionary: DictionaryConfig
+    model: Annotated[ModelConfig, Mark.COMPARED]
+    optimizer: Annotated[OptimizerConfig, Mark.COMPARED]
+    anneal: AnnealConfig
+    trainer: TrainerConfig
+    checkpoint: Annotated[CheckpointConfig, Mark.MAY_CHANGE]
+    divergence: Annotated[DivergenceConfig, Mark.MAY_CHANGE]
+    logger: Annotated[Targets, Mark.MAY_CHANGE]
+    callbacks: Annotated[Callbacks, Mark.MAY_CHANGE]
+
+    @field_validator("trainer")
+    @classmethod
+    def _ends(cls, value: TrainerConfig, info: ValidationInfo) -> TrainerConfig:
+        schedule = info.data["anneal"].schedule if "anneal" in info.data else "plateau"
+        if schedule != "plateau" and (value.max_epochs or -1) < 0 and value.max_steps < 0:
+            remedy = "Give trainer.max_epochs or trainer.max_steps"
+            raise ValueError(f"anneal.schedule={schedule} needs the run's length. {remedy}")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _a_folder_name(cls, value: str) -> str:
+        if not value or value in (".", "..") or "/" in value or "\0" in value:
+            raise ValueError("Input should be a folder's name without slashes; runs_dir says where the folder stands")
+        return value
+
+
+def check_config(values: dict[str, Any]) -> Config:
+    """Checks resolved values.
+
+    Raises:
+        UserError: every key whose value is wrong, with the value and what is required.
+    """
+    config, problems = None, []
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        problems = _sentences(error.errors())
+    if isinstance(values.get("trainer"), dict):
+        problems += trainer_problems(values["trainer"])
+    raise_if_any(problems)
+    return config
+
+
+def as_checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as a checked configuration has them, with those that were left out; as they are if it is none."""
+    try:
+        return Config.model_validate(values).model_dump()
+    except ValidationError:
+        return values
+
+
+def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
+    sentences: dict[str, str] = {}
+    for problem in problems:
+        # a union's problems are located at its members; they name types, which are no part of the key
+        key = ".".join(str(part) for part in problem["loc"] if str(part) not in ("int", "str", "float", "list[int]"))
+        message = problem["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should", "it must").replace("String should", "it must")
+        if problem["type"] == "extra_forbidden":
+            sentences[key] = f"{key} is no key of the configuration. {hint(key)}"
+        elif problem["type"] == "missing":
+            sentences[key] = f"{key} is missing. Give {key}=VALUE."
+        elif key in sentences:
+            sentences[key] = f"{sentences[key].removesuffix('.')}; or {message}."
+        else:
+            value = "" if isinstance(problem["input"], dict) else f"={problem['input']}"
+            sentences[key] = f"{key}{value}: {message}."
+    return list(sentences.values())
+
+
+def hint(key: str) -> str:
+    """What to do about a key that does not exist."""
+    if key.removeprefix("trainer.") in TRAINER_ARGUMENTS:
+        return f"It is an argument of Lightning's Trainer: write +{key}=VALUE. docs/lightning.md lists all."
+    if key.startswith(("callbacks.", "logger.")):
+        return f"To add one, write '+{key}={{_target_: CLASS, ARGUMENT: VALUE}}'."
+    if key.startswith(("trainer.", "optimizer.")):
+        owner = {"trainer": "Lightning's Trainer", "optimizer": "the optimizer"}[key.partition(".")[0]]
+        more = f" If it is an argument of {owner}, write +{key}=VALUE."
+    else:
+        more = ""
+    nearest = most_like(key, [*all_keys(), *(f"trainer.{name}" for name in TRAINER_ARGUMENTS)])
+    return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
+
+
+def most_like(name: str, names: Iterable[str]) -> list[str]:
+    """The names, three at most, that are or end like this one, best first."""
+
+    def likeness(other: str) -> float:
+        pairs = (name, other), (name.rpartition(".")[2], other.rpartition(".")[2])
+        return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+    return [other for other in sorted(names, key=likeness, reverse=True)[:3] if likeness(other) >= 0.7]
+
+
+@cache
+def all_fields(section: type[BaseModel] = Config, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every key of a configuration, such as "model" and "model.hidden_size", as it is defined."""
+    fields = {}
+    for name, field in section.model_fields.items():
+        fields[f"{prefix}{name}"] = field
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            fields |= all_fields(field.annotation, f"{prefix}{name}.")
+    return fields
+
+
+def all_keys() -> list[str]:
+    """Every key of a configuration, such as "model" and "model.hidden_size"."""
+    return list(all_fields())
+
+
+def is_marked(key: str, *marks: Mark) -> bool:
+    """Whether a key, or a section that it is in, bears one of the marks."""
+    fields = all_fields()
+    parts = key.split(".")
+    names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any(mark in fields[name].metadata for name in names if name in fields for mark in marks)

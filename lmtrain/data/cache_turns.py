@@ -1,0 +1,87 @@
+"""Who works on a cache, of processes that want the same of it: one, and the others take what it made, all at once.
+
+1. What is there and was found whole on this host is taken without a word to anybody.
+2. What is there and was not is read by one process of a host.
+3. What is not there is made by one process of all hosts.
+
+Who has done 2 or 3 announces it in a file. Who waits for a turn looks at that file, and leaves the queue when it finds
+what it wants.
+"""
+
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from lmtrain.data.checked import this_host
+from lmtrain.data.text_cache import May, NotThere
+from lmtrain.program.files import remove_left
+from lmtrain.program.locks import CANNOT_WRITE, Lock
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+def in_turn(cache_dir: Path, work: Callable[[May], Result]) -> Result:
+    """The result of some work on a cache, as soon as that can be had.
+
+    Args:
+        cache_dir: the cache, which is made if it is not there.
+        work: raises `NotThere` if it may not go as far as it must.
+
+    Raises:
+        OSError: the cache cannot be written, and something is to be made there.
+    """
+    with suppress(NotThere):
+        return work(May.LOOK)
+    with ExitStack() as held:
+        for name, may in ((f".lock-{this_host()}", May.CHECK), (".lock", May.MAKE)):
+            try:
+                cache_dir.mkdir(parents=True, exist_ok=True)
+                found = _wait(Lock(cache_dir / name, "Give another data.cache_dir"), work, held)
+            except OSError as error:
+                if error.errno not in CANNOT_WRITE or not cache_dir.is_dir():
+                    raise
+                log.info("The cache %s cannot be written (%s): what is there is used", cache_dir, error.strerror)
+                return work(May.MAKE)
+            if found:
+                return found[0]
+            if may is May.MAKE:
+                remove_left(cache_dir)
+            with suppress(NotThere):
+                result = work(may)
+                _announce(cache_dir)
+                return result
+    raise AssertionError("What may make everything needs no more")
+
+
+def _wait(lock: Lock, work: Callable[[May], Result], held: ExitStack) -> list[Result]:
+    """Waits for a lock, which is then held, or until the result of the work can be had without it."""
+    cache_dir, found = lock.path.parent, []
+    seen = ""
+
+    def is_needless() -> bool:
+        nonlocal seen
+        if not found and (announced := _announced(cache_dir)) != seen:
+            seen = announced
+            with suppress(NotThere):
+                found.append(work(May.LOOK))
+        return bool(found)
+
+    if lock.acquire(f"the cache {cache_dir}, where text is prepared", is_needless):
+        held.callback(lock.release)
+    return found
+
+
+def _announce(cache_dir: Path) -> None:
+    with suppress(OSError):
+        (cache_dir / ".announced").write_text(secrets.token_hex(8), encoding="ascii")
+
+
+def _announced(cache_dir: Path) -> str:
+    with suppress(OSError):
+        return (cache_dir / ".announced").read_text(encoding="ascii")
+    return ""

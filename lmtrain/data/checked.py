@@ -1,0 +1,110 @@
+"""Which entries of the cache were found whole, so that they are not read at every start and by every process.
+
+A record is of one host since it was started: what stands in its memory or on its way to a disk may be lost with it. An
+array counts as unchanged while its size, times and inode are what they were when it was read. What a disk changes
+without writing, nobody sees before the host is started again, or the records are removed: `rm CACHE/checked-*`.
+"""
+
+import os
+import socket
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from lmtrain.data.id_cache import ARRAYS, read_checked, write_checked
+from lmtrain.program.files import replacing
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_OLD = 30 * 24 * 3600  # seconds
+_PATIENCE = 2.5  # seconds in which the clock of every file system goes on
+
+State = list[list[int]]
+
+
+class Checked:
+    """The record of this host, of the entries of a cache.
+
+    Args:
+        cache_dir: the cache.
+    """
+
+    def __init__(self, cache_dir: Path) -> None:
+        self.cache_dir = cache_dir
+        self.path = cache_dir / f"checked-{this_host()}.json"
+        self._states: dict[str, State] = {}
+        with suppress(OSError, ValueError):
+            self._states = read_checked(self.path)
+        self._new: dict[str, State] = {}
+
+    def holds(self, entry: Path) -> bool:
+        """Whether an entry was found whole on this host and has not been changed since."""
+        known = self._states.get(entry.name)
+        return known is not None and known == state(entry)
+
+    def add(self, entry: Path, before: State) -> None:
+        """An entry was found whole, or written.
+
+        Args:
+            before: its state before it was read.
+        """
+        self._new[entry.name] = before
+
+    def save(self) -> None:
+        """Writes the record, for other processes and the next start; one that cannot be written is done without."""
+        if not self._new:
+            return
+        with suppress(OSError):
+            self._wait_for_the_clock()
+            there = set(os.listdir(self.cache_dir))
+            with suppress(OSError, ValueError):  # another process may have written
+                self._states = {**read_checked(self.path), **self._states}
+            new = {name: known for name, known in self._new.items() if known == state(self.cache_dir / name)}
+            self._states = {name: known for name, known in {**self._states, **new}.items() if name in there}
+            self._new = {}
+            with replacing(self.path, is_kept=False) as unfinished:
+                write_checked(unfinished, self._states)
+            self._remove_old()
+
+    def _wait_for_the_clock(self) -> None:
+        """Until a change would give another time: file systems' clocks tick some hundred times a second, old ones once.
+
+        Otherwise an array could be damaged right after it was read, and still have the same times.
+        """
+        newest = max(time_ns for known in self._new.values() for array in known for time_ns in array[1:3])
+        tick = self.cache_dir / f".clock-{this_host()}"
+        end = time.monotonic() + _PATIENCE
+        try:
+            while True:
+                tick.write_bytes(b"")
+                if tick.stat().st_mtime_ns > newest:
+                    return
+                if time.monotonic() > end:  # times in the future, perhaps: nothing is known then
+                    self._new = {}
+                    return
+                time.sleep(0.002)
+        finally:
+            tick.unlink(missing_ok=True)
+
+    def _remove_old(self) -> None:
+        """Of hosts that were started anew long ago."""
+        for path in self.cache_dir.glob("checked-*.json"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _OLD and path != self.path:
+                    path.unlink()
+
+
+def state(entry: Path) -> State | None:
+    """Size, modification and change time in nanoseconds, and inode, of both arrays; None if they are not there."""
+    try:
+        stats = [(entry / name).stat() for name in ARRAYS]
+    except OSError:
+        return None
+    return [[status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino] for status in stats]
+
+
+def this_host() -> str:
+    """What names this host since it was started, in all its containers; elsewhere than on Linux, its name."""
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return socket.gethostname().replace("/", "-")

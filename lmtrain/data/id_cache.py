@@ -1,0 +1,276 @@
+"""Text → ids, once: every file becomes two memory-mapped arrays in a cache, the ids and where documents end."""
+
+import json
+import os
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import accumulate
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from lmtrain.data.corpus import TextFile, document_blocks, read_text
+from lmtrain.data.dictionary import Dictionary, code_points
+from lmtrain.errors import UserError
+
+ARRAYS = ("ids.bin", "ends.bin")
+FORMAT = 5  # of the cache; raise it whenever the same text would give other files
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How text is read, whatever the dictionary.
+
+    Args:
+        level: "character", or "word" for items between whitespace, as Flair's `character_level=False`.
+        document_delimiter: what ends a document.
+        errors: "strict" or "replace", for bytes that are not in the encoding.
+        encoding: of text without a byte-order mark; None for UTF-8.
+    """
+
+    level: str = "character"
+    document_delimiter: str = "\n"
+    errors: str = "strict"
+    encoding: str | None = None
+
+    def text(self, file: TextFile, progress: Callable[[int], None] = lambda _: None) -> Iterator[str]:
+        """The text of a file in pieces of bounded size; `progress` is that of `read_text`."""
+        return read_text(file, self.errors, self.encoding, progress)
+
+    def items(
+        self, file: TextFile, progress: Callable[[int], None] = lambda _: None
+    ) -> Iterator[tuple[np.ndarray | list[str], np.ndarray]]:
+        """The items of a file in blocks of bounded size.
+
+        Yields:
+            characters as uint32 code points `(N,)`, or N words; and where documents end, int64, counted in
+            items from the beginning of the block.
+        """
+        words = self.level == "word"
+        block: np.ndarray | list[str]
+        for documents in document_blocks(self.text(file, progress), self.document_delimiter, keep_whole=words):
+            if words:
+                split = [document.split() for document in documents]
+                lengths = list(map(len, split))
+                block = [word for document in split for word in document]
+            else:
+                lengths = list(map(len, documents))
+                block = code_points("".join(documents))
+            ends = np.fromiter(accumulate(lengths), dtype=np.int64, count=len(lengths))
+            if not documents[-1].endswith(self.document_delimiter):
+                ends = ends[:-1]  # it goes on in the next block
+            yield block, ends[np.diff(ends, prepend=0) > 0] if words else ends
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A file's ids and document ends on disk.
+
+    Args:
+        folder: holds `ids.bin` (type `dtype`) and `ends.bin` (int64: after which item each document ends).
+        name: the text file's name, for messages.
+        dtype: of the ids.
+        items: how many there are.
+        documents: how many there are.
+        unknown: how often each item without an id occurs (the most frequent thousand).
+        unknown_total: how often all of them occur.
+    """
+
+    folder: Path
+    name: str
+    dtype: np.dtype
+    items: int
+    documents: int
+    unknown_total: int
+    unknown: dict[str, int] = field(repr=False)
+
+    def ids(self) -> np.ndarray:
+        """The ids `(items,)`, memory-mapped for as long as the array lives."""
+        return _map(self.folder / "ids.bin", self.dtype, self.items)
+
+    def checksum(self) -> int:
+        """CRC-32 of the ids, from when they were written."""
+        return read_checked(self.folder / "meta.json")["checksums"]["ids.bin"]
+
+    def ends(self) -> np.ndarray:
+        """The document ends, int64 `(documents,)`, increasing, memory-mapped for as long as the array lives."""
+        return _map(self.folder / "ends.bin", np.dtype(np.int64), self.documents)
+
+
+def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
+    if not length:
+        return np.empty(0, dtype)
+    try:
+        return np.memmap(path, dtype=dtype, mode="r", shape=(length,))
+    except (OSError, ValueError) as error:  # somebody has removed it, or cut it off
+        raise UserError(
+            f"{path} in the cache cannot be read any more: {getattr(error, 'strerror', None) or error}. The same "
+            "command goes on from the last checkpoint; it encodes again what is missing."
+        ) from None
+
+
+def count_piece(reading: Reading, file: TextFile, progress: Callable[[int], None] = lambda _: None) -> Counter[str]:
+    """How often each item occurs in a file or a piece of one; `progress` is that of `read_text`."""
+    if reading.level == "word":
+        counts: Counter[str] = Counter()
+        for words, _ in reading.items(file, progress):
+            counts.update(words)
+        return counts
+    totals = np.zeros(0x110000, dtype=np.int64)
+    for codes, _ in reading.items(file, progress):
+        block = np.bincount(codes)
+        totals[: len(block)] += block
+    return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
+
+
+class EncodedPiece(NamedTuple):
+    """What stands in the two files of a piece: how many items and documents, and all items without an id."""
+
+    items: int
+    documents: int
+    unknown: Counter[str]
+
+
+def encode_piece(how: tuple[Reading, Dictionary], what: tuple[TextFile, Path]) -> EncodedPiece:
+    """Writes the ids of a file or of a piece of one, and where its documents end.
+
+    Args:
+        how: it is read, and the dictionary.
+        what: the file, and the folder for `ids.bin` and `ends.bin`, which is made.
+    """
+    (reading, dictionary), (file, folder) = how, what
+    items = documents = 0
+    unknown: Counter[str] = Counter()
+    folder.mkdir(exist_ok=True)
+    with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
+        for block, ends in reading.items(file):
+            ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
+            _count_unknown(unknown, block, dictionary.are_unknown(block, ids))
+            ids_file.write(ids.tobytes())
+            ends_file.write((ends + items).tobytes())
+            items += len(ids)
+            documents += len(ends)
+    return EncodedPiece(items, documents, unknown)
+
+
+def join_pieces(
+    folder: Path, file: TextFile, dictionary: Dictionary, pieces: Iterable[tuple[Path, EncodedPiece]]
+) -> None:
+    """Makes one entry of the cache of the pieces, in their order; their folders are removed.
+
+    Raises:
+        UserError: there are items that a dictionary without `<unk>` does not know.
+    """
+    items = documents = 0
+    unknown: Counter[str] = Counter()
+    checksums = dict.fromkeys(ARRAYS, 0)
+    for place, piece in pieces:
+        if items == 0:  # the first, often the only one, need not be copied
+            for name in ARRAYS:
+                os.replace(place / name, folder / name)
+                checksums[name] = _checksum(folder / name)
+        else:
+            _append(place, folder, items, checksums)
+        shutil.rmtree(place)
+        items += piece.items
+        documents += piece.documents
+        unknown.update(piece.unknown)
+    if unknown and not dictionary.has_unk:
+        raise UserError(_without_unk(file, dictionary, unknown))
+    meta = {
+        "source": file.url,
+        "dtype": str(dictionary.dtype),
+        "items": items,
+        "documents": documents,
+        "unknown_total": unknown.total(),
+        "unknown": dict(_most_common(unknown, 1000)),
+        "checksums": checksums,
+    }
+    write_checked(folder / "meta.json", meta)
+
+
+def _append(place: Path, folder: Path, items: int, checksums: dict[str, int]) -> None:
+    """Appends a piece to those before it, which have so many items, and brings the checksums up to date."""
+    for name in ARRAYS:
+        with (folder / name).open("ab") as file:
+            for block in _blocks(place / name):
+                if name == "ends.bin":
+                    block = (np.frombuffer(block, np.int64) + items).tobytes()
+                file.write(block)
+                checksums[name] = zlib.crc32(block, checksums[name])
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    """A file's content in blocks; a whole number of int64 each."""
+    with path.open("rb") as file:
+        while data := file.read(1 << 20):
+            yield data
+
+
+def _checksum(path: Path) -> int:
+    value = 0
+    for block in _blocks(path):
+        value = zlib.crc32(block, value)
+    return value
+
+
+def _most_common(unknown: Counter[str], most: int) -> list[tuple[str, int]]:
+    """In an order that does not depend on how the text was read."""
+    return sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
+
+
+def is_whole(encoded: EncodedText) -> bool:
+    """Whether the arrays are still those that were written; reads all of them."""
+    checksums = {name: _checksum(encoded.folder / name) for name in ARRAYS}
+    return checksums == read_checked(encoded.folder / "meta.json")["checksums"]
+
+
+def open_encoded(folder: Path, name: str) -> EncodedText | None:
+    """The cache entry in a folder if it is there and its files have the right sizes."""
+    try:
+        meta = read_checked(folder / "meta.json")
+        dtype = np.dtype(meta["dtype"])
+        sizes = (folder / "ids.bin").stat().st_size, (folder / "ends.bin").stat().st_size
+        if sizes != (meta["items"] * dtype.itemsize, meta["documents"] * 8):
+            return None
+        return EncodedText(
+            folder, name, dtype, meta["items"], meta["documents"], meta["unknown_total"], meta["unknown"]
+        )
+    except (OSError, ValueError):
+        return None
+
+
+def read_checked(path: Path) -> dict:
+    """What `write_checked` wrote; raises `ValueError` if the file was damaged since."""
+    checksum, _, content = path.read_text(encoding="ascii").partition("\n")
+    if checksum != str(zlib.crc32(content.encode())):
+        raise ValueError(f"{path} is damaged")
+    return json.loads(content)
+
+
+def write_checked(path: Path, values: dict) -> None:
+    content = json.dumps(values)
+    path.write_text(f"{zlib.crc32(content.encode())}\n{content}", encoding="ascii")
+
+
+def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unknown: np.ndarray) -> None:
+    if not is_unknown.any():
+        return
+    if isinstance(block, list):
+        unknown.update(block[index] for index in np.flatnonzero(is_unknown))
+    else:
+        codes, counts = np.unique(block[is_unknown], return_counts=True)
+        for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
+            unknown[chr(code)] += count
+
+
+def _without_unk(file: TextFile, dictionary: Dictionary, unknown: Counter[str]) -> str:
+    examples = " ".join(repr(item) for item, _ in _most_common(unknown, 10))
+    return (
+        f"{file.url}: {unknown.total():,} items are not in the dictionary ({len(dictionary)} items), which has no "
+        f"<unk> to stand for them; the most frequent: {examples}. Use dictionary=corpus, or a dictionary with <unk>."
+    )

@@ -1,0 +1,257 @@
+"""A trained model in forms for other programs: safetensors with JSON to publish, ONNX to run elsewhere.
+
+Flair's form is `lmtrain.model_files.flair.save_language_model`.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.errors import UserError
+from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
+from lmtrain.model_files.flair import load_language_model
+from lmtrain.program.files import one_writer, replacing
+
+FORMAT = "lmtrain language model"
+_SIZES = {"hidden_size": int, "nlayers": int, "embedding_size": int, "nout": int | None, "dropout": float | int}
+_SETTINGS = {"is_forward_lm": bool, "document_delimiter": str, "level": str, "recurrent_type": str, "has_decoder": bool}
+
+
+def settings_path(path: str | Path) -> Path:
+    """Where the settings and the dictionary of a `.safetensors` file stand: the `.json` file beside it."""
+    return Path(path).with_suffix(".json")
+
+
+def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
+    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else; of several at once one wins.
+
+    Raises:
+        UserError: a weight is not finite.
+    """
+    from safetensors.torch import save
+
+    check_finite(language_model, path)
+    settings = {"format": FORMAT, "version": 1, **_settings(language_model)}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in language_model.model.state_dict().items()}
+    text = json.dumps(settings, ensure_ascii=False, indent=0)
+    with (
+        one_writer(Path(path).parent),
+        replacing(path) as unfinished,
+        replacing(settings_path(path)) as unfinished_settings,
+    ):
+        # safetensors' own save_file makes files that nobody else may read
+        unfinished.write_bytes(save(weights, {"format": "pt", "settings": _fingerprint(settings)}))
+        unfinished_settings.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
+
+
+def _settings(language_model: LanguageModel) -> dict[str, Any]:
+    model = language_model.model
+    return {
+        **{name: getattr(model, name) for name in _SIZES},
+        "is_forward_lm": language_model.is_forward_lm,
+        "document_delimiter": language_model.document_delimiter,
+        "level": language_model.level,
+        "recurrent_type": model.recurrent_type,
+        "has_decoder": model.decoder is not None,
+        "items": list(language_model.dictionary.items),
+    }
+
+
+def _fingerprint(settings: dict[str, Any]) -> str:
+    """A hash of all that stands beside the weights."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def load_safetensors(path: str | Path) -> LanguageModel:
+    """Reads what `save_safetensors` wrote.
+
+    Raises:
+        UserError: a file is missing or damaged, or the two do not belong together.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    settings = _read_settings(settings_path(path))
+    try:
+        dictionary = Dictionary(settings["items"])
+    except UserError as error:
+        raise UserError(f"{settings_path(path)}: {error}") from None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+    except OSError as error:
+        raise UserError(f"The model {path} cannot be read: {error.strerror or error}.") from None
+    except SafetensorError as error:
+        raise UserError(f"{path} is not a safetensors file, or is damaged: {error}.") from None
+    model = _assemble(path, settings, len(dictionary), weights)
+    # files that were written before all settings were in the hash have one of the dictionary
+    expected = _fingerprint(settings) if "settings" in metadata else dictionary.fingerprint
+    if expected not in (metadata.get("settings"), metadata.get("dictionary")):
+        raise UserError(
+            f"{path} and {settings_path(path)} do not belong together: the settings are another model's, or were "
+            "changed. Export the model again."
+        )
+    return LanguageModel(
+        model=model,
+        dictionary=dictionary,
+        is_forward_lm=settings["is_forward_lm"],
+        document_delimiter=settings["document_delimiter"],
+        level=settings["level"],
+    )
+
+
+def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
+    """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
+
+    Args:
+        path: the file.
+        map_location: the device to load to.
+
+    Raises:
+        UserError: the device cannot be used, a weight is not finite, or as `load_safetensors` and
+            `flair_format.load_language_model`.
+    """
+    try:
+        torch.empty(0, device=map_location)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device {map_location!r} cannot be used: {str(error).splitlines()[0]}") from None
+    is_flairs = Path(path).suffix != ".safetensors"
+    language_model = load_language_model(path) if is_flairs else load_safetensors(path)
+    language_model.model.to(map_location)
+    check_finite(language_model, path)
+    return language_model
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except OSError as error:
+        raise UserError(f"The model's settings {path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a model's settings: {error}.") from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT or settings.get("version") != 1:
+        raise UserError(f'{path} is not a model\'s settings: "format" must be "{FORMAT}" and "version" 1.')
+    wrong = [
+        f"{path}: {name} is {settings.get(name)!r}; it must be {getattr(kind, '__name__', kind)}."
+        for name, kind in {**_SIZES, **_SETTINGS}.items()
+        if name not in settings or not isinstance(settings[name], kind)
+    ]
+    items = settings.get("items")
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        wrong.append(f"{path}: items must be a list of strings.")
+    if settings.get("level") not in ("character", "word"):
+        wrong.append(f'{path}: level is {settings.get("level")!r}; it must be "character" or "word".')
+    if str(settings.get("recurrent_type")).upper() not in RECURRENT_TYPES:
+        wrong.append(f"{path}: recurrent_type is {settings.get('recurrent_type')!r}; it must be LSTM or GRU.")
+    if wrong:
+        raise UserError(*wrong)
+    return settings
+
+
+def _assemble(path: str | Path, settings: dict[str, Any], vocabulary_size: int, weights: dict) -> CharLM:
+    """A network around the weights; sizes that do not fit them cost no memory."""
+    sizes = {name: settings[name] for name in (*_SIZES, "recurrent_type", "has_decoder")}
+    try:
+        if sizes["nlayers"] > len(weights):
+            raise ValueError(f"nlayers is {sizes['nlayers']}, and there are only {len(weights)} tensors")
+        with torch.device("meta"):
+            model = CharLM(vocabulary_size, **sizes)
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"The weights in {path} do not fit {settings_path(path)}: {error}") from None
+    return model.requires_grad_(True).eval()
+
+
+class Difference(NamedTuple):
+    """How far two programs' outputs are apart at most.
+
+    Args:
+        absolute: in the outputs' own units.
+        relative: to the largest number of the same output.
+    """
+
+    absolute: float
+    relative: float
+
+
+def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
+    """Writes an ONNX model (opset 17) and compares it with PyTorch, if onnxruntime is installed.
+
+    The graph has the standard's LSTM or GRU operators; time T and batch B are free.
+
+    | input | type, shape | output | type, shape |
+    |---|---|---|---|
+    | `ids` | int64 `(T, B)` | `output`, the embeddings | float32 `(T, B, D)` |
+    | `h` | float32 `(L, B, H)` | `logits`, if there is a decoder | float32 `(T, B, V)` |
+    | `c` (LSTM only) | float32 `(L, B, H)` | `h_last`, `c_last` | as `h`, `c` |
+
+    The file's metadata hold the settings and the dictionary as JSON under `lmtrain`.
+
+    Returns:
+        the largest absolute difference to PyTorch's outputs; None if onnxruntime is not installed.
+
+    Raises:
+        UserError: onnx is not installed, a weight or an output is not finite, or onnxruntime computes something else.
+    """
+    try:
+        import onnx
+    except ImportError:
+        raise UserError("Exporting to ONNX needs the package onnx: pip install 'lmtrain[onnx]'.") from None
+    from lmtrain.model_files.onnx_graph import build
+
+    check_finite(language_model, path)
+    with replacing(path) as unfinished:
+        onnx.save_model(build(language_model.model, json.dumps(_settings(language_model))), str(unfinished))
+        difference = _difference_to_torch(language_model.model, unfinished)
+        if difference is not None and not difference.relative < 1e-4:
+            raise UserError(
+                f"onnxruntime's outputs differ from PyTorch's by {difference.absolute:.2g}, that is "
+                f"{difference.relative:.2g} of the largest, or are not finite; {path} is not written."
+            )
+    return None if difference is None else difference.absolute
+
+
+def _difference_to_torch(model: CharLM, path: Path) -> Difference | None:
+    try:
+        import onnxruntime
+    except ImportError:
+        return None
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for steps, batch in ((1, 1), (17, 3)):
+        ids = torch.randint(model.vocabulary_size, (steps, batch), generator=generator)
+        hidden = tuple(part.uniform_(-0.5, 0.5, generator=generator) for part in model.zero_hidden(batch))
+        with torch.no_grad():
+            output, last = model(ids, hidden)
+            expected = [output, *([] if model.decoder is None else [model.decoder(output)]), *last]
+        inputs = {"ids": ids.numpy(), **dict(zip("hc", (part.numpy() for part in hidden), strict=False))}
+        actual = session.run(None, inputs)
+        differences += [difference_of(one.numpy(), other) for one, other in zip(expected, actual, strict=True)]
+    # a maximum of floats passes over NaN, or not, as it stands
+    return Difference(*(float(np.max(column)) for column in zip(*differences, strict=True)))
+
+
+def difference_of(expected: np.ndarray, actual: np.ndarray) -> Difference:
+    """Of two arrays of one shape; NaN if a number in them is not finite."""
+    if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
+        return Difference(math.nan, math.nan)
+    absolute = float(np.abs(expected.astype(np.float64) - actual).max())
+    largest = float(np.abs(expected).max())
+    return Difference(absolute, absolute / largest if largest else math.inf if absolute else 0.0)
+
+
+def check_finite(language_model: LanguageModel, path: str | Path) -> None:
+    """Raises `UserError` if a weight of the model that belongs to a file is NaN or infinite."""
+    wrong = [name for name, tensor in language_model.model.state_dict().items() if not tensor.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{path}: the model's weights {', '.join(wrong)} have numbers that are not finite. It is damaged, or of a "
+            "run that diverged; take another, or train again with a smaller rate."
+        )

@@ -1,0 +1,324 @@
+"""Flair's files of models and dictionaries, written and read without Flair, and without running what is in them."""
+
+import math
+import os
+import pickle
+import reprlib
+import types
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.errors import UserError
+from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
+from lmtrain.model_files.safe_pickle import FlairDictionary, read_pickle
+from lmtrain.model_files.torch_file import read_torch_file
+from lmtrain.program.files import replacing
+
+
+def save_language_model(language_model: LanguageModel, path: str | Path) -> None:
+    """Writes a file that Flair's `LanguageModel.load_language_model` and `FlairEmbeddings` read.
+
+    Pickle protocol 4 as Flair writes it; the one key that Flair does not know, `lmtrain`, it ignores.
+    """
+    model = language_model.model
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    content = {
+        "state_dict": OrderedDict(weights),
+        "dictionary": _to_flair(language_model.dictionary),
+        "is_forward_lm": language_model.is_forward_lm,
+        "hidden_size": model.hidden_size,
+        "nlayers": model.nlayers,
+        "embedding_size": model.embedding_size,
+        "nout": model.nout,
+        "document_delimiter": language_model.document_delimiter,
+        "dropout": model.dropout,
+        "recurrent_type": model.recurrent_type,
+        "has_decoder": model.decoder is not None,
+        "lmtrain": {"level": language_model.level},
+    }
+    with replacing(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
+        torch.save(content, file, pickle_module=_pickling, pickle_protocol=4)
+
+
+def save_dictionary_for_flair(dictionary: Dictionary, path: str | Path) -> None:
+    """Writes the pickle that Flair's `Dictionary.load_from_file` reads."""
+    items = _to_bytes(dictionary.items)
+    content = {"idx2item": items, "item2idx": {item: index for index, item in enumerate(items)}}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        pickle.dump(content, file, protocol=4)
+
+
+def _to_flair(dictionary: Dictionary) -> Any:
+    items = _to_bytes(dictionary.items)
+    result: Any = _FlairsDictionary()
+    result.item2idx = {item: index for index, item in enumerate(items)}
+    result.idx2item = items
+    result.add_unk = dictionary.has_unk
+    result.multi_label = False
+    result.span_labels = False
+    return result
+
+
+def _to_bytes(items: Iterable[str]) -> list[bytes]:
+    """Flair's items are UTF-8; bytes that are not came in as surrogates (see `_to_text`) and leave as they came."""
+
+    def encode(item: str) -> bytes:
+        try:
+            return item.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:  # half a character, from a damaged text
+            return item.encode("utf-8", "surrogatepass")
+
+    return [encode(item) for item in items]
+
+
+class _FlairsDictionary:
+    """Stands for `flair.data.Dictionary`, whose name a `_Pickler` writes for it."""
+
+
+_PicklersBase: Any = pickle._Pickler  # the one of C names only what it can import
+
+
+class _Pickler(_PicklersBase):
+    """Writes what pickle itself would, were `_FlairsDictionary` Flair's class, which no other thread sees."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if obj is not _FlairsDictionary:
+            super().save_global(obj, name)
+            return
+        self.save("flair.data")
+        self.save("Dictionary")
+        self.write(pickle.STACK_GLOBAL)
+        self.memoize(obj)
+
+
+# what torch.save asks of its `pickle_module`
+_pickling = types.SimpleNamespace(__name__=__name__, Pickler=_Pickler)
+
+
+def load_language_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:
+    """Reads a model: Flair's `best-lm.pt`, `checkpoint.pt` or `epoch_N.pt` of any age, ours, or a Lightning checkpoint.
+
+    Weights become float32 whatever they were stored as. `model.decoder` is None if the file has none.
+
+    Args:
+        path: the file.
+        map_location: the device to put the model on.
+        needs_decoder: what is to be done that takes a decoder, such as "generate text" or "be fine-tuned".
+
+    Raises:
+        UserError: the file is missing, damaged or not such a file, asks for a global that is not allowed, holds what
+            does not fit together, or lacks a decoder that is needed.
+    """
+    content = read_torch_file(path)
+    try:
+        weights, dictionary, settings = _parts(content)
+        if needs_decoder and not settings["has_decoder"]:
+            raise UserError(
+                f"It has no decoder, so it can embed but not {needs_decoder}; "
+                "give the file that its training wrote (best-lm.pt or checkpoint.pt)."
+            )
+        _check_shapes(weights, _expected_shapes(len(dictionary), len(weights), settings))
+        if sum(tensor.nbytes for tensor in weights.values()) > os.path.getsize(path):
+            raise UserError("Its tensors share storage, so that they are larger than the file; a model's never do.")
+    except UserError as error:
+        raise UserError(*(f"{path}: {problem}" for problem in error.problems)) from None
+    level, is_forward_lm = settings.pop("level"), settings.pop("is_forward_lm")
+    document_delimiter = settings.pop("document_delimiter")
+    with torch.device("meta"):  # draws no random numbers: a seeded run, perhaps in another thread, draws its own
+        model = CharLM(len(dictionary), **settings)
+    copies = {name: weights[name].to(torch.float32, copy=True).contiguous() for name in model.state_dict()}
+    model.load_state_dict(copies, assign=True)
+    model.requires_grad_(True)
+    return LanguageModel(model.eval().to(map_location), dictionary, is_forward_lm, document_delimiter, level)
+
+
+def load_dictionary(path: str | Path) -> Dictionary:
+    """Reads a dictionary: the JSON that `Dictionary.save` writes or the pickle of Flair's `Dictionary.save`.
+
+    Raises:
+        UserError: the file is missing, damaged, neither of the two, or asks for a global that is not allowed.
+    """
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(64).lstrip()
+    except OSError as error:
+        raise UserError(f"The dictionary {path} cannot be read: {error.strerror or error}.") from None
+    if beginning.startswith((b"{", b"[", b"\xef\xbb\xbf")):
+        return Dictionary.load(path)
+    if beginning.startswith(b"PK"):
+        raise UserError(
+            f"{path} is not a dictionary but an archive; init_from=<model> takes a model together with its dictionary."
+        )
+    content = read_pickle(path, "dictionary")
+    try:
+        return _from_flair(content)
+    except UserError as error:
+        raise UserError(*(f"{path}: {problem}" for problem in error.problems)) from None
+
+
+# ----- what is in a file --------------------------------------------------------------------------------------
+
+_SIZES = ("hidden_size", "nlayers", "embedding_size")
+
+
+def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
+    """The weights by Flair's names, the dictionary, and CharLM's arguments with what LanguageModel has besides."""
+    if not isinstance(content, dict):
+        raise UserError(f"It holds a {type(content).__name__}; a model file holds a dict.")
+    ours = content.get("lmtrain", {})
+    if not isinstance(ours, dict):
+        raise UserError("Its entry lmtrain is not a dict.")
+    if "dictionary" not in content and "items" in ours:
+        return _lightning_parts(content, ours)
+    _require(content, "state_dict", "dictionary", "is_forward_lm", *_SIZES, "nout", "dropout")
+    weights = _weights(content["state_dict"])
+    if not isinstance(content["dictionary"], FlairDictionary):
+        found = type(content["dictionary"]).__name__
+        raise UserError(f"Its dictionary is a {found}; a pickled flair.data.Dictionary is required.")
+    dictionary = _from_flair(content["dictionary"].state)
+    return weights, dictionary, _settings({**content, "level": ours.get("level", "character")}, weights)
+
+
+def _lightning_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
+    """A checkpoint of ours: the weights are named `model.<name>`, everything else is in the entry `lmtrain`."""
+    _require(content, "state_dict")
+    _require(ours, "items", "is_forward_lm", "document_delimiter", "level", "model")
+    items, sizes = ours["items"], ours["model"]
+    if not (isinstance(items, list) and all(isinstance(item, str) for item in items)):
+        raise UserError("Its items are not a list of strings.")
+    if not isinstance(sizes, dict):
+        raise UserError("Its entry model is not a dict.")
+    _require(sizes, *_SIZES, "nout", "dropout", "recurrent_type")
+    weights = _weights(content["state_dict"], "model.")
+    has_decoder = "decoder.weight" in weights
+    return weights, Dictionary(items), _settings({**ours, **sizes, "has_decoder": has_decoder}, weights)
+
+
+def _require(entries: Mapping[str, Any], *names: str) -> None:
+    missing = [name for name in names if name not in entries]
+    if missing:
+        raise UserError(f"It lacks {', '.join(missing)}, which a model file needs.")
+
+
+def _weights(state_dict: Any, prefix: str = "") -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, by the rest of their names."""
+    if not isinstance(state_dict, dict):
+        raise UserError(f"Its state_dict is a {type(state_dict).__name__}; a dict of tensors is required.")
+    weights = {}
+    for name, tensor in state_dict.items():
+        if not isinstance(name, str) or not name.startswith(prefix):
+            continue
+        if not (isinstance(tensor, Tensor) and tensor.is_floating_point()):
+            raise UserError(f"Its weight {reprlib.repr(name)} is not a tensor of floating-point numbers.")
+        weights[name.removeprefix(prefix)] = tensor
+    return weights
+
+
+def _settings(entries: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Checked values for everything but weights and dictionary; what files of some age lack has Flair's default."""
+
+    def is_size(value: Any) -> bool:
+        return type(value) is int and value > 0
+
+    def is_share(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
+
+    size = (is_size, "a whole number above 0")
+    boolean = (lambda value: type(value) is bool, "True or False")
+    rules = {
+        **dict.fromkeys(_SIZES, size),
+        "nout": (lambda value: value is None or is_size(value), "a whole number above 0 or None"),
+        "dropout": (is_share, "a number from 0 to 1"),
+        "recurrent_type": (lambda value: type(value) is str and value.upper() in RECURRENT_TYPES, "LSTM or GRU"),
+        "has_decoder": boolean,
+        "is_forward_lm": boolean,
+        "document_delimiter": (lambda value: type(value) is str, "a text"),
+        "level": (lambda value: value in ("character", "word"), "character or word"),
+    }
+    defaults = {
+        "recurrent_type": "LSTM",
+        "has_decoder": "decoder.weight" in weights,
+        "document_delimiter": "\n",
+    }
+    settings = {name: entries.get(name, defaults.get(name)) for name in rules}
+    for name, (fits, required) in rules.items():
+        if not fits(settings[name]):
+            raise UserError(f"Its {name} is {reprlib.repr(settings[name])}; {required} is required.")
+    return settings
+
+
+def _expected_shapes(items: int, tensors: int, settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of every weight of the model that a file describes, computed without making one.
+
+    Args:
+        items: V.
+        tensors: how many the file has; more layers than that many could make up are refused at once.
+        settings: CharLM's arguments.
+    """
+    hidden, layers, embedding, nout = (settings[name] for name in ("hidden_size", "nlayers", "embedding_size", "nout"))
+    if 4 * layers > tensors:
+        raise UserError(f"Its nlayers is {reprlib.repr(layers)}, but its {tensors} tensors do not make up so many.")
+    gates = hidden * (4 if settings["recurrent_type"].upper() == "LSTM" else 3)
+    shapes: dict[str, tuple[int, ...]] = {"encoder.weight": (items, embedding)}
+    for layer in range(layers):
+        shapes[f"rnn.weight_ih_l{layer}"] = (gates, hidden if layer else embedding)
+        shapes[f"rnn.weight_hh_l{layer}"] = (gates, hidden)
+        shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (gates,)
+    if nout is not None:
+        shapes |= {"proj.weight": (nout, hidden), "proj.bias": (nout,)}
+    if settings["has_decoder"]:
+        shapes |= {"decoder.weight": (items, nout or hidden), "decoder.bias": (items,)}
+    return shapes
+
+
+def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [name for name in expected if name not in weights]
+    if missing:
+        raise UserError(f"It lacks the weights {', '.join(missing)}.")
+    unknown = [name for name in weights if name not in expected and not name.startswith("decoder.")]
+    if unknown:
+        raise UserError(f"It has weights that such a model does not have, among them {reprlib.repr(unknown[0])}.")
+    for name, shape in expected.items():
+        found = tuple(weights[name].shape)
+        if found != shape:
+            raise UserError(
+                f"Its weight {name} has the shape {found}, but its dictionary and sizes require {reprlib.repr(shape)}; "
+                "its parts do not belong together."
+            )
+
+
+def _from_flair(mapping: Any) -> Dictionary:
+    """The dictionary in Flair's `idx2item` and `item2idx`."""
+    if isinstance(mapping, FlairDictionary):
+        mapping = mapping.state
+    if not isinstance(mapping, dict):
+        raise UserError(f"It holds a {type(mapping).__name__}; a dictionary has idx2item and item2idx.")
+    missing = [name for name in ("idx2item", "item2idx") if name not in mapping]
+    if missing:
+        raise UserError(f"The dictionary lacks {' and '.join(missing)}.")
+    items, ids = mapping["idx2item"], mapping["item2idx"]
+    if not (isinstance(items, list) and all(isinstance(item, bytes | str) for item in items)):
+        raise UserError("The dictionary's idx2item is not a list of bytes or strings.")
+    dictionary = Dictionary(map(_to_text, items))
+    if not isinstance(ids, dict):
+        raise UserError(f"The dictionary's item2idx is a {type(ids).__name__}; a dict is required.")
+    for index, item in enumerate(items):
+        if type(ids.get(item)) is not int or ids[item] != index:
+            raise UserError(
+                f"The dictionary's item {reprlib.repr(item)} is number {index} in idx2item "
+                f"but {reprlib.repr(ids.get(item))} in item2idx; both must agree."
+            )
+    if len(ids) != len(items):
+        raise UserError(f"The dictionary has {len(items)} items in idx2item, {len(ids)} in item2idx; both must agree.")
+    return dictionary
+
+
+def _to_text(item: bytes | str) -> str:
+    """Bytes that are not UTF-8 become lone surrogates, so that `_to_bytes` gives them back as they were."""
+    return item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item

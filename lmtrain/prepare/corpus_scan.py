@@ -1,0 +1,198 @@
+"""Reads a corpus once and counts what there is to know about it."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lmtrain.data.corpus import TextFile, document_blocks
+from lmtrain.data.dictionary import code_points
+from lmtrain.data.id_cache import Reading
+from lmtrain.errors import UserError
+from lmtrain.prepare.corpus_quality import Sample
+
+_LONGEST = 1 << 20  # characters; longer documents are counted as so long
+_MOST_HASHES = 1 << 25  # 256 MiB
+
+
+class Hashes:
+    """Hashes of documents, to count duplicates: all of them, or (if there are too many) of a share of all values."""
+
+    def __init__(self, most: int = _MOST_HASHES) -> None:
+        self.most = most
+        self.one_in = 1
+        self._blocks: list[np.ndarray] = []
+        self._held = 0
+
+    def add(self, hashes: np.ndarray) -> None:
+        self._blocks.append(self._chosen(hashes))
+        self._held += len(self._blocks[-1])
+        while self._held > self.most:
+            self.one_in *= 2
+            self._blocks = [self._chosen(block) for block in self._blocks]
+            self._held = sum(map(len, self._blocks))
+
+    def _chosen(self, hashes: np.ndarray) -> np.ndarray:
+        return hashes[(hashes >> 8) % self.one_in == 0] if self.one_in > 1 else hashes
+
+    def duplicates(self) -> int:
+        """How many documents are equal to an earlier one; an estimate if hashes were left out."""
+        unique = np.unique(np.concatenate(self._blocks)) if self._blocks else ()
+        return (self._held - len(unique)) * self.one_in
+
+
+@dataclass
+class PartScan:
+    """What is in train, valid or test.
+
+    Args:
+        name: of the part.
+        bytes: as stored.
+        characters: with delimiters.
+        documents: how many.
+        sizes: items of each file, by name.
+        lengths: how many documents have each length in characters, the delimiter not counted.
+        codes: how often each code point occurs.
+        words: how often each word occurs (word level only).
+        word_count: how many words there are.
+        duplicates: documents that are equal to an earlier one.
+        not_nfc: documents that are not in the Unicode form NFC.
+        known: for valid and test, documents that occur in train.
+        problems: what is wrong with the files, one sentence each.
+        sample: some of the documents.
+    """
+
+    name: str
+    bytes: int = 0
+    characters: int = 0
+    documents: int = 0
+    sizes: dict[str, int] = field(default_factory=dict)
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(_LONGEST + 1, dtype=np.int64))
+    codes: np.ndarray = field(default_factory=lambda: np.zeros(0x110000, dtype=np.int64))
+    words: Counter = field(default_factory=Counter)
+    word_count: int = 0
+    duplicates: int = 0
+    not_nfc: int = 0
+    known: int = 0
+    problems: list[str] = field(default_factory=list)
+    sample: Sample = field(default_factory=Sample)
+
+    def percentile(self, share: float) -> int:
+        """The length that this share of the documents does not exceed."""
+        return int(np.searchsorted(np.cumsum(self.lengths), share * self.lengths.sum()))
+
+    def size(self, level: str) -> int:
+        """How many items there are."""
+        return self.word_count if level == "word" else self.characters
+
+    def items(self, level: str) -> Counter[str]:
+        """How often each item occurs."""
+        if level == "word":
+            return self.words
+        return Counter({chr(code): int(self.codes[code]) for code in np.flatnonzero(self.codes)})
+
+
+def scan_corpus(
+    files: Mapping[str, Sequence[TextFile]], reading: Reading, progress=lambda *_: None
+) -> dict[str, PartScan]:
+    """Scans the parts of a corpus; what cannot be decoded is noted, and read as U+FFFD.
+
+    Args:
+        files: of each part; "train" is compared with the others.
+        progress: called with how many bytes (as stored) have been read since the last call.
+    """
+    held_out = {part: _scan_part(part, files[part], reading, progress) for part in files if part != "train"}
+    hashes = {part: np.sort(np.concatenate([*blocks, np.empty(0, np.int64)])) for part, (_, blocks) in held_out.items()}
+    found = {part: np.zeros(len(values), dtype=bool) for part, values in hashes.items()}
+
+    def compare(block: np.ndarray) -> None:
+        for part, values in hashes.items():
+            if len(values):
+                places = np.minimum(np.searchsorted(values, block), len(values) - 1)
+                found[part][places[values[places] == block]] = True
+
+    train, _ = _scan_part("train", files["train"], reading, progress, compare)
+    for part, (scan, _) in held_out.items():
+        known = hashes[part][found[part]]
+        scan.known = int(np.isin(hashes[part], known).sum())
+    return {"train": train} | {part: scan for part, (scan, _) in held_out.items()}
+
+
+def _scan_part(
+    part: str, files: Sequence[TextFile], reading: Reading, progress, compare=None
+) -> tuple[PartScan, list[np.ndarray]]:
+    """Scans a part; gives the hashes of its documents, too, unless they are to be compared."""
+    scan, hashes, kept = PartScan(part), Hashes(), []
+    for file in files:
+        before, begun = scan.size(reading.level), 0
+        at = _Position(max(0, file.size), progress)
+        for documents in _documents(file, reading, scan, at):
+            begun, ended = _count(scan, documents, begun, reading)
+            block = np.fromiter(map(hash, ended), np.int64, len(ended))
+            hashes.add(block)
+            scan.sample.add(ended)
+            if compare:
+                compare(block)
+            else:
+                kept.append(block)
+        scan.bytes += max(0, file.size)
+        scan.sizes[file.name] = scan.size(reading.level) - before
+        at(file.size)
+    scan.duplicates = hashes.duplicates()
+    return scan, kept
+
+
+class _Position:
+    """Turns positions in a file into how much was done since the last call."""
+
+    def __init__(self, size: int, progress: Callable[[int], None]) -> None:
+        self._size, self._progress, self._last = size, progress, 0
+
+    def __call__(self, place: int) -> None:
+        place = min(place, self._size)
+        if place > self._last:
+            self._progress(place - self._last)
+            self._last = place
+
+
+def _documents(file: TextFile, reading: Reading, scan: PartScan, at: Callable[[int], None]) -> Iterator[list[str]]:
+    """The documents of a file in blocks, with their delimiters; a very long one comes in pieces."""
+    try:
+        for _ in reading.text(file, lambda place: at(place // 2)):
+            pass
+    except UserError as error:
+        scan.problems += error.problems
+        if "is not UTF-8" not in str(error):
+            return
+        reading = replace(reading, errors="replace")
+    pieces = reading.text(file, lambda place: at((file.size + place) // 2))
+    yield from document_blocks(pieces, reading.document_delimiter, keep_whole=reading.level == "word")
+
+
+def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -> tuple[int, list[str]]:
+    """Counts a block of which the first document has begun before, with so many characters.
+
+    Returns:
+        the characters of the last one if it goes on in the next block, else 0; and the documents that end in this.
+    """
+    text, delimiter = "".join(documents), reading.document_delimiter
+    lengths = np.fromiter(map(len, documents), np.int64, len(documents))
+    lengths[0] += begun
+    begun = 0
+    if not documents[-1].endswith(delimiter):
+        begun, lengths, documents = int(lengths[-1]), lengths[:-1], documents[:-1]
+    scan.documents += len(documents)
+    scan.characters += len(text)
+    of_each = np.bincount(np.minimum(lengths - len(delimiter), _LONGEST))
+    scan.lengths[: len(of_each)] += of_each
+    codes = np.bincount(code_points(text))
+    scan.codes[: len(codes)] += codes
+    if not text.isascii() and not unicodedata.is_normalized("NFC", text):
+        scan.not_nfc += sum(not unicodedata.is_normalized("NFC", document) for document in documents)
+    if reading.level == "word":
+        words = [word for document in documents for word in document.split()]
+        scan.words.update(words)
+        scan.word_count += len(words)
+    return begun, documents

@@ -1,0 +1,160 @@
+"""What training a model will take: memory by counting, time by trying."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+
+from lmtrain.config.schema import Config
+from lmtrain.model.language_model import CharLM
+from lmtrain.training.precision import choose_precision
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate for one device.
+
+    Args:
+        parameters: how many the model has.
+        memory: bytes for weights, gradients, optimizer state and the activations of a window.
+        precision: the one that training would have.
+        device: what the speed was measured on.
+        items_per_second: trained on.
+        epoch_seconds: an epoch, without validations.
+        validation_seconds: one validation.
+    """
+
+    parameters: int
+    memory: int
+    precision: str
+    device: str
+    items_per_second: float
+    epoch_seconds: float
+    validation_seconds: float
+
+
+def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
+    """Estimates what training takes on the first device, from a few training steps on random items."""
+    model = CharLM(vocabulary_size, **config.model.model_dump(exclude={"name"}))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    uses_cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
+    device = torch.device("cuda" if uses_cuda else "cpu")
+    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    return Cost(
+        parameters,
+        training_memory(config, vocabulary_size),
+        precision_of(config),
+        name,
+        train_rate,
+        train_items / train_rate,
+        valid_items / valid_rate,
+    )
+
+
+def precision_of(config: Config) -> str:
+    """The precision that training would have here."""
+    return str(choose_precision(config).name)
+
+
+def training_memory(config: Config, vocabulary_size: int) -> int:
+    """Bytes that training takes on one device, without the libraries' own."""
+    sizes, precision = config.model, precision_of(config)
+    with torch.device("meta"):  # only to count
+        model = CharLM(vocabulary_size, **sizes.model_dump(exclude={"name"}))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    gates = 4 if sizes.recurrent_type == "LSTM" else 3
+    output = sizes.nout or sizes.hidden_size
+    activations = (
+        3 * sizes.embedding_size
+        + sizes.nlayers * sizes.hidden_size * (gates + 4)  # gates, cell, output, its dropout
+        + sizes.hidden_size * gates  # the gradients of one layer's gates
+        + 3 * output
+    )
+    logits = 4 * vocabulary_size  # and their softmax, its gradient, one to work with
+    window = config.data.sequence_length * config.data.batch_size
+    weight = 8 if precision.startswith("64") else 2 if precision.endswith("16-true") else 4
+    activation = 2 if "16" in precision else weight
+    states = optimizer_state(config, model)
+    return weight * (2 * parameters + states) + window * (activation * activations + max(4, weight) * logits)
+
+
+def optimizer_state(config: Config, model: CharLM) -> int:
+    """How many numbers the optimizer keeps for a model, from a step that it makes with a very small one.
+
+    What has the size of a parameter there has it here.
+    """
+    structure = {name: getattr(config.model, name) for name in ("nlayers", "recurrent_type", "dropout")}
+    nout = None if config.model.nout is None else 3
+    small = CharLM(5, hidden_size=4, embedding_size=3, nout=nout, **structure)
+    optimizer = _optimizer(config, small)
+
+    def closure() -> float:
+        small.zero_grad()
+        loss, _ = small.loss(torch.zeros(2, 1, dtype=torch.long), torch.ones(2, 1, dtype=torch.long))
+        loss.backward()
+        return loss.item()
+
+    optimizer.step(closure)
+    real = dict(model.named_parameters())
+    count = 0
+    for name, parameter in small.named_parameters():
+        for value in optimizer.state.get(parameter, {}).values():
+            if isinstance(value, torch.Tensor):
+                count += real[name].numel() if value.numel() == parameter.numel() else value.numel()
+    return count
+
+
+def _optimizer(config: Config, model: CharLM) -> torch.optim.Optimizer:
+    return instantiate(config.optimizer.model_dump(), _partial_=True)(model.named_parameters())
+
+
+def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
+    """Items per second trained on and validated on: of a whole window, or as much of it as a CPU does in a second."""
+    lanes, length = config.data.batch_size, config.data.sequence_length
+    if device.type == "cpu":
+        weights = sum(parameter.numel() for parameter in model.parameters())
+        length = max(4, min(length, int(1e10 / (weights * lanes))))
+    ids = torch.randint(vocabulary_size, (length + 1, lanes), device=device)
+    optimizer, precision = _optimizer(config, model), precision_of(config)
+    if precision.endswith("true"):
+        model.to({"64": torch.float64, "bf": torch.bfloat16, "16": torch.float16}.get(precision[:2], torch.float32))
+    dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
+
+    def loss() -> torch.Tensor:
+        with torch.autocast(device.type, dtype, enabled=precision.endswith("mixed")):
+            return model.loss(ids[:-1], ids[1:])[0]
+
+    def closure() -> Any:
+        model.zero_grad()
+        value = loss()
+        value.backward()
+        return value
+
+    def train() -> None:
+        optimizer.step(closure)
+
+    @torch.no_grad()
+    def validate() -> None:
+        loss()
+
+    return length * lanes / _seconds(train, device), length * lanes / _seconds(validate, device)
+
+
+def _seconds(step: Callable[[], None], device: torch.device) -> float:
+    """How long a step takes at best; the first one, which prepares much, is not counted."""
+    best, until = math.inf, math.inf
+    while time.perf_counter() < until:
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if until is math.inf:
+            until = time.perf_counter() + 1
+        else:
+            best = min(best, time.perf_counter() - start)
+    return best

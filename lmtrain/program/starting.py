@@ -1,0 +1,44 @@
+"""What a command does with signals before and after its work, while Python imports or ends: it ends at once.
+
+Programs that import lmtrain keep their own ways.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+
+_HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_COMMANDS = (os.path.dirname(_HERE), os.path.join(os.path.dirname(_HERE), "scripts"))  # of a checkout
+_where = "before the work had begun: nothing was done. The same command does it."
+
+
+def watch_if_command() -> None:
+    """In a process that is train.py, a script or an installed command, takes the signals that nobody else has yet."""
+    if not _is_command():
+        return
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(signum) in (signal.SIG_DFL, signal.default_int_handler):  # not what nohup ignores
+            with contextlib.suppress(ValueError):  # in a thread
+                signal.signal(signum, _end)
+
+
+def work_is_over() -> None:
+    """From now on a signal says that all was done."""
+    global _where
+    _where = "after the work had ended."
+
+
+def _is_command() -> bool:
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    if path is None:
+        return False
+    folder, name = os.path.split(os.path.abspath(path))
+    return name.startswith("lmtrain-") or folder in _COMMANDS
+
+
+def _end(signum: int, *_: object) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of several says it
+        with contextlib.suppress(OSError):
+            os.write(2, f"{signal.Signals(signum).name} {_where}\n".encode())
+    os._exit(128 + signum)  # an exception could get lost, or become another, in a module that is being imported

@@ -1,0 +1,1 @@
+"""What a run leaves: its folder, curves, report, model card, and runs side by side."""

@@ -1,0 +1,329 @@
+"""Runs side by side: what they reached, and in which keys of their configurations they differ."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.markup import escape
+from rich.table import Table
+
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.runs.curves import Row, count_axis, draw, extreme, new_figure, read_metrics, save_figure
+from lmtrain.runs.run_folder import RunFolder, flat, is_finished, may_change
+
+TOLERANCE = 1.1
+"""A direction whose perplexity is more than 10 % above its twin's is suspect; docs/how_good.md says why 10."""
+
+FIGURES = ("epochs", "steps", "chars", "hours", "chars_per_second", "val/loss", "val/ppl", "val/bpc", "test/ppl")
+
+_NEEDED = ("direction", "data.name", "data.path", "model.hidden_size", "model.nlayers")
+# Keys whose values stand in columns of their own, or that say where things are kept and not what is trained and how.
+_NOT_COMPARED = {
+    *("name", "direction", "model.name", "model.hidden_size", "model.nlayers", "data.name"),
+    *("runs_dir", "resume", "overwrite", "test", "data.cache_dir", "trainer.log_every_n_steps"),
+    *("logger", "checkpoint", "divergence"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run, finished or not.
+
+    Args:
+        name: its folder, without what all the runs' paths begin with.
+        path: its folder.
+        config: its configuration, with names such as "model.hidden_size".
+        rows: of its metrics.csv.
+        figures: those of FIGURES that are known: passes over the training text; optimizer steps; items trained on;
+            hours of training without validations, and items in a second of them; the best validation's figures; the
+            perplexity of the best model's test.
+        text: what it trains on: the same for the same text, wherever it stands; its place if that is all that is known.
+        is_finished: it has reached the limits of its configuration, or a callback has ended it.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    rows: list[Row]
+    figures: dict[str, float]
+    text: str
+    is_finished: bool
+
+    @property
+    def data(self) -> str:
+        return Path(self.config["data.path"] or self.config["data.name"]).name
+
+    @cached_property
+    def kind(self) -> str:
+        """What a run has in common with its twin, the run of the other direction."""
+        differing = ("name", "direction", "init_from", "seed")
+        same = {key: value for key, value in self.config.items() if key not in differing and not may_change(key)}
+        return json.dumps([self.text, same], sort_keys=True)
+
+    @property
+    def model(self) -> str:
+        return f"{self.config['model.hidden_size']}×{self.config['model.nlayers']}"
+
+
+def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[Run]:
+    """Reads run folders; only reads, so that runs may be training.
+
+    Args:
+        paths: the folders. Files beside them are passed over, such as Hydra's multirun.yaml and MLflow's mlflow.db.
+        sort: one of FIGURES, runs without it last; or "run", by name.
+
+    Raises:
+        UserError: all that is no run.
+    """
+    found = list({os.path.abspath(path): Path(path) for path in paths if not _is_neighbour(Path(path))}.items())
+    raise_if_any([problem for _, path in found if (problem := _what_is_wrong(path))])
+    if not found:
+        raise UserError("There is no run folder to compare. Give one or more, such as runs/*.")
+    parent = os.path.commonpath([os.path.dirname(path) for path, _ in found])
+    runs = [_read_run(path, os.path.relpath(absolute, parent)) for absolute, path in found]
+    if sort == "run":
+        return sorted(runs, key=lambda run: run.name)
+    return sorted(runs, key=lambda run: run.figures.get(sort, math.inf))
+
+
+def _is_neighbour(path: Path) -> bool:
+    """Whether it is a file, pipe or socket that stands beside runs, not in one."""
+    return path.exists() and not path.is_dir() and not (path.parent / "config.yaml").exists()
+
+
+def _what_is_wrong(path: Path) -> str | None:
+    if not path.is_dir():
+        what = "is not a folder" if path.exists() else "does not exist"
+        if path.is_symlink() and not path.exists():
+            what = f"is a link to {os.readlink(path)}, which does not exist"
+        return f"{path} {what}. Give run folders, such as runs/*."
+    config = path / "config.yaml"
+    if not config.exists():
+        return f"{path} is not a run: it has no config.yaml. Leave it out."
+    try:
+        keys = flat(yaml.safe_load(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
+        return f"{config} cannot be read: {' '.join(str(error).split())}. Leave this folder out."
+    missing = [key for key in _NEEDED if key not in keys]
+    return f"{config} is not a run's: it has no {', '.join(missing)}. Leave this folder out." if missing else None
+
+
+def _read_run(path: Path, name: str) -> Run:
+    folder = RunFolder(path)
+    config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    rows = read_metrics(path / "metrics.csv")
+    results = folder.read_results()
+    figures = _figures(rows) if rows else _figures_of_the_end(results or {})
+    if figures["hours"]:
+        figures["chars_per_second"] = figures["chars"] / figures["hours"] / 3600
+    train_items = folder.train_items(config.get("data.train", "train"))
+    if train_items and figures["chars"] is not None:
+        figures["epochs"] = figures["chars"] / train_items
+    ended = has_ended(results, config, figures["steps"])
+    if ended:
+        figures["test/ppl"] = results.get("test/ppl")
+    text = json.dumps(folder.text() or [config["data.path"], config["data.name"]])
+    figures = {key: value for key, value in figures.items() if value is not None}
+    return Run(name, path, config, rows, figures, text, ended)
+
+
+def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
+    """Whether a run has reached its limits, or a callback has ended it and it has not gone on since."""
+    by_callback = results is not None and results.get("ended_by") == "callbacks" and results["steps"] >= (steps or 0)
+    return by_callback or is_finished(results, config)
+
+
+def _figures(rows: list[Row]) -> dict[str, float | None]:
+    return {
+        "steps": extreme(rows, "step", max),
+        "chars": extreme(rows, "chars", max),
+        "hours": extreme(rows, "hours", max),
+        **{name: extreme(rows, name) for name in ("val/loss", "val/ppl", "val/bpc")},
+    }
+
+
+def _figures_of_the_end(results: dict[str, Any]) -> dict[str, float | None]:
+    """What results.json says of a run without metrics.csv, but its time, which has the validations in it."""
+    loss = results.get("val/loss")
+    by_loss = {} if loss is None else {"val/loss": loss, "val/ppl": _exp(loss), "val/bpc": loss / math.log(2)}
+    return {"steps": results.get("steps"), "chars": results.get("chars"), "hours": None, **by_loss}
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def differing_keys(runs: Sequence[Run]) -> list[str]:
+    """The keys of the configuration that have not the same value in all runs, without those that are shown anyway."""
+    keys = dict.fromkeys(key for run in runs for key in run.config if not _NOT_COMPARED & {key, key.partition(".")[0]})
+    same_data = len({run.data for run in runs}) == len({run.config["data.path"] for run in runs})
+    return [
+        key for key in keys if len({_shown(run, key) for run in runs}) > 1 and not (key == "data.path" and same_data)
+    ]
+
+
+def _shown(run: Run, key: str) -> str:
+    if key not in run.config:
+        return "–"
+    value = run.config[key]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
+    """The names of the runs whose best validation perplexity is over `TOLERANCE` times their twin's, and the twins.
+
+    Twins have the same configuration but for direction, name, seed, the model that they start from, and how long and
+    on what they train. If several do, the best of the other direction is the twin.
+    """
+    found = {}
+    for run in runs:
+        twins = [
+            other for other in runs if other.config["direction"] != run.config["direction"] and other.kind == run.kind
+        ]
+        perplexities = {twin.figures["val/ppl"]: twin for twin in twins if "val/ppl" in twin.figures}
+        if perplexities and run.figures.get("val/ppl", 0) > TOLERANCE * min(perplexities):
+            found[run.name] = perplexities[min(perplexities)]
+    return found
+
+
+def records(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """What is known of every run, for programs: plain values, None for what is not known or infinite."""
+    keys, unlike = differing_keys(runs), unlike_twins(runs)
+    return [
+        {
+            "run": run.name,
+            "path": str(run.path),
+            "direction": run.config["direction"],
+            "hidden_size": run.config["model.hidden_size"],
+            "nlayers": run.config["model.nlayers"],
+            "data": run.config["data.path"] or run.config["data.name"],
+            **{key: run.config.get(key) for key in keys},
+            **{name: _finite(run.figures.get(name)) for name in FIGURES},
+            "finished": run.is_finished,
+            "unlike_twin": unlike[run.name].name if run.name in unlike else None,
+        }
+        for run in runs
+    ]
+
+
+def _finite(number: float | None) -> float | None:
+    return None if number is None or math.isinf(number) else number  # JSON has no infinity
+
+
+def tables(runs: Sequence[Run]) -> list[Table]:
+    """For the terminal: what the runs reached, one unlike its twin marked; then where they differ, if they do."""
+    keys, unlike = differing_keys(runs), unlike_twins(runs)
+    items = "words" if all(run.config.get("data.level") == "word" for run in runs) else "chars"
+    reached = _empty_table(["run", "direction", "model", "data"])
+    for heading in ("epochs", "steps", items, "hours", f"{items}/s", "val/loss", "val/ppl", "val/bpc", "test/ppl"):
+        reached.add_column(heading, justify="right", no_wrap=True)
+    reached.add_column("status", no_wrap=True)
+    for run in runs:
+        mark = "[bold red]![/] " if run.name in unlike else ""
+        cells = [escape(text) for text in (run.config["direction"], run.model, run.data)]
+        cells += [_FORMATS[name](run.figures[name]) if name in run.figures else "–" for name in FIGURES]
+        reached.add_row(mark + escape(run.name), *cells, "finished" if run.is_finished else "not finished")
+    if not keys:
+        return [reached]
+    differing = _empty_table(["run", *keys])
+    for run in runs:
+        differing.add_row(*(escape(text) for text in (run.name, *(_shown(run, key) for key in keys))))
+    return [reached, differing]
+
+
+def _empty_table(headings: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, no_wrap=True)
+    return table
+
+
+def remarks(runs: Sequence[Run]) -> list[str]:
+    """What is to be said about the figures, in lines: runs unlike their twins, and figures that do not compare."""
+    unlike = unlike_twins(runs)
+    lines = [
+        f"! {run.name}: perplexity {run.figures['val/ppl']:.3f}; the other direction, {unlike[run.name].name}, has "
+        f"{unlike[run.name].figures['val/ppl']:.3f}. More than 10 % apart is the sign of a failed run: docs/how_good.md"
+        for run in runs
+        if run.name in unlike
+    ]
+    if len({run.text for run in runs}) > 1:
+        lines.append("Figures on different texts do not compare: docs/how_good.md")
+    return lines
+
+
+def _short(number: float) -> str:
+    """Three digits or more, such as 5.99 k or 412 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:,.0f} {unit}"
+    return f"{number:.0f}"
+
+
+def _perplexity(value: float) -> str:
+    return f"{value:.3f}" if value < 1000 else f"{value:.3g}"
+
+
+_FORMATS = {
+    "epochs": "{:.1f}".format,
+    "steps": "{:,.0f}".format,
+    "chars": _short,
+    "hours": lambda hours: f"{hours:.3f}" if hours < 10 else f"{hours:.1f}",
+    "chars_per_second": _short,
+    "val/loss": "{:.4f}".format,
+    "val/ppl": _perplexity,
+    "val/bpc": "{:.3f}".format,
+    "test/ppl": _perplexity,
+}
+
+
+def plot(runs: Sequence[Run], path: Path) -> None:
+    """Draws val/bpc by characters and by hours into a PNG or PDF file: twins in one colour, backward models dashed.
+
+    Raises:
+        UserError: there is no validation to draw.
+    """
+    drawn = [run for run in runs if extreme(run.rows, "val/bpc") is not None]
+    if not drawn:
+        raise UserError("None of the runs has a validation in its metrics.csv yet: there is nothing to draw.")
+    colors = _colors(drawn)
+    columns = max(1, min(4, 120 // (max(len(run.name) for run in drawn) + 8)))
+    figure = new_figure(11, 4.5 + 0.22 * math.ceil(len(drawn) / columns))
+    left, right = figure.subplots(1, 2, sharey=True)
+    for run in drawn:
+        style = {
+            "color": colors[run.name],
+            "linestyle": "--" if run.config["direction"] == "backward" else "-",
+        }
+        draw(left, run.rows, "val/bpc", label=run.name, **style)
+        draw(right, run.rows, "val/bpc", by="hours", **style)
+    left.set_ylabel("val/bpc")
+    left.set_xlabel("characters seen in training")
+    count_axis(left.xaxis)
+    right.set_xlabel("hours of training, without validations")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=columns)
+    save_figure(figure, path)
+
+
+def _colors(runs: Sequence[Run]) -> dict[str, Any]:
+    """One for every run, but the same for twins: the first of each direction, the second, and so on."""
+    from matplotlib import colormaps
+
+    seen, pairs = Counter(), {}
+    for run in runs:
+        kind = run.kind
+        pairs[run.name] = kind, seen[kind, run.config["direction"]]
+        seen[kind, run.config["direction"]] += 1
+    numbers = {pair: number for number, pair in enumerate(dict.fromkeys(pairs.values()))}
+    name = "tab10" if len(numbers) <= 10 else "tab20" if len(numbers) <= 20 else "turbo"
+    colors = colormaps[name].resampled(len(numbers)) if name == "turbo" else colormaps[name]
+    return {run: colors(numbers[pair]) for run, pair in pairs.items()}

@@ -1,0 +1,90 @@
+"""A run's curves: its metrics.csv read, and drawn by characters or by hours."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lmtrain.program.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Row = dict[str, float]
+"""The figures of a report, without the cells that are empty in metrics.csv."""
+
+
+def read_metrics(path: Path) -> list[Row]:
+    """The rows of a metrics.csv, with `hours` of training as one more figure; none if there is no such file.
+
+    Rows that are damaged, or are just being written, are left out.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for cells in csv.DictReader(file) if (row := _numbers(cells))]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    _add_hours(rows)
+    return rows
+
+
+def _numbers(cells: dict[str, str | None]) -> Row:
+    if None in cells or None in cells.values():  # more or fewer cells than columns
+        return {}
+    try:
+        return {name: float(value) for name, value in cells.items() if value}
+    except ValueError:
+        return {}
+
+
+def _add_hours(rows: list[Row]) -> None:
+    """Reckons the time, without validations, from the speed that the next report gives; the last, after all reports."""
+    speeds, speed = [], next((row["chars_per_second"] for row in reversed(rows) if "chars_per_second" in row), None)
+    for row in reversed(rows):
+        speed = row.get("chars_per_second", speed)
+        speeds.append(speed)
+    hours = done = 0.0
+    for row, speed in zip(rows, reversed(speeds), strict=True):
+        if speed and "chars" in row:
+            hours += max(0.0, row["chars"] - done) / speed / 3600
+            done = row["chars"]
+            row["hours"] = hours
+
+
+def column(rows: Sequence[Row], name: str, by: str = "chars") -> tuple[list[float], list[float]]:
+    """Where the figure was reported, in characters seen (or in `hours`), and the figure there."""
+    found = [(row[by], row[name]) for row in rows if name in row and by in row]
+    return [place for place, _ in found], [value for _, value in found]
+
+
+def extreme(rows: Sequence[Row], name: str, choose=min) -> float | None:
+    """The lowest figure of that name (or the highest, with `max`); None if there is none."""
+    return choose((row[name] for row in rows if name in row and not math.isnan(row[name])), default=None)
+
+
+def draw(axes: "Axes", rows: Sequence[Row], name: str, by: str = "chars", **style) -> None:
+    """Adds a curve; if it has few points, they are marked."""
+    places, values = column(rows, name, by)
+    axes.plot(places, values, marker="." if len(places) < 30 else None, **style)
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """A figure of so many inches, which needs no display and no global state."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def count_axis(axis) -> None:
+    """Labels an axis 500 k, 1 M, 1.5 M instead of with powers of ten beside it."""
+    from matplotlib.ticker import EngFormatter
+
+    axis.set_major_formatter(EngFormatter())
+
+
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Writes a PNG or PDF file, as the path ends."""
+    with replacing(path) as unfinished:
+        figure.savefig(unfinished, format=path.suffix[1:])

@@ -1,0 +1,283 @@
+"""The model card of a run: what the model is, how to use it, what it was trained on, how, and where."""
+
+import json
+import math
+import platform
+import re
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.manifest import changed_since_prepared, listed, read_manifest
+from lmtrain.model.language_model import CharLM
+from lmtrain.program.command import program
+from lmtrain.program.shell import pasteable
+from lmtrain.runs.curves import Row, column
+from lmtrain.runs.run_folder import RunFolder, flat
+from lmtrain.units import perplexity
+
+
+def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+    """The text of the run's README.md, with the metadata that the Hugging Face Hub reads at its head.
+
+    Args:
+        folder: the run's, with its dictionary.json and corpus.json.
+        values: the configuration.
+        results: what `results.json` holds.
+        rows: those of metrics.csv.
+    """
+    level = values["data"]["level"]
+    sections = [
+        _metadata(values),
+        f"# {values['name']}",
+        _what_it_is(folder, values),
+        "## Results",
+        _results_table(results, level),
+        _best(folder, values, results, rows),
+        "![Curves](report.png)" if rows else "",
+        "## Use",
+        _use(level),
+        "## Data",
+        f"`{values['data']['path'] or values['data']['name']}`",
+        _data_table(folder, level),
+        _manifest(values["data"]["path"]),
+        "## Recipe",
+        _recipe(values, results, rows),
+        "## Provenance",
+        _provenance(values, results),
+        "The whole configuration:",
+        f"```yaml\n{yaml.safe_dump(values, allow_unicode=True, sort_keys=False)}```",
+    ]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def _metadata(values: dict[str, Any]) -> str:
+    """What is known; a language and a license are not."""
+    level = values["data"]["level"]
+    tags = [
+        "flair",
+        "lmtrain",
+        f"{level}-language-model",
+        values["model"]["recurrent_type"].lower(),
+        values["direction"],
+    ]
+    if level == "character":
+        tags.append("contextual-string-embeddings")
+    metadata = {"library_name": "flair", "tags": tags, "metrics": ["perplexity"]}
+    return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---"
+
+
+def _what_it_is(folder: RunFolder, values: dict[str, Any]) -> str:
+    model, level = values["model"], values["data"]["level"]
+    dictionary = Dictionary.load(folder.dictionary)
+    with torch.device("meta"):  # only to count
+        network = CharLM(len(dictionary), **{name: value for name, value in model.items() if name != "name"})
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    start = values["init_from"]
+    return (
+        f"A {values['direction']} {level}-level {model['recurrent_type']} language model"
+        + (" for contextual string embeddings (Akbik et al., 2018)" if level == "character" else "")
+        + ", trained with lmtrain"
+        + (f" from the weights of `{start}`" if start else "")
+        + f": {model['nlayers']} × {model['hidden_size']} hidden units"
+        + (f", projected to {model['nout']}" if model["nout"] else "")
+        + f", embedding size {model['embedding_size']}, {len(dictionary):,} {level}s in its dictionary, "
+        f"{parameters:,} parameters."
+    )
+
+
+def _results_table(results: dict[str, Any], level: str) -> str:
+    lines = [f"| | loss (nats) | perplexity | bits per {level} |", "|---|---|---|---|"]
+    for stage, name in (("val", "validation"), ("test", "test")):
+        if f"{stage}/loss" in results:
+            loss = results[f"{stage}/loss"]
+            lines.append(f"| {name} | {loss:.4f} | {perplexity(loss):.3f} | {loss / math.log(2):.3f} |")
+    return "\n".join(lines)
+
+
+def _best(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+    validations = len(column(rows, "val/loss")[0])
+    chars = [row["chars"] for row in rows if "val/loss" in row and row.get("step") == results["best_step"]]
+    items = folder.train_items(values["data"]["train"])
+    after = f", after {chars[0] / items:.2f} epochs" if items and chars else ""
+    epochs = f"{results['chars'] / items:.2f} epochs" if items else f"{results['epochs']:,} epochs"
+    return (
+        (f"The best of {validations} validations" if validations else "The best validation")
+        + f" was at step {results['best_step']:,} of {results['steps']:,}{after}. Training saw "
+        f"{results['chars']:,} {values['data']['level']}s, {epochs} (passes over the training text), and took "
+        f"{_duration(results['seconds'])}, validations included."
+    )
+
+
+def _use(level: str) -> str:
+    flair = '```python\nfrom flair.embeddings import FlairEmbeddings\n\nembeddings = FlairEmbeddings("best-lm.pt")\n```'
+    lmtrain = (
+        "```python\nfrom lmtrain.model_files.export import load_model\n\n"
+        'language_model = load_model("best-lm.pt")  # or model.safetensors, where that stands beside it\n```'
+    )
+    return "\n\n".join([*(["In Flair:", flair] if level == "character" else []), "In lmtrain:", lmtrain])
+
+
+def _data_table(folder: RunFolder, level: str) -> str:
+    texts = json.loads(folder.corpus.read_text(encoding="utf-8"))
+    lines = [f"| file | {level}s |", "|---|---|"]
+    shown = list(texts.items()) if len(texts) <= 20 else [*list(texts.items())[:10], *list(texts.items())[-5:]]
+    lines += [f"| {name} | {items:,} |" for name, (items, _) in shown]
+    if len(shown) < len(texts):
+        lines.append(f"| {len(texts) - len(shown)} more | {sum(items for items, _ in texts.values()):,} in all |")
+    return "\n".join(lines)
+
+
+def _manifest(path: str | None) -> str:
+    """In short what scripts/prepare_corpus.py noted about the corpus, if it made it."""
+    manifest = read_manifest(path) if path else None
+    if not path or manifest is None:
+        return ""
+    try:
+        if changed := changed_since_prepared(path, manifest):
+            return f"`manifest.json` is not of this text: after it was prepared, {listed(changed)} changed."
+        sources, steps = manifest["sources"], manifest["steps"]
+        size = sum(source["size"] or 0 for source in sources)
+        lines = [f"Prepared by {manifest['made_by']} from {len(sources):,} source(s), {size:,} bytes:", ""]
+        lines += [f"- `{source['url']}`, {source['format']}, sha256 `{source['sha256']}`" for source in sources[:10]]
+        lines += [f"- and {len(sources) - 10:,} more"] if len(sources) > 10 else []
+        read, kept = steps[0]["in"], steps[-1]["out"]
+        lines += ["", f"Of {read['documents']:,} documents ({read['characters']:,} characters) {kept['documents']:,} "]
+        lines[-1] += f"({kept['characters']:,}) were kept. Options: {_options(manifest['options'])}."
+        return "\n".join(lines)
+    except Exception:  # of a store; whatever it is, it is not worth failing at the end of a run
+        return ""
+
+
+def _options(options: dict[str, Any]) -> str:
+    """Those that are on, without those that only say how the work is cut up."""
+    chosen = {
+        key.rpartition(".")[2]: value
+        for key, value in flat(options).items()
+        if value not in (None, False, []) and key not in ("split_size", "block_size")
+    }
+    for share, filters in (("script_share", ("scripts",)), ("language_threshold", ("languages", "other_languages"))):
+        if not any(name in chosen for name in filters):
+            chosen.pop(share, None)
+    return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
+
+
+_UNITS = ("epochs", "steps")
+
+
+def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+    data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
+    arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
+    unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
+    dictionary = values["dictionary"]
+    table = {
+        "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
+        "annealing": _annealing(anneal, trainer),
+        "window": _window(data, trainer),
+        "gradient clipping": _clipping(trainer),
+        "dropout": str(values["model"]["dropout"]),
+        "limits": _limits(trainer),
+        "precision": str(results.get("precision", trainer["precision"]))
+        + (f" (`auto`: {reason})" if (reason := results.get("precision_reason")) else ""),
+        "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
+        + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
+        "dictionary": ("of the model that training began with" if values["init_from"] else dictionary["source"])
+        + (f", unknown in validation: {unknown:.4%}" if unknown is not None else ""),
+        "weights": f"`{values['init_from']}` at the beginning" if values["init_from"] else "random at the beginning",
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
+
+
+def _annealing(anneal: dict[str, Any], trainer: dict[str, Any]) -> str:
+    """What became of the rate."""
+    if anneal["schedule"] == "linear":
+        begin = f"rises over the first {anneal['warmup']:.3g} of the run, then " if anneal["warmup"] else ""
+        return f"the rate {begin}falls in a straight line to zero at the run's end ({_limits(trainer)})"
+    bad = anneal["patience"] + 1
+    when = "a validation brings" if bad == 1 else f"{bad} validations in a row bring"
+    end = f"training ends when it falls below {anneal['min_lr']}" if anneal["min_lr"] else "no rate ends training"
+    return f"rate × {anneal['factor']} when {when} no improvement; {end}"
+
+
+def _window(data: dict[str, Any], trainer: dict[str, Any]) -> str:
+    window = f"{data['sequence_length']} {data['level']}s × {data['batch_size']} lanes, over all devices"
+    if data["grow_to_sequence_length"] > data["sequence_length"]:
+        window += f"; one longer with every split, up to {data['grow_to_sequence_length']}"
+    if trainer["accumulate_grad_batches"] > 1:
+        window += f"; a step for {trainer['accumulate_grad_batches']} windows"
+    return window
+
+
+def _limits(trainer: dict[str, Any]) -> str:
+    """For example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
+    names = {f"{end}_{unit}": unit + least for end, least in (("min", " at least"), ("max", "")) for unit in _UNITS}
+    parts = [f"{trainer[name]:,} {text}" for name, text in names.items() if (trainer.get(name) or -1) > 0]
+    return ", ".join(parts) or "none"
+
+
+def _clipping(trainer: dict[str, Any]) -> str:
+    if trainer["gradient_clip_val"] is None:
+        return "none"
+    algorithm = (trainer.get("gradient_clip_algorithm") or "norm").lower()
+    return f"{trainer['gradient_clip_val']}, of {'the norm' if algorithm == 'norm' else 'each value'}"
+
+
+def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
+    packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
+    return "\n".join(
+        [
+            f"- {packages} · Python {platform.python_version()} on {platform.system()}",
+            f"- lmtrain's commit: {_commit()}",
+            *(
+                [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
+                if "hardware" in results
+                else []
+            ),
+            f"- seed {values['seed']}",
+            f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
+            _code(" ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])),
+        ]
+    )
+
+
+def _code(command: str) -> str:
+    """A command as code in a list, whatever backquotes are in it."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", command)), default=0))
+    return f"- {fence}{command}{fence}" if "`" not in command else f"- {fence} {command} {fence}"
+
+
+def _hardware(results: dict[str, Any]) -> list[str]:
+    """A line, if the results are not from before this was noted."""
+    if "hardware" not in results:
+        return []
+    return [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _commit() -> str:
+    checkout = Path(__file__).resolve().parents[2]
+    command = ["git", "-C", str(checkout), "describe", "--always", "--dirty"]
+    try:
+        (checkout / ".git").stat()  # where lmtrain is installed, git would describe whatever repository is around it
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown (not a checkout)"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"

@@ -1,0 +1,289 @@
+"""The folder of a run: what it holds, whose it is, and whether a run may begin or go on in it."""
+
+import _thread
+import json
+import logging
+import secrets
+import shutil
+import zipfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmtrain.config import trainer_arguments
+from lmtrain.config.schema import Mark, as_checked, is_marked
+from lmtrain.data.corpus import in_part
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.program.files import remove_left, replacing
+from lmtrain.program.locks import Lock
+from lmtrain.program.log import reopen_log
+from lmtrain.program.plain_json import to_json
+from lmtrain.program.shell import override_of
+from lmtrain.runs.contents import Contents, changes
+
+log = logging.getLogger(__name__)
+
+
+class RunFolder:
+    """The places of a run's files, and the lock that keeps a second run out.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.best = path / "best-lm.pt"
+        self.checkpoints = path / "checkpoints"
+        self.config = path / "config.yaml"
+        self.dictionary = path / "dictionary.json"
+        self.corpus = path / "corpus.json"
+        self.contents = path / "contents.json"
+        self.results = path / "results.json"
+        self.log = path / "train.log"
+        # who has lost the lock saves and stops, as after Ctrl-C
+        self._lock = Lock(path / ".lock", "Give another runs_dir", on_loss=_thread.interrupt_main)
+        self._key = path / ".key"
+        self._described: dict[Path, bytes] = {}
+        self._lost_locks: list[Lock] = []
+
+    def occupy(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
+        """Takes the folder for this run and writes its configuration.
+
+        Args:
+            values: the configuration.
+            overwrite: throw away what the folder holds.
+            contents: what stands at the places that the configuration names.
+
+        Raises:
+            UserError: another run lives in the folder, or has left something there that would be overwritten.
+        """
+        self._make()
+        try:
+            other = self._lock.acquire_now()
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}. Give another runs_dir.") from None
+        if other is not None:
+            raise UserError(
+                f"Another process is training in {self.path}: {other}. Wait for it, or give this run another name=NAME."
+            )
+        try:
+            self._check(values, overwrite, contents)
+        except BaseException:
+            self.release()
+            raise
+        for folder in (self.path, self.checkpoints):
+            remove_left(folder)
+        contents.save(self.contents)
+        with replacing(self.corpus) as unfinished:
+            unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")
+        with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
+
+    def _check(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
+        """Empties the folder, or makes sure that it is this run's."""
+        if overwrite:
+            self._empty()
+        elif self.config.exists():
+            self._check_same_run(values, contents)
+        elif self.best.exists() or self.checkpoints.exists():
+            raise UserError(
+                f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
+                "name=NAME, or throw away what is there with overwrite=true."
+            )
+
+    def remember(self) -> None:
+        """Keeps in memory what describes the run, for `restore_if_removed`."""
+        self.key()  # which is made here
+        described = (self.config, self.corpus, self.contents, self.dictionary, self._key)
+        self._described = {path: path.read_bytes() for path in described}
+
+    def restore_if_removed(self) -> bool:
+        """Makes the folder again if it is not there any more; tells whether it had to.
+
+        Raises:
+            UserError: another run has begun in its place.
+        """
+        if self._key_there() == self._described[self._key]:
+            return False
+        lock = Lock(self._lock.path, self._lock.remedy, self._lock.on_loss)
+        self._make()
+        if lock.acquire_now() is not None or self._key_there() is not None:
+            lock.release()
+            raise UserError(
+                f"{self.path} was removed while this run went on in it, and another run has begun there: nothing more "
+                "can be saved. Give one of them another name=NAME."
+            )
+        self._lost_locks.append(self._lock)  # to release it would touch the new one
+        self._lock = lock
+        for path, content in self._described.items():
+            with replacing(path) as unfinished:
+                unfinished.write_bytes(content)
+        reopen_log()
+        log.warning(
+            "%s was removed while the run goes on in it. It is made again; what it held is lost, but for what comes",
+            self.path,
+        )
+        return True
+
+    def _key_there(self) -> bytes | None:
+        """Tells this folder from another in the same place; None if there is none."""
+        try:
+            return self._key.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError:  # such as too many open files, which says nothing
+            return self._described[self._key]
+
+    def key(self) -> str:
+        """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""
+        if not self._key.exists():
+            with replacing(self._key) as unfinished:
+                unfinished.write_text(secrets.token_hex(8), encoding="utf-8")
+        return self._key.read_text(encoding="utf-8")
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise UserError(f"{self.path} is not a folder. Give this run another name=NAME or runs_dir=DIR.") from None
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be made: {error.strerror}. Give another runs_dir."
+            ) from None
+
+    def remove(self) -> None:
+        """Removes what a trial has written: the folder, and those above it that are empty then."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        for folder in list(self.path.parents)[:2]:
+            with suppress(OSError):
+                folder.rmdir()
+
+    def release(self) -> None:
+        self._lock.release()
+
+    def _empty(self) -> None:
+        for item in self.path.iterdir():
+            if item.name == ".lock":
+                continue
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
+            else:
+                item.unlink()
+
+    def _check_same_run(self, values: dict[str, Any], contents: Contents) -> None:
+        """The same keys, but for those that may change, and the same contents, wherever they stand now."""
+        try:
+            began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            before, now = flat(as_checked(began_with)), flat(values)
+        except (OSError, yaml.YAMLError, AttributeError) as error:
+            raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
+        different = [
+            f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key) and not may_change(key)
+        ]
+        remedy = "set these keys back to go on with that run, or throw it away with overwrite=true."
+        problems = []
+        if different:
+            problems.append(
+                f"{self.path} holds a run with another configuration: {'; '.join(different)}. Give this run another "
+                f"name=NAME, {remedy}"
+            )
+        problems += changes(self, before, now, contents)
+        raise_if_any(problems)
+
+    def last_checkpoint(self) -> Path | None:
+        """The newest checkpoint that is whole, if there is one.
+
+        Raises:
+            UserError: there are checkpoints, but none is whole.
+        """
+        found = [self.checkpoints / name for name in ("last.ckpt", "previous.ckpt")]
+        found = [path for path in found if path.exists()]
+        for path in found:
+            if _is_whole(path):
+                return path
+            log.warning("%s is damaged%s", path, ": the one before is used" if path.name == "last.ckpt" else "")
+        if found:
+            raise UserError(
+                f"No checkpoint in {self.checkpoints} is whole. Start anew with overwrite=true, or fine-tune what "
+                f"{self.best.name} holds: {override_of('init_from', self.best)} under another name=NAME."
+            )
+        return None
+
+    def text(self) -> list[list[int]] | None:
+        """The number of items and the checksum of every file that the run trains, validates or tests on, if known."""
+        try:
+            return list(json.loads(self.corpus.read_text(encoding="utf-8")).values())
+        except (OSError, ValueError, AttributeError):
+            return None
+
+    def train_items(self, part: str) -> int | None:
+        """How many items the files of `data.train=part` have; None if that is not known."""
+        try:
+            texts = json.loads(self.corpus.read_text(encoding="utf-8"))
+            return sum(items for name, (items, _) in texts.items() if in_part(name, part)) or None
+        except (OSError, ValueError, TypeError, AttributeError):
+            return None
+
+    def read_results(self) -> dict[str, Any] | None:
+        """How the run ended, if it has."""
+        try:
+            return json.loads(self.results.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        with replacing(self.results) as unfinished:
+            unfinished.write_text(to_json(results, indent=1), encoding="utf-8")
+
+
+def is_finished(results: dict[str, Any] | None, limits: dict[str, Any]) -> bool:
+    """Whether a run has reached the limits it has: what else ended it may begin again.
+
+    Args:
+        results: what its `results.json` holds; None if there is none.
+        limits: those it has now, by their keys, perhaps among others.
+    """
+    if results is None or results.get("ended_by") not in results["limits"]:
+        return False
+    return all(limits.get(key) == limit for key, limit in results["limits"].items())
+
+
+def _is_whole(path: Path) -> bool:
+    """True if the archive's checksums are right."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
+        return False
+
+
+def hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that runs are compared by, such as "model.hidden_size"; only places among them may change later."""
+    return {key: value for key, value in flat(values).items() if is_marked(key, Mark.COMPARED)}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The configuration with names such as "model.hidden_size"."""
+    result = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result
+
+
+def may_change(key: str) -> bool:
+    """Whether a run may go on with another value."""
+    if key.startswith("trainer."):
+        return trainer_arguments.may_change(key.split(".")[1])
+    return is_marked(key, Mark.MAY_CHANGE, Mark.PLACE)
+
+
+def _shown(values: dict[str, Any], key: str) -> str:
+    return repr(values[key]) if key in values else "not set"

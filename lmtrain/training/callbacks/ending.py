@@ -1,0 +1,124 @@
+"""What ends a run, and whether it is finished: only at the limits that it has itself."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from lmtrain.config.schema import Config
+from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.checkpoint import RunCheckpoint
+
+log = logging.getLogger(__name__)
+
+MAX_TIME = "trainer.max_time"
+CALLBACKS = "callbacks"
+
+
+def limits(config: Config) -> dict[str, Any]:
+    """The keys by which a run ends itself, and their values; one that has reached them goes on with higher ones."""
+    trainer = config.trainer
+    return {
+        "trainer.max_epochs": trainer.max_epochs,
+        "trainer.max_steps": trainer.max_steps,
+        "trainer.min_epochs": trainer.added("min_epochs"),
+        "trainer.min_steps": trainer.added("min_steps"),
+        "anneal.min_lr": config.anneal.min_lr,
+    }
+
+
+class Ending(Callback):
+    """Knows what ended the run, and does not begin where a callback would end it at once.
+
+    Args:
+        annealing: what may end it by the learning rate.
+        saving: what may end it by the clock.
+        others: callbacks that are not lmtrain's own, by their names in the configuration.
+    """
+
+    def __init__(self, annealing: Callback, saving: RunCheckpoint, others: dict[str, Callback]) -> None:
+        self.annealing = annealing
+        self.saving = saving
+        self.others = others
+        self._began_at = 0  # steps
+        self._epochs = 0  # whole ones that are done
+        self._figures: dict[str, float] = {}  # of the last validation, those that an EarlyStopping monitors
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._began_at = checkpoint["global_step"]
+        self._epochs = checkpoint[type(trainer.datamodule).__qualname__]["epoch"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._began_at and self._exhausted():
+            trainer.should_stop = True
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit":  # what a model to start from has, no EarlyStopping looks at
+            return
+        monitors = {one.monitor for one in self.others.values() if isinstance(one, EarlyStopping)}
+        self._figures = {name: float(trainer.callback_metrics[name]) for name in monitors & {*trainer.callback_metrics}}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"figures": self._figures}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._figures = state_dict["figures"]
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epochs = max(self._epochs, trainer.datamodule.state_dict()["epoch"])
+
+    def _exhausted(self) -> dict[str, str]:
+        """Why those callbacks that have ended the run at the last validation would do so at the next one."""
+        reasons = {}
+        for name, callback in self.others.items():
+            if isinstance(callback, EarlyStopping):
+                threshold, best = callback.stopping_threshold, callback.best_score
+                figure, worst = torch.tensor(self._figures.get(callback.monitor, 0.0)), callback.divergence_threshold
+                if callback.wait_count >= max(1, callback.patience):
+                    reasons[name] = f"{callback.wait_count} in a row without improvement, patience={callback.patience}"
+                elif threshold is not None and callback.monitor_op(best, threshold):
+                    reasons[name] = f"{callback.monitor} has reached stopping_threshold={threshold:g}"
+                elif callback.monitor not in self._figures:
+                    continue
+                elif callback.check_finite and not figure.isfinite():
+                    reasons[name] = f"{callback.monitor} was {figure:g}"
+                elif worst is not None and callback.monitor_op(-figure, -worst):
+                    reasons[name] = f"{callback.monitor} was {figure:.4f}, beyond divergence_threshold={worst:g}"
+        return reasons
+
+    def cause(self, trainer: Trainer) -> str:
+        """The key of the limit that ended the run, MAX_TIME or CALLBACKS."""
+        if 0 < trainer.max_steps <= trainer.global_step:
+            return "trainer.max_steps"
+        if 0 < trainer.max_epochs <= self._epochs:
+            return "trainer.max_epochs"
+        if isinstance(self.annealing, AnnealOnPlateau) and self.annealing.is_below_min_lr:
+            return "anneal.min_lr"
+        return MAX_TIME if self.saving.is_out_of_time else CALLBACKS
+
+    def has_trained(self, trainer: Trainer) -> bool:
+        return trainer.global_step > self._began_at
+
+    def say(self, trainer: Trainer, cause: str, config: Config) -> None:
+        """Says how to go on after an end that was not the run's own."""
+        step = f"{trainer.global_step:,}"
+        if trainer.fast_dev_run:
+            windows = "a window" if trainer.fast_dev_run is True else f"{trainer.fast_dev_run} windows"
+            log.info("trainer.fast_dev_run: all works, with %s of each text. Nothing was kept", windows)
+        elif cause == MAX_TIME:
+            time = config.trainer.added("max_time")
+            log.info("Ended at step %s by %s=%s. The same command goes on", step, MAX_TIME, time)
+        elif cause == CALLBACKS:
+            names = ", ".join(self.others) or "unknown"
+            log.info("Ended at step %s by a callback (%s). The same command goes on, if that lets it", step, names)
+
+    def why_nothing_was_trained(self, trainer: Trainer, folder: Path) -> str:
+        reasons = [f"{name}: {reason}" for name, reason in self._exhausted().items()]
+        return (
+            f"No step was trained in {folder}, which is at step {trainer.global_step:,}: a callback ended it at once "
+            f"({'; '.join(reasons) or ', '.join(self.others)}). To go on, change its arguments, such as "
+            "callbacks.NAME.patience=VALUE, or leave it out."
+        )

@@ -1,0 +1,42 @@
+"""Makes the run folder again if somebody removes it while the run goes on."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lmtrain.data.windows import Window
+from lmtrain.runs.run_folder import RunFolder
+
+
+class FolderWatch(Callback):
+    """Looks at the run folder before anything is written there; must stand before those that write.
+
+    Args:
+        folder: the run's.
+        every_n_steps: how often figures of the training are written.
+    """
+
+    def __init__(self, folder: RunFolder, every_n_steps: int) -> None:
+        self.folder = folder
+        self.every_n_steps = every_n_steps
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: Window, batch_idx: int
+    ) -> None:
+        if trainer.global_step % self.every_n_steps == 0:
+            self._look(trainer)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._look(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._look(trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero and self.folder.restore_if_removed():
+            for logger in trainer.loggers:
+                if hasattr(logger, "reopen"):
+                    logger.reopen()

@@ -1,0 +1,46 @@
+"""When to validate within an epoch."""
+
+import math
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lmtrain.data.windows import Window
+
+
+class ValidationSchedule(Callback):
+    """Validates at the end of every split, as Flair does, or a number of times at equal distances; always at the
+    epoch's last window and at the run's last step.
+
+    Args:
+        validations_per_epoch: how many times; None for the end of every split.
+    """
+
+    def __init__(self, validations_per_epoch: int | None = None) -> None:
+        self.validations_per_epoch = validations_per_epoch
+        self._windows: frozenset[int] = frozenset()
+        self._dataset = None
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
+        dataset = trainer.datamodule.train_windows
+        if dataset is not self._dataset:
+            self._dataset = dataset
+            self._windows = validation_windows(
+                dataset.split_ends, self.validations_per_epoch, trainer.accumulate_grad_batches
+            )
+        is_last_step = 0 < trainer.max_steps <= trainer.global_step + 1
+        # Lightning validates after a window if the number of windows done is a multiple of this
+        due = batch_idx + 1 in self._windows or is_last_step
+        trainer.val_check_batch = batch_idx + 1 if due else math.inf
+
+
+def validation_windows(split_ends: list[int], count: int | None, accumulate: int = 1) -> frozenset[int]:
+    """After how many windows of an epoch to validate.
+
+    Args:
+        split_ends: after how many windows each split ends.
+        count: how many validations; None for as many as there are splits, at their ends.
+        accumulate: windows a step; validations fall between steps.
+    """
+    total = split_ends[-1]
+    wanted = split_ends if count is None else [total * number / count for number in range(1, count + 1)]
+    return frozenset(min(total, math.ceil(max(place, 1) / accumulate) * accumulate) for place in wanted)

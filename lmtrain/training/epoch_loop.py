@@ -1,0 +1,160 @@
+"""Lightning's loops over the epochs and over the windows of an epoch, with less around each step."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loops import _FitLoop
+from lightning.pytorch.loops.fetchers import _DataFetcher
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import Tensor
+
+from lmtrain.data.windows import Window
+from lmtrain.errors import UserError
+
+_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+class EpochLoop(_FitLoop):
+    """Lightning's own, which also begins when nothing is left to do but a validation that a signal interrupted."""
+
+    @property
+    def skip(self) -> bool:
+        return super().skip and not any(getattr(one, "validation_is_due", False) for one in self.trainer.callbacks)
+
+
+class WindowLoop(_TrainingEpochLoop):
+    """What Lightning's own loop does for one optimizer that steps after every window, in the same order.
+
+    Around each step Lightning asks every callback, the module, the strategy and the profiler for some 60 hooks, most of
+    which nobody has: a quarter of the time of a step of 1 ms. This one asks once an epoch which callbacks have which
+    hook; of the module it calls `on_train_batch_start`, `training_step` and `configure_gradient_clipping`, the others
+    that `LanguageModelModule` has no use for not at all. Where it does not know better (several ranks, accumulated or
+    scaled gradients, a profiler, the first step after a restart) Lightning's own steps are made.
+    """
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        super().on_run_start(data_fetcher)
+        trainer = self.trainer
+        self._is_plain = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and trainer.accumulate_grad_batches == 1
+            and getattr(trainer.precision_plugin, "scaler", None) is None
+            and not trainer.lr_scheduler_configs
+            and isinstance(trainer.profiler, PassThroughProfiler)
+            and trainer._val_check_time_interval is None
+        )
+        self._hooks = {name: _overriding(trainer, name) for name in _HOOKS}
+        self._module = trainer.lightning_module
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        if self.restarting or not self._is_plain:
+            super().advance(data_fetcher)
+            return
+        trainer, module = self.trainer, self._module
+        batch, _, _ = next(data_fetcher)
+        self.batch_progress.is_last_batch = data_fetcher.done
+        batch_idx = self.batch_idx + 1
+        if trainer.strategy.root_device.type != "cpu":
+            batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+        self.batch_progress.increment_ready()
+        trainer._logger_connector.on_batch_start(batch)
+        self._call("on_train_batch_start", batch, batch_idx)
+        module.on_train_batch_start(batch, batch_idx)
+        self.batch_progress.increment_started()
+        loss = self._optimizer_step(batch, batch_idx)
+        self.batch_progress.increment_processed()
+        self._call("on_train_batch_end", {"loss": loss}, batch, batch_idx)
+        if self._results:  # somebody logged something
+            trainer._logger_connector.on_batch_end()
+            trainer._logger_connector.update_train_step_metrics()
+        self._results.batch = None
+        self.batch_progress.increment_completed()
+
+    def _optimizer_step(self, batch: Window, batch_idx: int) -> Tensor:
+        """Gives the loss that the optimizer computed last.
+
+        Raises:
+            UserError: it computed none.
+        """
+        optimizer = self.trainer.optimizers[0]
+        progress = self.automatic_optimization.optim_progress.optimizer
+        last_loss: Tensor | None = None
+
+        def closure() -> Tensor:
+            nonlocal last_loss
+            with torch.enable_grad():
+                last_loss = self._make_gradients(batch, batch_idx, optimizer)
+            return last_loss
+
+        progress.step.increment_ready()
+        optimizer.step(closure=closure)
+        progress.step.increment_completed()
+        if last_loss is None:
+            raise UserError(
+                f"The optimizer {type(optimizer).__name__} trains nothing: its step(closure) never calls closure(), "
+                "which computes loss and gradients. Take another optimizer, or call it there."
+            )
+        return last_loss
+
+    def _make_gradients(self, batch: Window, batch_idx: int, optimizer: torch.optim.Optimizer) -> Tensor:
+        """Gives the loss."""
+        trainer, module = self.trainer, self._module
+        progress = self.automatic_optimization.optim_progress.optimizer.zero_grad
+        module._current_fx_name = "training_step"
+        with trainer.precision_plugin.forward_context():
+            loss = module.training_step(batch, batch_idx)
+        progress.increment_ready()
+        self._call("on_before_zero_grad", optimizer)
+        progress.increment_started()
+        self._zero_grad(optimizer)
+        progress.increment_completed()
+        self._call("on_before_backward", loss)
+        module._current_fx_name = "backward"
+        loss.backward()
+        self._call("on_after_backward")
+        self._call("on_before_optimizer_step", optimizer)
+        module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+        return loss.detach()
+
+    def _zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
+        if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
+            optimizer.zero_grad()
+            return
+        for group in optimizer.param_groups:  # what torch's does, which also tells its profiler
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        """Calls the hook of those callbacks that have it."""
+        if hooks := self._hooks[name]:
+            module = self._module
+            module._current_fx_name = name  # for those that log something
+            for hook in hooks:
+                hook(self.trainer, module, *arguments)
+            module._current_fx_name = None
+
+    def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
+        trainer = self.trainer
+        is_stopping = data_fetcher.done or trainer.should_stop or trainer.received_sigterm
+        if self._is_plain and trainer.val_check_batch == math.inf and not is_stopping:
+            self._batches_that_stepped += 1
+        else:
+            super().on_advance_end(data_fetcher)
+
+
+def _overriding(trainer: Trainer, name: str) -> list[Callable[..., None]]:
+    """The hook of those callbacks that have their own, from their class or as an attribute."""
+    hooks = [getattr(callback, name) for callback in trainer.callbacks]
+    return [hook for hook in hooks if getattr(hook, "__func__", None) is not getattr(Callback, name)]

@@ -1,0 +1,44 @@
+"""How many lanes a run has, where that depends on the number of devices."""
+
+from collections.abc import Collection
+from typing import Any
+
+import yaml
+
+from lmtrain.errors import UserError
+from lmtrain.runs.run_folder import RunFolder
+
+
+def with_lanes(values: dict[str, Any], devices: int, explicit: Collection[str], folder: RunFolder) -> dict[str, Any]:
+    """Gives a configuration with `data.lanes_per_device` the `data.batch_size` that it means.
+
+    A run that goes on keeps the lanes it began with, whatever the number of devices is now.
+
+    Args:
+        values: the configuration.
+        devices: on which the run is now.
+        explicit: the keys that the user set.
+        folder: of the run.
+
+    Raises:
+        UserError: `data.batch_size` is given, too.
+    """
+    lanes = values["data"]["lanes_per_device"]
+    if lanes is None:
+        return values
+    if "data.batch_size" in explicit:
+        raise UserError(
+            f"data.batch_size={values['data']['batch_size']} and data.lanes_per_device={lanes} both say how many lanes "
+            "there are: on all devices together, and on each. Give one of them."
+        )
+    before = {} if values["overwrite"] else _data_of_run(folder)
+    begun = before.get("batch_size") if before.get("lanes_per_device") == lanes else None
+    return {**values, "data": {**values["data"], "batch_size": begun or lanes * devices}}
+
+
+def _data_of_run(folder: RunFolder) -> dict[str, Any]:
+    """The section `data` of the configuration that the folder holds, if it does."""
+    try:
+        return yaml.safe_load(folder.config.read_text(encoding="utf-8"))["data"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return {}  # `RunFolder.occupy` says what is wrong with it

@@ -1,0 +1,91 @@
+"""metrics.csv: one row a report, one column a figure, continued when the run is resumed."""
+
+import csv
+import errno
+import io
+import os
+from argparse import Namespace
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger
+
+from lmtrain.program.files import replacing
+
+COLUMNS = (
+    *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc"),
+    *("test/loss", "test/ppl", "test/bpc", "lr", "grad_norm", "chars_per_second"),
+    *("train/unknown_rate", "val/unknown_rate", "probe/accuracy", "probe/f1"),
+)
+
+_MOST_WAITING = 10_000
+
+
+class MetricsCSV(Logger):
+    """A Lightning logger that appends rows to a CSV file with fixed columns; other figures are left to other loggers.
+
+    Args:
+        save_dir: the run folder.
+        resume_step: rows of later steps are from a part of the run that was lost, and are dropped.
+    """
+
+    def __init__(self, save_dir: str | Path, resume_step: int | None = None) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self._resume_step = resume_step
+        self._is_prepared = False
+        self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)  # rows that could not be written
+
+    @property
+    def name(self) -> str:
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Hyperparameters stand in config.yaml."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if not self._is_prepared:
+            self._prepare()
+        row = {"step": step, **{name: value for name, value in metrics.items() if name in COLUMNS}}
+        if len(row) > 2:  # more than step and chars
+            self._waiting.append(row)
+            self._write()
+
+    def _write(self) -> None:
+        """Appends the rows that wait, all of them or none: what a full disk cuts off would spoil the next row."""
+        with self.path.open("ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, COLUMNS, restval="")
+            if size == 0:  # somebody has removed it
+                writer.writeheader()
+            writer.writerows(self._waiting)
+            content = text.getvalue().encode()
+            if file.write(content) < len(content):
+                file.truncate(size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        self._waiting.clear()
+
+    def _prepare(self) -> None:
+        with replacing(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
+            writer.writeheader()
+            if self._resume_step is not None and self.path.exists():
+                with self.path.open(newline="", encoding="utf-8") as before:
+                    writer.writerows(row for row in csv.DictReader(before) if _belongs(row, self._resume_step))
+        self._is_prepared = True
+
+
+def _belongs(row: dict[str, str], last_step: int) -> bool:
+    return (row.get("step") or "").isdigit() and int(row["step"]) <= last_step and None not in row.values()

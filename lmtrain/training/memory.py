@@ -1,0 +1,48 @@
+"""Memory: whether a model fits before it is made, and what to do when there was too little in training."""
+
+import os
+
+import torch
+
+from lmtrain.config.schema import Config, ModelConfig
+from lmtrain.errors import UserError
+
+_GATES = {"LSTM": 4, "GRU": 3}
+
+
+def check_fits(config: Config, vocabulary_size: int) -> None:
+    """Raises `UserError` if the weights alone, in float32, are more than this machine's memory: they are made there."""
+    needed = 4 * weights(config.model, vocabulary_size)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        names = ("hidden_size", "nlayers", "embedding_size", "nout")
+        sizes = ", ".join(f"model.{name}={getattr(config.model, name)}" for name in names)
+        raise UserError(
+            f"The weights of a model with {sizes} and {vocabulary_size:,} items take {needed / 2**30:,.1f} GiB, and "
+            f"this machine has {there / 2**30:,.1f} GiB. Make the model smaller: model=large has 2048 units."
+        )
+
+
+def weights(model: ModelConfig, vocabulary_size: int) -> int:
+    """How many numbers a `CharLM` of these sizes learns, without making it."""
+    hidden, gates = model.hidden_size, _GATES[model.recurrent_type]
+    first = gates * hidden * (model.embedding_size + hidden + 2)
+    further = (model.nlayers - 1) * gates * hidden * (2 * hidden + 2)
+    projection = (hidden + 1) * model.nout if model.nout else 0
+    output = model.nout or hidden
+    return vocabulary_size * (model.embedding_size + output + 1) + first + further + projection
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that there is no memory left, of a GPU or of this machine."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def too_little(error: BaseException) -> UserError:
+    """What to say of it."""
+    reason = (str(error).splitlines() or ["no memory is left"])[0]
+    return UserError(
+        f"There is too little memory for a step: {reason} What was saved before is kept. Use less, with a smaller "
+        "data.batch_size, data.sequence_length or model.hidden_size under another name=NAME, or go on with this run "
+        "on more trainer.devices, which share the lanes."
+    )

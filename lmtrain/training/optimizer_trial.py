@@ -1,0 +1,82 @@
+"""A few steps of an optimizer on a tiny model, to see before training whether it can train and go on."""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+
+from lmtrain.config.schema import Config
+from lmtrain.errors import UserError
+from lmtrain.model.language_model import CharLM
+from lmtrain.training.checkpoint_content import copied, encoded, unreadable
+
+_STEPS = 3
+
+
+def check_rate(config: Config, explicit: Collection[str]) -> None:
+    """Raises `UserError` if the optimizer was exchanged, and the rate is still that of the one before.
+
+    Args:
+        explicit: the keys that the user set.
+    """
+    if "optimizer._target_" in explicit and "optimizer.lr" not in explicit:
+        name = config.optimizer.model_dump()["_target_"]
+        raise UserError(
+            f"optimizer._target_={name} would have the rate of another optimizer, {config.optimizer.lr:g}. "
+            "Give its own: optimizer.lr=VALUE."
+        )
+
+
+def problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> str | None:
+    """Why training with an optimizer would fail, or go wrong when a run goes on; None if it does not.
+
+    Args:
+        make_optimizer: makes it from named parameters.
+        device: where the run will train.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        try:
+            return _problem_of(make_optimizer, device)
+        except Exception as error:  # an optimizer may raise anything
+            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> str | None:
+    model, again = (CharLM(5, hidden_size=4, embedding_size=3, dropout=0).to(device) for _ in range(2))
+    optimizer, resumed = (make_optimizer(network.named_parameters()) for network in (model, again))
+    if any("lr" not in group for group in optimizer.param_groups):
+        return "its parameter groups have no lr, which annealing lowers."
+    for step in range(_STEPS):
+        if not _step(optimizer, model, step):
+            return "it trains nothing: its step(closure) never calls closure(), which computes loss and gradients."
+    state = optimizer.state_dict()
+    for problem in unreadable(encoded(state)):
+        return f"its state could not be read again from a checkpoint: {problem}."
+    again.load_state_dict(model.state_dict())
+    resumed.load_state_dict(copied(state))
+    for network, either in ((model, optimizer), (again, resumed)):
+        torch.manual_seed(1)  # for those that draw random numbers
+        _step(either, network, _STEPS)
+    pairs = zip(model.parameters(), again.parameters(), strict=True)
+    if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in pairs):
+        return "its state_dict() does not hold all that its next step depends on, so that a run could not go on."
+    return None
+
+
+def _step(optimizer: torch.optim.Optimizer, model: CharLM, number: int) -> bool:
+    """One step, as training makes it; False if the optimizer never asked for the loss."""
+    ids = torch.tensor([[1], [2], [4], [0], [3]], device=next(model.parameters()).device).roll(number, 0)
+    is_called = False
+
+    @torch.enable_grad()
+    def closure() -> Any:
+        nonlocal is_called
+        is_called = True
+        loss, _ = model.loss(ids[:-1], ids[1:])
+        optimizer.zero_grad()
+        loss.backward()
+        return loss.detach()
+
+    optimizer.step(closure=closure)
+    return is_called

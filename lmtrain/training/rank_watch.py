@@ -1,0 +1,95 @@
+"""The processes that Lightning has started for the other ranks: a signal that ends one of them ends the run."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest.mock import patch
+
+from lightning.pytorch.strategies.launchers import subprocess_script
+
+from lmtrain.program.signals import STOP, SignalWatch, say
+
+_LOOK_SECONDS = 0.2
+_STUCK_SECONDS = 10.0  # after which who waits for a rank that is gone is ended where it stands
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+class RankWatch:
+    """In the first process, sees the others end.
+
+    A rank that a signal has met where ranks do not talk about signals exits with 128 + its number. The first process
+    is then sent that signal, too. If a rank fails, all are killed, as by Lightning's own observer, which this replaces:
+    they would wait for it forever.
+
+    Args:
+        signals: those of this process.
+    """
+
+    def __init__(self, signals: SignalWatch) -> None:
+        self.signals = signals
+        self._processes: list[subprocess.Popen] = []
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Within the block processes that Lightning starts are watched by this."""
+        try:
+            with patch.object(subprocess_script, "_launch_process_observer", self._start):
+                yield
+        finally:
+            with self._lock:
+                self._is_over = True
+
+    def _start(self, processes: list[subprocess.Popen]) -> None:
+        self._processes = processes
+        threading.Thread(target=self._watch, name="watch ranks", daemon=True).start()
+
+    def _watch(self) -> None:
+        while any(process.poll() is None for process in self._processes):
+            if self._failed():
+                break
+            time.sleep(_LOOK_SECONDS)
+        if (signum := self._signal()) is not None:
+            with self._lock:
+                if self.signals.wish <= STOP and not self._is_over:
+                    os.kill(os.getpid(), signum)
+            time.sleep(_STUCK_SECONDS)  # this thread ends with the process
+            with self._lock:
+                if not self._is_over:
+                    say(self.signals.interruption(STOP + signum))
+                    self._kill(signal.SIGKILL)
+                    os._exit(128 + signum)
+        elif statuses := self._failed():
+            ended = f"ended with status {statuses[0]}" if statuses[0] > 0 else f"was ended by signal {-statuses[0]}"
+            print(
+                f"Another process of this run {ended}: all are ended. What was saved before is kept.", file=sys.stderr
+            )
+            self._kill(signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _failed(self) -> list[int]:
+        return [process.returncode for process in self._processes if process.poll()]
+
+    def _signal(self) -> int | None:
+        """Which signal has ended a rank, if one has."""
+        ended = [128 - status if status < 0 else status for status in self._failed()]
+        return next((status - 128 for status in ended if status - 128 in _SIGNALS), None)
+
+    def _kill(self, signum: int) -> None:
+        for process in self._processes:
+            process.send_signal(signum)
+
+    def signal_behind_failure(self, seconds: float = 5.0) -> int | None:
+        """The signal that made a collective fail, by ending another rank, which may end only now."""
+        end = time.monotonic() + seconds
+        while self._processes and time.monotonic() < end:
+            if self._failed() or self.signals.wish > STOP:
+                break
+            time.sleep(_LOOK_SECONDS / 10)
+        return self.signals.wish - STOP if self.signals.wish > STOP else self._signal()

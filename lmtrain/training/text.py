@@ -1,0 +1,287 @@
+"""From a corpus folder to splits of ids: finds, counts and encodes the text, and says all that is wrong with it."""
+
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmtrain.config.schema import Config, DictionaryConfig
+from lmtrain.data.cache_turns import in_turn
+from lmtrain.data.corpus import Corpus, TextFile, find_corpus
+from lmtrain.data.demo_corpus import demo_folder, make_demo_corpus
+from lmtrain.data.dictionary import Dictionary
+from lmtrain.data.id_cache import EncodedText, Reading
+from lmtrain.data.text_cache import May, NotThere, TextCache
+from lmtrain.data.windows import Part, Split, cut_splits
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.model_files.flair import load_dictionary
+from lmtrain.program.pool import Here, Pool, Processes, processors
+from lmtrain.program.time_left import time_left
+from lmtrain.runs.contents import Contents
+from lmtrain.training.fine_tuning import expanded
+
+log = logging.getLogger(__name__)
+
+_WORTH_TELLING = 32 << 20  # bytes
+
+
+@dataclass(frozen=True)
+class PreparedText:
+    """The text of a corpus as ids, and the dictionary they belong to."""
+
+    corpus: Corpus
+    dictionary: Dictionary
+    train: tuple[Split, ...]
+    valid: Split
+    test: Split
+
+    def unknown_rates(self) -> dict[str, float]:
+        """The share of the items that the dictionary does not have, in train and in valid."""
+        rates = {}
+        for part, splits in (("train", self.train), ("val", (self.valid,))):
+            texts = {piece.text.name: piece.text for split in splits for piece in split.parts}.values()
+            rates[f"{part}/unknown_rate"] = sum(text.unknown_total for text in texts) / sum(
+                text.items for text in texts
+            )
+        return rates
+
+    def contents(self, init_from: str | None = None) -> Contents:
+        """What the text is, whatever its files are called and wherever they stand.
+
+        Args:
+            init_from: the fingerprint of the model that training begins with.
+        """
+        return Contents(
+            train=_contents(self.train),
+            valid=_contents([self.valid]),
+            test=_contents([self.test]),
+            dictionary=self.dictionary.fingerprint,
+            init_from=init_from,
+        )
+
+
+def _contents(splits: Iterable[Split]) -> dict[str, list[int]]:
+    texts = {part.text.name: part.text for split in splits for part in split.parts}
+    return {name: [text.items, text.checksum()] for name, text in texts.items()}
+
+
+def prepare_text(config: Config, devices: int, initial: Dictionary | None = None) -> PreparedText:
+    """Prepares the corpus of a configuration; the work is done once and cached.
+
+    Processes that prepare at the same time wait for the first, and take its work over.
+
+    Args:
+        devices: over how many the lanes are shared.
+        initial: the dictionary of the model to start from, used instead of the configured one.
+
+    Raises:
+        UserError: all that is wrong with the corpus and the dictionary.
+    """
+    data = config.data
+    cache_dir = Path(data.cache_dir).expanduser()
+    try:
+        corpus, dictionary, encoded = in_turn(cache_dir, _Preparation(config, cache_dir, initial))
+    except OSError as error:
+        raise UserError(f"data.cache_dir={data.cache_dir} cannot be written: {error.strerror}. Give another.") from None
+    train = [encoded[file] for file in corpus.train]
+    valid = [encoded[file] for file in corpus.valid]
+    test = [encoded[file] for file in corpus.test]
+    prepared = PreparedText(
+        corpus,
+        dictionary,
+        tuple(split for text in train for split in cut_splits(text, data.max_split_size)),
+        _joined("valid", valid),
+        _joined("test", test),
+    )
+    problems = _report_coverage(config.dictionary, initial is not None, dictionary, train, valid)
+    problems += _check_lengths(prepared, data.batch_size, devices)
+    raise_if_any(problems)
+    return prepared
+
+
+class _Preparation:
+    """Corpus, dictionary and ids, from the cache or into it."""
+
+    def __init__(self, config: Config, cache_dir: Path, initial: Dictionary | None) -> None:
+        data = config.data
+        self.config, self.cache_dir, self.initial = config, cache_dir, initial
+        self.reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
+        self._corpus: Corpus | None = None
+
+    def __call__(self, may: May) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
+        if self._corpus is None:
+            self._corpus = _find(self.config, self.cache_dir, may)
+        corpus, files = self._corpus, list(self._corpus.files())
+        if may < May.MAKE:
+            cache = TextCache(self.cache_dir, may)
+            dictionary = self._dictionary(cache, corpus)
+            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+        with processes() as pool:
+            return self._make(TextCache(self.cache_dir, may, pool), corpus, files)
+
+    def _make(
+        self, cache: TextCache, corpus: Corpus, files: list[TextFile]
+    ) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
+        cache.hash_all(files)
+        uncounted = cache.uncounted(corpus.train, self.reading) if self._is_counted() else []
+        dictionary = None if uncounted else self._dictionary(cache, corpus)
+        unencoded = files if dictionary is None else cache.unencoded(files, self.reading, dictionary)
+        with telling(uncounted, unencoded) as cache.advance:
+            dictionary = dictionary or self._dictionary(cache, corpus)
+            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+
+    def _is_counted(self) -> bool:
+        """Whether the dictionary depends on the text."""
+        if self.initial is not None:
+            return self.config.dictionary.expand
+        return self.config.dictionary.source == "corpus"
+
+    def _dictionary(self, cache: TextCache, corpus: Corpus) -> Dictionary:
+        return make_dictionary(
+            self.config.dictionary,
+            self.reading.level,
+            lambda: cache.counts(corpus.train, self.reading),
+            self.initial,
+        )
+
+
+@contextmanager
+def processes() -> Iterator[Pool]:
+    """One for each processor, if they are worth their start; this one where no others can be started."""
+    count = processors()
+    if count == 1 or not sys.executable:
+        yield Here()
+        return
+    with Processes(count) as pool:
+        yield pool
+
+
+@contextmanager
+def telling(uncounted: Sequence[TextFile], unencoded: Sequence[TextFile]) -> Iterator[Callable[[float], None]]:
+    """Says what is read, and how far that is; gives a function to call with the bytes that are done."""
+    files = list(dict.fromkeys([*uncounted, *unencoded]))
+    total = sum(max(0, file.size) for file in [*uncounted, *unencoded])
+    if files:
+        what = "Encoding" if unencoded else "Counting"
+        more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
+        size = sum(max(0, file.size) for file in files)
+        log.info("%s %s%s (%s bytes)", what, files[0].name, more, f"{size:,}")
+    if total < _WORTH_TELLING:
+        yield lambda _: None
+        return
+    with time_left("Preparing text", total) as advance:
+        yield advance
+
+
+def _find(config: Config, cache_dir: Path, may: May) -> Corpus:
+    data = config.data
+    path = data.path
+    if data.name == "demo" and path is None:
+        if may < May.MAKE and not demo_folder(cache_dir).exists():
+            raise NotThere
+        path = str(make_demo_corpus(cache_dir))
+    if path is None:
+        how = data.how_to_get or "Give the folder that holds train/, valid.txt and test.txt: data.path=FOLDER"
+        raise UserError(f"data={data.name} needs data.path. {how}.")
+    try:
+        return find_corpus(path, data.train, data.valid, data.test, data.format, data.encoding)
+    except UserError as error:
+        raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
+
+
+def make_dictionary(
+    config: DictionaryConfig, level: str, count: Callable[[], Counter[str]], initial: Dictionary | None = None
+) -> Dictionary:
+    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for.
+
+    Args:
+        level: of the items.
+        count: gives how often each item occurs in the training files.
+    """
+    if initial is not None and not config.expand:
+        return initial
+    if initial is None and config.source == "chars":
+        if level == "word":
+            raise UserError("dictionary=chars holds characters; with data.level=word use dictionary=corpus or file.")
+        return Dictionary.general()
+    if initial is None and config.source == "file":
+        if config.path is None:
+            raise UserError("dictionary=file needs dictionary.path=FILE, a dictionary.json or a Flair dictionary.")
+        return load_dictionary(config.path)
+    counts = count()
+    if initial is not None:
+        return expanded(initial, counts, config.min_count)
+    return Dictionary.from_counts(
+        counts, min_count=config.min_count, coverage=config.coverage, max_size=config.max_size
+    )
+
+
+def _joined(name: str, texts: list[EncodedText]) -> Split:
+    return Split(name, tuple(Part(text, 0, text.items) for text in texts))
+
+
+def _report_coverage(
+    config: DictionaryConfig,
+    is_brought: bool,
+    dictionary: Dictionary,
+    train: list[EncodedText],
+    valid: list[EncodedText],
+) -> list[str]:
+    log.info("Dictionary: %s items", f"{len(dictionary):,}")
+    problems = []
+    for part, texts in (("train", train), ("valid", valid)):
+        items = sum(text.items for text in texts)
+        unknown = sum(text.unknown_total for text in texts)
+        if not unknown:
+            log.info("  covers all of %s (%s items)", part, f"{items:,}")
+            continue
+        counts: Counter[str] = Counter()
+        for text in texts:  # a sum of counters would copy them all for each text
+            counts.update(text.unknown)
+        examples = " ".join(f"{item!r}×{count:,}" for item, count in counts.most_common(10))
+        covered = 100 - 100 * unknown / items
+        log.info("  covers %.4f %% of %s (%s items); unknown: %s", covered, part, f"{items:,}", examples)
+        if unknown > config.max_unknown * items:
+            problems.append(
+                f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), "
+                f"above dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
+                + _remedy(config, is_brought)
+            )
+    return problems
+
+
+def _remedy(config: DictionaryConfig, is_brought: bool) -> str:
+    if is_brought:
+        remedy = "Add them to the model's dictionary with dictionary.expand=true"
+    elif config.source != "corpus":
+        remedy = "Use dictionary=corpus, which counts the training files"
+    elif (config.min_count, config.coverage, config.max_size) == (1, 1, None):
+        remedy = "The training files do not have them: train on text that does"
+    else:
+        remedy = "Cut the dictionary less (dictionary.min_count, dictionary.coverage, dictionary.max_size)"
+    return f"{remedy}, or allow more with dictionary.max_unknown."
+
+
+def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
+    """Every device must have a lane, and every run of text two rows: one to read, one to predict."""
+    problems = []
+    if lanes < devices:
+        problems.append(
+            f"data.batch_size={lanes} lanes are too few for {devices} devices: each must have one. Use "
+            f"data.batch_size={devices} or more, or fewer trainer.devices."
+        )
+    named = [*((f"training split {split.name}", split) for split in prepared.train)]
+    named += [("validation text", prepared.valid), ("test text", prepared.test)]
+    works = min(len(split) for _, split in named) // 2
+    works = works if works >= devices else 0
+    for name, split in named:
+        if len(split) < 2 * lanes:
+            remedy = f"the largest that works is data.batch_size={works}" if works else "put more text into it"
+            problems.append(
+                f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must "
+                f"have at least {2 * lanes:,}; {remedy}."
+            )
+    return problems
