@@ -45,10 +45,11 @@ test-lowest: .venv-lowest/installed ## what training needs in its lowest version
 		torch==$(TORCH) pytest pytest-timeout hypothesis --editable .
 	@touch $@
 
-check: .venv/installed-test ## lint, formatting and types (a minute and a half the first time, then seconds)
+check: .venv/installed-test ## lint, formatting, types and the direction of imports (a minute and a half the first time, then seconds)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check .
 	@.venv/bin/python -m mypy
+	@.venv/bin/lint-imports --no-logo
 
 clean: ## remove the environment and the demo's run
 	rm -rf .venv .venv-lowest runs/small-demo-forward

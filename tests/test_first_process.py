@@ -4,9 +4,9 @@ import pytest
 import yaml
 from running import compose
 
-from lmtrain.program.ranks import is_first_process
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.lanes import with_lanes
+from lmtrain.training.ranks import is_first_process
 
 VARIABLES = ("RANK", "LOCAL_RANK", "NODE_RANK", "TORCHELASTIC_RUN_ID", "LSB_JOBID", "LSB_DJOB_RANKFILE")
 VARIABLES += ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_JOB_NAME", "SLURM_JOB_ID")

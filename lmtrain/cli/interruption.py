@@ -6,8 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
-from lmtrain.program.ranks import is_first_process
 from lmtrain.program.signals import Interrupted, say, submitits_signal
+from lmtrain.training.ranks import is_first_process
 
 
 def stop(interruption: Interrupted, values: dict[str, Any]) -> int:

@@ -1,12 +1,11 @@
 """Which values of the Trainer's arguments are taken: each check says what is wrong with a value, None for nothing."""
 
 import inspect
+import pkgutil
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
-
-from hydra.utils import get_object
 
 # What Lightning's DDPStrategy may be given. Left out: what changes the gradients or weights of single ranks, which
 # checkpoints do not hold, and objects that lmtrain or Lightning make.
@@ -78,7 +77,7 @@ def profiler(value: Any) -> str | None:
     from lightning.pytorch.profilers import Profiler  # slow to import
 
     try:
-        kind = get_object(value["_target_"])
+        kind = pkgutil.resolve_name(value["_target_"])
         is_profiler = issubclass(kind, Profiler)
         inspect.signature(kind).bind_partial(**{name: value for name, value in value.items() if name[0] != "_"})
     except Exception as error:  # importing may raise anything
@@ -101,7 +100,7 @@ def _strategy_object(settings: Mapping[str, Any]) -> str | None:
     from lightning.pytorch.strategies import DDPStrategy  # slow to import
 
     try:
-        kind = get_object(settings["_target_"])
+        kind = pkgutil.resolve_name(settings["_target_"])
     except Exception as error:  # importing may raise anything
         return f"it must be a name or an object that _target_ names ({error})"
     if kind is not DDPStrategy:

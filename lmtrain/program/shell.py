@@ -54,10 +54,11 @@ def override_of(key: str, value: object, is_quoted: bool = False) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in quotes for Hydra, which reads any characters in them."""
-    from hydra.core.override_parser.types import Quote, QuotedString  # slow to import for scripts that need no Hydra
+    """The text in single quotes for Hydra, which reads any characters in them.
 
-    return QuotedString(text, Quote.single).with_quotes()
+    A quote within is escaped by a backslash, and backslashes count as escapes only in front of a quote.
+    """
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text) + "'"
 
 
 def pasteable(*arguments: object) -> str:

@@ -18,7 +18,6 @@ from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.program.log import log_to_file, logging_to
 from lmtrain.program.output import forgiving
-from lmtrain.program.ranks import end_with_first_process, is_first_process
 from lmtrain.program.signals import STOP, Interrupted, SignalWatch
 from lmtrain.runs.report import is_reported, write_report
 from lmtrain.runs.run_folder import RunFolder, is_finished
@@ -33,6 +32,7 @@ from lmtrain.training.memory import check_fits, is_exhausted, too_little
 from lmtrain.training.module import Diverged
 from lmtrain.training.optimizer_trial import check_rate
 from lmtrain.training.rank_watch import RankWatch
+from lmtrain.training.ranks import end_with_first_process, is_first_process
 from lmtrain.training.run import Run, check_optimizer
 from lmtrain.training.text import PreparedText, prepare_text
 from lmtrain.training.trainer import check_can_start_processes, make_trainer, torch_settings_kept

@@ -11,9 +11,9 @@ from hydra.utils import get_object, instantiate
 
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.ranks import is_first_process
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.loggers.guarded import guarded
+from lmtrain.training.ranks import is_first_process
 
 
 def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list:
