@@ -1,9 +1,9 @@
-# make train · make test · make check · make help      (all of them use .venv/, which `make env` makes)
+# make train · make test · make check · make docs · make help      (all of them use .venv/, which `make env` makes)
 PYTHON ?= python3
 PIP_INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help env train test test-faults test-lowest check clean
+.PHONY: help env train test test-faults test-lowest check docs dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,7 +25,7 @@ env: .venv/installed ## the environment that training needs, in .venv/
 train: .venv/installed ## train the demo model: half a minute to two minutes on two cores, no download
 	@.venv/bin/python train.py experiment=demo
 
-test: .venv/installed-test ## the whole test suite (five minutes on two cores)
+test: .venv/installed-test ## the whole test suite (seven to eight minutes on two cores)
 	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
@@ -51,5 +51,14 @@ check: .venv/installed-test ## lint, formatting, types and the direction of impo
 	@.venv/bin/python -m mypy
 	@.venv/bin/lint-imports --no-logo
 
+docs: .venv/installed-test ## the documentation as a site in build/site/, without network
+	@.venv/bin/python -m mkdocs build --quiet --strict --config-file .mkdocs.yml
+	@echo "build/site/index.html"
+
+dist: .venv/installed-test ## source distribution and wheel in dist/, checked
+	@rm -rf dist
+	@.venv/bin/python -m build --outdir dist . > /dev/null
+	@.venv/bin/python -m twine check --strict dist/*
+
 clean: ## remove the environment and the demo's run
-	rm -rf .venv .venv-lowest runs/small-demo-forward
+	rm -rf .venv .venv-lowest build dist runs/small-demo-forward

@@ -55,6 +55,8 @@ def wheel(checkout) -> Path:
     done = run(sys.executable, "-m", "build", "--no-isolation", "--outdir", output, checkout, cwd=checkout)
     assert done.returncode == 0, done.stdout + done.stderr
     assert next(output.glob("lmtrain-*.tar.gz"))
+    done = run(sys.executable, "-m", "twine", "check", "--strict", *output.iterdir(), cwd=checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
     return next(output.glob("*.whl"))
 
 

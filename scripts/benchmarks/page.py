@@ -12,7 +12,7 @@ PAGE, PLOT = ROOT / "docs/benchmarks.md", ROOT / "docs/benchmarks.svg"
 
 _HEAD = """# Benchmarks
 
-Made by `python scripts/benchmark.py page` from the files in [docs/benchmarks/](benchmarks), one for each machine;
+Made by `python scripts/benchmark.py page` from the files in `docs/benchmarks/`, one for each machine;
 `python scripts/benchmark.py all` measures a machine and writes its file. What is compared runs in turn, round by round:
 figures are medians, in brackets the range over the rounds where it is known, behind it the ratio to the first column.
 Flair trains and computes in float32. Each line says when it was measured, and of which commit.
