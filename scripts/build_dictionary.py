@@ -33,15 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _parser(), arguments, min_count=Range(1), max_size=Range(1), rows=Range(0), coverage=Range(0, 1, above=True)
     )
     from lmtrain.data.dictionary import Dictionary
-    from lmtrain.data.id_cache import Reading
+    from lmtrain.data.id_cache import TextFormat
     from lmtrain.prepare.dictionary_counts import count_texts
     from lmtrain.program.time_left import time_left_of_each
 
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    reading = Reading(options.level, errors=options.errors, encoding=options.encoding)
+    text_format = TextFormat(options.level, errors=options.errors, encoding=options.encoding)
     with time_left_of_each() as progress:
-        counts = count_texts(options.inputs, reading, options.cache_dir, options.format, progress)
+        counts = count_texts(options.inputs, text_format, options.cache_dir, options.format, progress)
     dictionary = Dictionary.from_counts(
         counts, min_count=options.min_count, coverage=options.coverage, max_size=options.max_size
     )

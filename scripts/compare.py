@@ -66,16 +66,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _write_json(rows: list[dict], path: Path) -> None:
-    from lmtrain.program.files import replacing
+    from lmtrain.program.files import atomic_write
 
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_csv(rows: list[dict], path: Path) -> None:
-    from lmtrain.program.files import replacing
+    from lmtrain.program.files import atomic_write
 
-    with replacing(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)

@@ -177,11 +177,11 @@ def _measured(options: argparse.Namespace, material, language_models: list, size
 
 def _report(options: argparse.Namespace, material, results: list) -> None:
     from lmtrain.probing.results import plot, records, table, verdict
-    from lmtrain.program.files import replacing
+    from lmtrain.program.files import atomic_write
 
     if options.json:
         asked = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
-        with replacing(options.json) as unfinished:
+        with atomic_write(options.json) as unfinished:
             text = to_json({"options": asked, "results": records(results)}, indent=1, ensure_ascii=False)
             unfinished.write_text(text + "\n", encoding="utf-8")
     if options.plot:

@@ -92,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_lines(language_model, options: argparse.Namespace) -> None:
-    from lmtrain.data.text_input import input_lines, size_as_stored
     from lmtrain.inference.scoring import score_lines
+    from lmtrain.inference.text_input import input_lines, size_as_stored
     from lmtrain.program.time_left import time_left_of_each
 
     with nullcontext(lambda *_: None) if sys.stdout.isatty() else time_left_of_each() as show:
@@ -151,7 +151,7 @@ def _print_files(language_model, options: argparse.Namespace) -> None:
 
 def _texts(language_model, names: Sequence[str], options: argparse.Namespace) -> list[str]:
     """The texts as the model is trained on them; all that is wrong with the files at once."""
-    from lmtrain.data.text_input import input_text, without_empty_documents
+    from lmtrain.inference.text_input import input_text, without_empty_documents
 
     texts, problems = [], []
     for name in names:

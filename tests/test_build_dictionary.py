@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from script_calls import call
 
 from lmtrain.data.dictionary import UNK, Dictionary
-from lmtrain.data.id_cache import Reading
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_dictionary
 from lmtrain.prepare.dictionary_counts import count_texts, coverage_curve, covered, table
@@ -35,12 +35,12 @@ def test_the_table_and_the_curve_agree_with_the_dictionary(counts: Counter) -> N
 
 def test_training_files_of_a_corpus_and_other_texts_are_counted(corpus_folder, tmp_path: Path) -> None:
     folder = corpus_folder(train={"1.txt": "aab\n", "2.txt": "äb\r\n"}, valid="vvv\n", test="ttt\n")
-    assert count_texts([folder], Reading(), tmp_path / "cache") == Counter("aab\näb\n")
+    assert count_texts([folder], TextFormat(), tmp_path / "cache") == Counter("aab\näb\n")
     with gzip.open(tmp_path / "more.txt.gz", "wt", encoding="utf-8") as file:
         file.write("語 a\n")
     inputs = [folder, tmp_path / "more.*", tmp_path / "more.txt.gz"]
-    assert count_texts(inputs, Reading(), tmp_path / "cache") == Counter("aab\näb\n語 a\n")
-    assert count_texts([folder, tmp_path / "more.txt.gz"], Reading("word"), tmp_path / "cache") == Counter(
+    assert count_texts(inputs, TextFormat(), tmp_path / "cache") == Counter("aab\näb\n語 a\n")
+    assert count_texts([folder, tmp_path / "more.txt.gz"], TextFormat("word"), tmp_path / "cache") == Counter(
         ["aab", "äb", "語", "a"]
     )
 
@@ -49,14 +49,14 @@ def test_all_that_is_wrong_with_the_inputs_is_said_at_once(tmp_path: Path) -> No
     (tmp_path / "bad.txt").write_bytes(b"caf\xe9")
     (tmp_path / "records.jsonl").write_text('{"text": "a"}')
     with pytest.raises(UserError) as error:
-        count_texts([tmp_path / "none.txt", tmp_path / "records.jsonl"], Reading(), tmp_path / "cache")
+        count_texts([tmp_path / "none.txt", tmp_path / "records.jsonl"], TextFormat(), tmp_path / "cache")
     assert len(error.value.problems) == 2
     assert "scripts/prepare_corpus.py" in error.value.problems[1]
     with pytest.raises(UserError, match="byte 0xe9 at offset 3"):
-        count_texts([tmp_path / "bad.txt"], Reading(), tmp_path / "cache")
+        count_texts([tmp_path / "bad.txt"], TextFormat(), tmp_path / "cache")
     (tmp_path / "empty.txt").touch()
     with pytest.raises(UserError, match="no text to count"):
-        count_texts([tmp_path / "empty.txt"], Reading(), tmp_path / "cache")
+        count_texts([tmp_path / "empty.txt"], TextFormat(), tmp_path / "cache")
 
 
 def test_script(corpus_folder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

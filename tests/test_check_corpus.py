@@ -18,7 +18,7 @@ from processes import ROOT
 from script_calls import call
 
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import MissingPackage, UserError
 from lmtrain.prepare.corpus_check import check_corpus, compose_config
 from lmtrain.prepare.corpus_quality import Sample
@@ -192,7 +192,7 @@ def test_a_document_longer_than_a_block_is_one(corpus_folder) -> None:
     long = "word " * 2_500_000
     folder = corpus_folder(train={"1.txt": f"first\n{long}\nlast\n"}, valid=f"{long}\nfirst\n", test="x\n")
     files = {part: [_found(folder / name)] for part, name in (("train", "train/1.txt"), ("valid", "valid.txt"))}
-    scans = scan_corpus(files, Reading())
+    scans = scan_corpus(files, TextFormat())
     assert scans["train"].documents == 3
     assert scans["train"].characters == 12_500_012
     assert scans["valid"].known >= 1
@@ -210,7 +210,7 @@ def test_duplicates_and_known_documents(tmp_path_factory, train: list[int], vali
     for name, numbers in (("train", train), ("valid", valid)):
         (folder / name).write_text("".join(f"{number}\n" for number in numbers))
     files = {name: [_found(folder / name)] for name in ("train", "valid")}
-    scans = scan_corpus(files, Reading())
+    scans = scan_corpus(files, TextFormat())
     assert scans["train"].duplicates == len(train) - len(set(train))
     assert scans["valid"].duplicates == len(valid) - len(set(valid))
     assert scans["valid"].known == sum(number in train for number in valid)

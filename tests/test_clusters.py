@@ -7,7 +7,7 @@ import pytest
 from running import compose
 
 from lmtrain.config.schema import check_config
-from lmtrain.data.windows import Augmentation
+from lmtrain.data.stream import Augmentation
 from lmtrain.training.datamodule import WindowDataModule
 
 TEXT = (Path(__file__).parent.parent / "docs/clusters.md").read_text(encoding="utf-8")

@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmtrain.data import corpus
+from lmtrain.data.cache.text_cache import count_items, encode_file
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.formats import streams
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items, encode_file
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 
-PLAIN = Reading()
+PLAIN = TextFormat()
 CHARACTERS = Dictionary(["<unk>", *"\0\n abcdeABCäßéЯжщ語日本😀\N{WOMAN}\u200d"])
 
 
@@ -58,9 +58,9 @@ def test_ids_and_ends_are_those_of_the_documents(text, delimiter, level, block):
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams, "_DECODED_BYTES", block)
         patch.setattr(corpus, "_LONGEST_TAIL", block + 1)
-        file, reading = written(Path(name), text), Reading(level, delimiter)
-        encoded = encode_file(file, reading, dictionary, Path(name) / "cache")
-        counts = count_items(file, reading, Path(name) / "cache")
+        file, text_format = written(Path(name), text), TextFormat(level, delimiter)
+        encoded = encode_file(file, text_format, dictionary, Path(name) / "cache")
+        counts = count_items(file, text_format, Path(name) / "cache")
         assert encoded.ids().tolist() == [dictionary.ids.get(item, 0) for document in items for item in document]
         assert encoded.ends().tolist() == list(accumulate(map(len, items)))
     expected = Counter(item for document in items for item in document)
@@ -75,7 +75,7 @@ def test_ids_and_ends_are_those_of_the_documents(text, delimiter, level, block):
 )
 def test_ids_are_what_the_dictionary_gives_for_the_text(text, tmp_path):
     dictionary = Dictionary(sorted({"<unk>", *text}))
-    encoded = encode_file(written(tmp_path, text), Reading(), dictionary, tmp_path / "cache")
+    encoded = encode_file(written(tmp_path, text), TextFormat(), dictionary, tmp_path / "cache")
     assert encoded.ids().tolist() == dictionary.encode(text).tolist()
     assert dictionary.decode(encoded.ids()) == text
 
@@ -83,18 +83,18 @@ def test_ids_are_what_the_dictionary_gives_for_the_text(text, tmp_path):
 def test_large_dictionaries_get_larger_ids(tmp_path):
     words = [f"word{number}" for number in range(70_000)]
     dictionary = Dictionary(["<unk>", *words])
-    encoded = encode_file(written(tmp_path, " ".join(words)), Reading("word"), dictionary, tmp_path / "cache")
+    encoded = encode_file(written(tmp_path, " ".join(words)), TextFormat("word"), dictionary, tmp_path / "cache")
     assert encoded.ids().tolist() == list(range(1, 70_001))
 
 
 def test_a_dictionary_without_unk_is_refused_for_text_that_needs_it(tmp_path):
     file = written(tmp_path, "abcxx\n")
     with pytest.raises(UserError) as error:
-        encode_file(file, Reading(), Dictionary("ab\n"), tmp_path / "cache")
+        encode_file(file, TextFormat(), Dictionary("ab\n"), tmp_path / "cache")
     assert f"{file.url}: 3 items are not in the dictionary (3 items), which has no <unk>" in str(error.value)
     assert "'x' 'c'" in str(error.value)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.is_dir()]
-    assert encode_file(file, Reading(), Dictionary("abcx\n"), tmp_path / "cache").unknown_total == 0
+    assert encode_file(file, TextFormat(), Dictionary("abcx\n"), tmp_path / "cache").unknown_total == 0
 
 
 # --- cache ---
@@ -105,9 +105,9 @@ def cache(tmp_path) -> Path:
     return tmp_path / "cache"
 
 
-def ids_and_counts(file: TextFile, cache: Path, reading: Reading = PLAIN, dictionary=CHARACTERS):
-    encoded = encode_file(file, reading, dictionary, cache)
-    return encoded.ids().tolist(), encoded.ends().tolist(), count_items(file, reading, cache)
+def ids_and_counts(file: TextFile, cache: Path, text_format: TextFormat = PLAIN, dictionary=CHARACTERS):
+    encoded = encode_file(file, text_format, dictionary, cache)
+    return encoded.ids().tolist(), encoded.ends().tolist(), count_items(file, text_format, cache)
 
 
 def test_text_is_encoded_once(tmp_path, cache):
@@ -129,11 +129,11 @@ def test_a_changed_file_is_encoded_anew(tmp_path, cache):
 def test_whatever_determines_the_ids_has_its_own_entry(tmp_path, cache):
     file = written(tmp_path, "ab cd\n")
     choices = [
-        (Reading(), CHARACTERS),
-        (Reading("word"), CHARACTERS),
-        (Reading(document_delimiter=" "), CHARACTERS),
-        (Reading(), Dictionary(["<unk>", *"abcd"])),
-        (Reading(), Dictionary(["<unk>", *"dcba"])),
+        (TextFormat(), CHARACTERS),
+        (TextFormat("word"), CHARACTERS),
+        (TextFormat(document_delimiter=" "), CHARACTERS),
+        (TextFormat(), Dictionary(["<unk>", *"abcd"])),
+        (TextFormat(), Dictionary(["<unk>", *"dcba"])),
     ]
     alone = [ids_and_counts(file, cache / str(number), *choice) for number, choice in enumerate(choices)]
     together = [ids_and_counts(file, cache, *choice) for choice in choices * 2]
@@ -185,14 +185,14 @@ import json, sys
 from pathlib import Path
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items, encode_file
+from lmtrain.data.id_cache import TextFormat
+from lmtrain.data.cache.text_cache import count_items, encode_file
 dictionary = Dictionary(json.loads(sys.argv[2]))
 input()
 for number in range(20):
     file = TextFile(sys.argv[1], "text", 0, str(number))
-    encoded = encode_file(file, Reading(), dictionary, Path(sys.argv[3]))
-    counts = count_items(file, Reading(), Path(sys.argv[3]))
+    encoded = encode_file(file, TextFormat(), dictionary, Path(sys.argv[3]))
+    counts = count_items(file, TextFormat(), Path(sys.argv[3]))
     print(int(encoded.ids().sum()), encoded.documents, counts.total())
 """
 
@@ -215,6 +215,6 @@ def test_processes_that_build_the_same_entries_at_once_do_not_disturb_each_other
 
 
 def test_arrays_are_memory_mapped(tmp_path, cache):
-    encoded = encode_file(written(tmp_path, "abc\n"), Reading(), CHARACTERS, cache)
+    encoded = encode_file(written(tmp_path, "abc\n"), TextFormat(), CHARACTERS, cache)
     assert isinstance(encoded.ids(), np.memmap)
     assert isinstance(encoded.ends(), np.memmap)

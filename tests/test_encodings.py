@@ -16,9 +16,9 @@ from script_calls import call
 from small_models import make_model
 
 from lmtrain.config.schema import as_checked, check_config
+from lmtrain.data.cache.text_cache import count_items
 from lmtrain.data.corpus import find_corpus
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 from lmtrain.inference.scoring import score
 from lmtrain.model_files.flair import save_language_model
@@ -160,7 +160,7 @@ def test_training_and_checking_read_a_corpus_in_its_encoding(in_1251, tmp_path):
     with pytest.raises(UserError, match=r"train/1\.txt: byte 0xd1 at offset 0 .* data\.encoding=windows-1251\)"):
         prepare_text(check_config(values), 1)
     files = {"train": find_corpus(str(in_1251[1]), encoding="cp1251").train}
-    assert scan_corpus(files, Reading(encoding="cp1251"))["train"].codes[ord("ё")] == 300
+    assert scan_corpus(files, TextFormat(encoding="cp1251"))["train"].codes[ord("ё")] == 300
     (in_1251[1] / "train" / "1.txt").write_bytes(JAPANESE.encode("iso2022_jp"))
     with pytest.raises(UserError, match=r"train/1\.txt is text in iso2022_jp, .* data\.encoding=iso2022_jp"):
         find_corpus(str(in_1251[1]))
@@ -193,8 +193,8 @@ def test_scripts_read_text_in_the_encoding_that_is_said(in_1251, tmp_path, capsy
 def test_the_same_text_as_before_has_the_same_place_in_the_cache(tmp_path):
     (tmp_path / "text").write_text(sentences(9))
     (file,) = find_corpus(str(tmp_path), train="text", valid="text", test="text").train
-    count_items(file, Reading(), tmp_path / "cache")
-    count_items(file, Reading(encoding="cp1251"), tmp_path / "cache")
+    count_items(file, TextFormat(), tmp_path / "cache")
+    count_items(file, TextFormat(encoding="cp1251"), tmp_path / "cache")
     assert len(list((tmp_path / "cache").glob("counts-*"))) == 2
 
 

@@ -12,17 +12,17 @@ from typing import ClassVar
 import fsspec
 import pytest
 
+from lmtrain.data.cache.text_cache import count_items, encode_file
 from lmtrain.data.corpus import file_at, find_corpus
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items, encode_file
+from lmtrain.data.id_cache import TextFormat
 
 KNOWN = Dictionary(["<unk>", "\n", "a", "b"])
 
 
 def ids_and_counts(file, cache: Path) -> tuple[list[int], dict[str, int]]:
     cache.mkdir(exist_ok=True)
-    return encode_file(file, Reading(), KNOWN, cache).ids().tolist(), dict(count_items(file, Reading(), cache))
+    return encode_file(file, TextFormat(), KNOWN, cache).ids().tolist(), dict(count_items(file, TextFormat(), cache))
 
 
 def local(path: Path):
@@ -142,11 +142,11 @@ def test_how_text_is_read_and_the_dictionary_are_in_the_key(change, tmp_path):
     path.write_text("aab\n")
     cache = tmp_path / "cache"
     cache.mkdir()
-    for reading, dictionary in (
-        (Reading(), KNOWN),
-        (Reading(**change), KNOWN),
-        (Reading(), Dictionary(["<unk>", "b"])),
+    for text_format, dictionary in (
+        (TextFormat(), KNOWN),
+        (TextFormat(**change), KNOWN),
+        (TextFormat(), Dictionary(["<unk>", "b"])),
     ):
         before = entries(cache)
-        encode_file(local(path), reading, dictionary, cache)
+        encode_file(local(path), text_format, dictionary, cache)
         assert len(entries(cache) - before) == 1

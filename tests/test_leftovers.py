@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from processes import ROOT
 
-from lmtrain.program.files import remove_left, replacing, unfinished_folder
+from lmtrain.program.files import atomic_write, remove_left, unfinished_folder
 
 WRITING = """
 import sys
@@ -46,11 +46,11 @@ def kill(process: subprocess.Popen) -> None:
 
 
 def test_the_next_that_writes_a_file_removes_what_is_left_of_it(start):
-    kill(start("replacing"))
+    kill(start("atomic_write"))
     assert len(list(Path().iterdir())) == 1
-    alive = start("replacing")
+    alive = start("atomic_write")
     assert len(list(Path().iterdir())) == 1
-    with replacing(Path("output")) as unfinished:
+    with atomic_write(Path("output")) as unfinished:
         unfinished.write_text("mine")
         assert len(list(Path().iterdir())) == 2
     alive.communicate("go on\n")
@@ -71,8 +71,8 @@ def test_the_next_that_makes_a_folder_removes_what_is_left_of_it(start):
 
 def test_what_is_left_of_others_is_removed_where_the_whole_folder_is_held(start):
     kill(start("unfinished_folder"))
-    kill(start("replacing"))
-    start("replacing")
+    kill(start("atomic_write"))
+    start("atomic_write")
     Path("mine.txt").touch()
     remove_left(Path(), ".*")
     assert len(list(Path().iterdir())) == 2

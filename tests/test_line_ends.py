@@ -14,9 +14,9 @@ from small_models import make_model
 from test_formats import Read, tar
 
 from lmtrain.data.corpus import TextFile, document_blocks, read_text
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_input import input_lines
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
+from lmtrain.inference.text_input import input_lines
 from lmtrain.inference.vector_file import read_text_sentences
 from lmtrain.model_files.flair import save_language_model
 from lmtrain.prepare.cleaning import Cleaning
@@ -40,9 +40,9 @@ def test_only_line_feeds_and_carriage_returns_end_a_line(path: Path) -> None:
     assert [line for line in input_lines(str(path)) if line] == LINES
     sentences = [one.tokens for one in read_text_sentences(path) if one.tokens]
     assert sentences == [line.split(" ") for line in LINES]
-    parts = scan_corpus({"train": [file], "valid": [file], "test": [file]}, Reading())
+    parts = scan_corpus({"train": [file], "valid": [file], "test": [file]}, TextFormat())
     assert (parts["train"].documents, parts["train"].characters) == (4, sum(map(len, LINES)) + 4)
-    counts = count_texts([path], Reading(), path.parent / "cache", "text")
+    counts = count_texts([path], TextFormat(), path.parent / "cache", "text")
     assert counts.total() == sum(map(len, LINES)) + 4
     assert (counts["\u2028"], counts["\0"], counts["\r"], counts["\n"]) == (1, 1, 0, 4)
 

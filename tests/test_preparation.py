@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from running import SMALL, compose
 
 from lmtrain.config.schema import check_config
-from lmtrain.data import pieces, text_cache
-from lmtrain.data.checked import Checked, state, this_host
+from lmtrain.data.cache import pieces, text_cache
+from lmtrain.data.cache.checked import Checked, state, this_host
+from lmtrain.data.cache.text_cache import TextCache
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading, count_piece
-from lmtrain.data.text_cache import TextCache
+from lmtrain.data.id_cache import TextFormat, count_piece
 from lmtrain.errors import UserError
 from lmtrain.program.locks import Lock
 from lmtrain.program.pool import Here, Processes
@@ -43,11 +43,13 @@ def content(cache: Path) -> dict[str, bytes]:
     return {name: data for name, data in files.items() if not name.startswith(("content-", "checked-", "."))}
 
 
-def made(folder: Path, files: list[TextFile], reading: Reading, dictionary: Dictionary, pool) -> dict[str, bytes]:
+def made(
+    folder: Path, files: list[TextFile], text_format: TextFormat, dictionary: Dictionary, pool
+) -> dict[str, bytes]:
     folder.mkdir()
     cache = TextCache(folder, pool=pool)
-    cache.counts(files, reading)
-    cache.encoded(files, reading, dictionary)
+    cache.counts(files, text_format)
+    cache.encoded(files, text_format, dictionary)
     return content(folder)
 
 
@@ -61,13 +63,13 @@ PARTS = [b"\r", b"\n", b"\r\n", b"a", b"b", "é".encode(), "語".encode(), b"\xf
     size=st.integers(1, 5),
 )
 def test_pieces_make_no_difference(parts, delimiter, level, size):
-    reading = Reading(level, delimiter, "replace")
+    text_format = TextFormat(level, delimiter, "replace")
     with TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         path = Path(name, "text")
         path.write_bytes(b"".join(parts))
-        whole = made(Path(name, "whole"), [local(path)], reading, KNOWN, Here())
+        whole = made(Path(name, "whole"), [local(path)], text_format, KNOWN, Here())
         patch.setattr(text_cache, "PIECE_BYTES", size)
-        assert made(Path(name, "pieces"), [local(path)], reading, KNOWN, Here()) == whole
+        assert made(Path(name, "pieces"), [local(path)], text_format, KNOWN, Here()) == whole
 
 
 def test_lines_are_cut_into_pieces_of_about_the_size(tmp_path):
@@ -99,10 +101,10 @@ def files(tmp_path) -> list[TextFile]:
 @pytest.mark.usefixtures("pieces_of_a_kilobyte")
 @pytest.mark.parametrize("level", ["character", "word"])
 def test_processes_make_no_difference(level, files, tmp_path):
-    reading = Reading(level)
-    here = made(tmp_path / "here", files, reading, KNOWN, Here())
+    text_format = TextFormat(level)
+    here = made(tmp_path / "here", files, text_format, KNOWN, Here())
     with Processes(3) as pool:
-        assert made(tmp_path / "there", files, reading, KNOWN, pool) == here
+        assert made(tmp_path / "there", files, text_format, KNOWN, pool) == here
     assert len(here) == 5 * 3 + 5
 
 
@@ -116,7 +118,7 @@ def test_the_first_byte_that_is_not_utf8_is_named_and_nothing_is_left(files, tmp
             stream.write(b"\xff")
     cache = tmp_path / "cache"
     with Processes(2) as pool, pytest.raises(UserError) as error:
-        made(cache, [local(Path(file.url)) for file in files], Reading(), KNOWN, pool)
+        made(cache, [local(Path(file.url)) for file in files], TextFormat(), KNOWN, pool)
     assert [problem.split(" is not UTF-8")[0] for problem in error.value.problems] == [
         f"{file.url}: byte 0xff at offset 5000" for file in files[3:]
     ]
@@ -126,13 +128,13 @@ def test_the_first_byte_that_is_not_utf8_is_named_and_nothing_is_left(files, tmp
 @pytest.mark.usefixtures("pieces_of_a_kilobyte")
 def test_a_killed_process_is_an_error_and_nothing_is_left(files, tmp_path):
     with Processes(2) as pool:
-        list(pool.map(count_piece, Reading(), files))
+        list(pool.map(count_piece, TextFormat(), files))
         for process in pool._all:
             os.kill(process.pid, signal.SIGKILL)
         cache = TextCache(tmp_path / "cache", pool=pool)
         cache.cache_dir.mkdir()
         with pytest.raises(UserError, match=r"was killed \(signal 9\), most likely because memory ran out.*taskset"):
-            cache.encoded(files, Reading(), KNOWN)
+            cache.encoded(files, TextFormat(), KNOWN)
     assert all(process.returncode is not None for process in pool._all)
     assert not list(cache.cache_dir.glob(".*"))
 
@@ -154,7 +156,7 @@ def test_what_interrupts_the_waiting_ends_the_processes(files, tmp_path):
             cache = TextCache(tmp_path / "cache", pool=pool, advance=lambda _: (begun.set(), held.wait(60)))
             cache.cache_dir.mkdir()
             with pytest.raises(KeyboardInterrupt):
-                cache.encoded(files, Reading(), KNOWN)
+                cache.encoded(files, TextFormat(), KNOWN)
     finally:
         signal.signal(signal.SIGINT, before)
     assert all(process.returncode is not None for process in pool._all)
@@ -164,17 +166,18 @@ def test_what_interrupts_the_waiting_ends_the_processes(files, tmp_path):
 SCRIPT = """
 import multiprocessing, sys
 from pathlib import Path
-from lmtrain.data import text_cache
+from lmtrain.data.cache import text_cache
 from lmtrain.data.corpus import TextFile
-from lmtrain.data.id_cache import Reading
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.program.pool import Processes
-from lmtrain.data.text_cache import TextCache
+from lmtrain.data.cache.text_cache import TextCache
 
 def count():
     text_cache._WORTH_STARTING = text_cache._WORTH_HASHING = 0
     path = Path(sys.argv[1])
     with Processes(2) as pool:
-        print(TextCache(Path(sys.argv[2]), pool=pool).counts([TextFile(str(path), "text", 1, "1")], Reading()).total())
+        cache = TextCache(Path(sys.argv[2]), pool=pool)
+        print(cache.counts([TextFile(str(path), "text", 1, "1")], TextFormat()).total())
 
 print("begins")
 {call}

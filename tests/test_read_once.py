@@ -17,8 +17,8 @@ from script_calls import call
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.formats.reader import Tally
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_input import input_lines, size_as_stored
+from lmtrain.data.id_cache import TextFormat
+from lmtrain.inference.text_input import input_lines, size_as_stored
 from lmtrain.prepare import positions
 from lmtrain.prepare.corpus_scan import scan_corpus
 from lmtrain.prepare.dictionary_counts import count_texts
@@ -84,7 +84,7 @@ def test_an_interruption_while_a_pipe_is_read_leaves_nothing(tmp_path, monkeypat
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted()))
     for work in (
         lambda: prepare(["-"], tmp_path / "out", options()),
-        lambda: count_texts(["-"], Reading(), tmp_path / "cache"),
+        lambda: count_texts(["-"], TextFormat(), tmp_path / "cache"),
     ):
         with pytest.raises(KeyboardInterrupt):
             work()
@@ -100,12 +100,12 @@ def compressed(folder: Path) -> Path:
 def test_progress_within_a_compressed_file(tmp_path, monkeypatch):
     path, seen = compressed(tmp_path), []
     size = path.stat().st_size
-    count_texts([path], Reading(), tmp_path / "cache", progress=lambda *now: seen.append(now))
+    count_texts([path], TextFormat(), tmp_path / "cache", progress=lambda *now: seen.append(now))
     assert {(what, total) for what, _, total in seen} == {("Counting", size)}
     assert any(0 < done < size for _, done, _ in seen)
 
     file, parts = TextFile(str(path), "text", size, ""), []
-    scan_corpus({"train": [file], "valid": [], "test": []}, Reading(), parts.append)
+    scan_corpus({"train": [file], "valid": [], "test": []}, TextFormat(), parts.append)
     assert len(parts) > 2
     assert sum(parts) == size
 

@@ -17,8 +17,10 @@ from work import counted_work
 
 import lmtrain.program.files
 from lmtrain.data.corpus import TextFile
-from lmtrain.data.id_cache import EncodedText, Reading
-from lmtrain.data.windows import Augmentation, Part, Split, read_lanes
+from lmtrain.data.id_cache import EncodedText, TextFormat
+from lmtrain.data.splits import FileRange, Split
+from lmtrain.data.stream import Augmentation, Stream
+from lmtrain.data.windows import read_lanes
 from lmtrain.prepare import joining, shuffling
 from lmtrain.prepare.corpus_scan import scan_corpus
 from lmtrain.prepare.shuffling import Dealing
@@ -57,7 +59,7 @@ def text(name: int, items: int) -> EncodedText:
 
 
 def split(name: int, items: int = 500) -> Split:
-    return Split(str(name), (Part(text(name, items), 0, items),))
+    return Split(str(name), (FileRange(text(name, items), 0, items),))
 
 
 def in_an_epoch(splits: int, **settings) -> Trainer:
@@ -111,12 +113,13 @@ def test_a_long_run_of_growing_windows_is_counted_without_walking_over_all_its_e
 
 def test_a_thousand_ranks_read_the_validation_text_once_between_them():
     ranks, lanes, files, items = 1000, 4000, 500, 1000
-    valid = Split("valid", tuple(Part(text(name, items), 0, items) for name in range(files)))
+    valid = Split("valid", tuple(FileRange(text(name, items), 0, items) for name in range(files)))
     trainer = in_an_epoch(1)
     trainer.datamodule.batch_size = lanes
     NoticedText.read.clear()
     shares = [
-        read_lanes(valid, lanes, trainer.datamodule.lanes_of_rank(rank, ranks)) for rank in (0, 1, ranks // 2, 999)
+        read_lanes(Stream(valid), lanes, trainer.datamodule.lanes_of_rank(rank, ranks))
+        for rank in (0, 1, ranks // 2, 999)
     ]
     assert NoticedText.read["items"] == 4 * files * items // ranks
     expected = np.arange(files * items).reshape(lanes, -1).T
@@ -207,6 +210,6 @@ def test_a_file_of_words_is_scanned_without_counting_those_of_the_files_before(t
     for number in range(3):
         (tmp_path / f"{number}.txt").write_text(f"one two {number}\n" * (number + 1))
     files = [TextFile(str(tmp_path / f"{number}.txt"), f"{number}.txt", 9, "") for number in range(3)]
-    scan = scan_corpus({"train": files}, Reading("word"))["train"]
+    scan = scan_corpus({"train": files}, TextFormat("word"))["train"]
     assert scan.sizes == {"0.txt": 3, "1.txt": 6, "2.txt": 9}
     assert scan.size("word") == scan.words.total() == 18

@@ -17,16 +17,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import CHARACTERS, make_model
 
+from lmtrain.data.cache.text_cache import count_items, encode_file
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items, encode_file
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.inference.embeddings import StringEmbeddings
 from lmtrain.inference.generation import generate
 from lmtrain.inference.scoring import score
 from lmtrain.model_files.export import load_model, save_safetensors
 from lmtrain.model_files.flair import save_language_model
-from lmtrain.program.files import replacing, unfinished_name
+from lmtrain.program.files import atomic_write, unfinished_name
 from lmtrain.training.muon import Muon
 
 SENTENCES = [[["The", "cat"], ["a"]], [["b" * 40]], [["an", "☃", "жя", "."]], [[]], [["c"], ["d", "e"], ["äö"] * 9]]
@@ -141,7 +141,7 @@ def test_processes_embed_while_a_thread_does(method):
 
 
 def write(path: Path, byte: bytes, pieces: int = 40) -> None:
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         for _ in range(pieces):
             file.write(byte * 1000)
             file.flush()
@@ -179,8 +179,8 @@ def test_encoders_with_one_process_id_leave_one_whole_entry(tmp_path):
     file = TextFile(str(text), "text.txt", text.stat().st_size, "1")
     dictionary, cache = Dictionary(CHARACTERS), tmp_path / "cache"
     cache.mkdir()
-    encoded = in_threads(lambda _: encode_file(file, Reading(), dictionary, cache), range(8))
-    counts = in_threads(lambda _: count_items(file, Reading(), cache), range(8))
+    encoded = in_threads(lambda _: encode_file(file, TextFormat(), dictionary, cache), range(8))
+    counts = in_threads(lambda _: count_items(file, TextFormat(), cache), range(8))
     assert {(one.items, one.documents, one.checksum()) for one in encoded} == {(260_000, 20_000, encoded[0].checksum())}
     assert all(one == counts[0] for one in counts)
     kinds = sorted(path.name.partition("-")[0] for path in cache.iterdir() if not path.is_dir())

@@ -20,7 +20,7 @@ from script_calls import SCRIPTS
 from servers import S3, Hub, Web, served
 
 from lmtrain.data.corpus import TextFile, find_corpus, read_text
-from lmtrain.data.id_cache import Reading
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 from lmtrain.prepare.dictionary_counts import count_texts
 from lmtrain.prepare.folder import prepare_corpus
@@ -112,7 +112,7 @@ def test_a_corpus_in_a_store_is_read_to_its_end(store, stored, tmp_path):
     stamps = {file.stamp for file in found.files()}
     stored["c/train/1.txt"] = LONG[:-100]
     assert len(stamps - {file.stamp for file in find_corpus(f"{store}/c").files()}) == 1
-    counts = count_texts([f"{store}/c/valid.txt"], Reading(), tmp_path / "cache")
+    counts = count_texts([f"{store}/c/valid.txt"], TextFormat(), tmp_path / "cache")
     assert counts.total() == len(sentences(30))
 
 

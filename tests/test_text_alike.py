@@ -21,9 +21,9 @@ from small_models import make_model
 from lmtrain.config.schema import check_config
 from lmtrain.data.corpus import document_blocks
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.text_input import without_empty_documents
 from lmtrain.inference.embeddings import StringEmbeddings
 from lmtrain.inference.scoring import score
+from lmtrain.inference.text_input import without_empty_documents
 from lmtrain.inference.vector_file import (
     read_conll_sentences,
     read_conllu_sentences,

@@ -14,17 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch import Trainer
 
-from lmtrain.data import windows
-from lmtrain.data.windows import (
-    Augmentation,
-    Part,
-    Split,
-    WindowDataset,
-    cut_splits,
-    read_lanes,
-    read_stream,
-    split_order,
-)
+from lmtrain.data import stream as stream_module
+from lmtrain.data.splits import FileRange, Split, cut_splits, split_order
+from lmtrain.data.stream import Augmentation, Stream
+from lmtrain.data.windows import WindowDataset, read_lanes
 from lmtrain.training.datamodule import WindowDataModule
 
 END = 0  # the item that ends a document, as the delimiter does
@@ -73,19 +66,15 @@ class Epoch:
 
     def windows(self, rank: int, start: int = 0) -> WindowDataset:
         return WindowDataset(
-            [(index, self.splits[index]) for index in self.order],
+            [self.stream(index) for index in self.order],
             self.lanes,
             range(rank * self.share, (rank + 1) * self.share),
             [self.length + place for place in range(len(self.splits))],
             start,
-            self.augmentation,
-            self.epoch,
-            self.backward,
         )
 
-    def stream(self, index: int) -> np.ndarray:
-        split = self.splits[index]
-        return read_stream(split, 0, len(split), self.augmentation, self.epoch, index, self.backward)
+    def stream(self, index: int) -> Stream:
+        return Stream(self.splits[index], index, self.epoch, self.augmentation, self.backward)
 
 
 @st.composite
@@ -100,6 +89,12 @@ def epochs(draw, folder):
         epoch=draw(st.integers(0, 3)),
         backward=draw(st.booleans()),
     )
+
+
+def read(*of_stream, **more) -> np.ndarray:
+    """All of the stream that is made of these arguments."""
+    stream = Stream(*of_stream, **more)
+    return stream.read(0, len(stream))
 
 
 def same(first, second) -> bool:
@@ -117,7 +112,7 @@ def some_splits(folder: Path, count: int = 5) -> list[Split]:
     for number in range(count):
         documents = [[*random.integers(1, 200, size), END] for size in random.integers(1, 30, 100)]
         text = encoded_text(folder / str(number), documents)
-        splits.append(Split(str(number), (Part(text, 0, text.items),)))
+        splits.append(Split(str(number), (FileRange(text, 0, text.items),)))
     return splits
 
 
@@ -133,8 +128,9 @@ def test_the_windows_of_all_ranks_put_together_give_the_stream_back(data, folder
     ]
     for number, index in enumerate(epoch.order):
         stream = epoch.stream(index)
+        ids = stream.read(0, len(stream))
         rows = len(stream) // epoch.lanes
-        grid = torch.from_numpy(stream[: rows * epoch.lanes].astype(np.int64).reshape(epoch.lanes, rows).T.copy())
+        grid = torch.from_numpy(ids[: rows * epoch.lanes].astype(np.int64).reshape(epoch.lanes, rows).T.copy())
         for begin in range(0, rows - 1, epoch.length + number):
             inputs, targets, all_ranks = together[place]
             stop = min(begin + epoch.length + number, rows - 1)
@@ -155,26 +151,22 @@ def test_an_epoch_has_every_document_once(data, documents, folder):
     epoch = data.draw(st.integers(0, 3))
     order = split_order(len(splits), augmentation.seed, epoch)
     assert sorted(order) == list(range(len(splits)))
-    streams = [read_stream(splits[i], 0, len(splits[i]), augmentation, epoch, i) for i in order]
+    streams = [read(splits[i], i, epoch, augmentation) for i in order]
     assert documents_of(np.concatenate(streams)) == Counter(map(tuple, documents))
 
 
 @given(data=st.data(), documents=documents)
 def test_any_part_of_a_stream_can_be_read_alone(data, documents, folder):
-    split = Split("", (Part(encoded_text(folder, documents), 0, sum(map(len, documents))),))
+    split = Split("", (FileRange(encoded_text(folder, documents), 0, sum(map(len, documents))),))
     tables = np.random.default_rng(0).integers(0, 255, (2, 256), dtype=np.uint8)
-    arguments = (
-        Augmentation(data.draw(st.integers(0, 50)), data.draw(st.booleans()), (tables[0], tables[1])),
-        data.draw(st.integers(0, 3)),
-        7,
-        data.draw(st.booleans()),
-    )
-    whole = read_stream(split, 0, len(split), *arguments)
+    augmentation = Augmentation(data.draw(st.integers(0, 50)), data.draw(st.booleans()), (tables[0], tables[1]))
+    one = Stream(split, 7, data.draw(st.integers(0, 3)), augmentation, data.draw(st.booleans()))
+    whole = one.read(0, len(split))
     start = data.draw(st.integers(0, len(split)))
     stop = data.draw(st.integers(start, len(split)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(windows, "_CHUNKS_AT_ONCE", data.draw(st.integers(1, 50)))
-        assert read_stream(split, start, stop, *arguments).tolist() == whole[start:stop].tolist()
+        patch.setattr(stream_module, "_CHUNKS_AT_ONCE", data.draw(st.integers(1, 50)))
+        assert one.read(start, stop).tolist() == whole[start:stop].tolist()
 
 
 @given(data=st.data())
@@ -190,21 +182,21 @@ def test_starting_at_a_window_is_dropping_those_before_it(data, folder):
 def test_a_backward_model_reads_the_same_stream_from_its_end(folder):
     split = some_splits(folder, 1)[0]
     augmentation = Augmentation(seed=1)
-    forward, backward = (read_stream(split, 0, len(split), augmentation, backward=way) for way in (False, True))
+    forward, backward = (read(split, augmentation=augmentation, backward=way) for way in (False, True))
     assert forward.tolist() == backward[::-1].tolist()
 
 
 def test_without_augmentation_the_stream_is_the_text(folder):
     split = some_splits(folder, 1)[0]
-    assert read_stream(split, 0, len(split)).tolist() == split.read()[0].tolist()
-    assert read_stream(split, 0, len(split), Augmentation(1, shuffle=False), 3).tolist() == split.read()[0].tolist()
+    assert read(split).tolist() == split.read()[0].tolist()
+    assert read(split, 0, 3, Augmentation(1, shuffle=False)).tolist() == split.read()[0].tolist()
 
 
 def test_seed_epoch_and_split_determine_the_shuffle(folder):
     split = some_splits(folder, 1)[0]
 
     def shuffled(seed, epoch, index):
-        return read_stream(split, 0, len(split), Augmentation(seed), epoch, index).tobytes()
+        return read(split, index, epoch, Augmentation(seed)).tobytes()
 
     assert shuffled(1, 0, 0) == shuffled(1, 0, 0)
     places = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (1, 0, 1)]
@@ -237,8 +229,9 @@ def test_an_iteration_that_is_abandoned_leaves_no_thread(folder):
 
 def test_a_rank_reads_its_lanes_only(folder):
     split = some_splits(folder, 1)[0]
-    whole = read_lanes(split, 8, range(8), Augmentation(1))
-    assert read_lanes(split, 8, range(2, 4), Augmentation(1)).tolist() == whole[:, 2:4].tolist()
+    one = Stream(split, augmentation=Augmentation(1))
+    whole = read_lanes(one, 8, range(8))
+    assert read_lanes(one, 8, range(2, 4)).tolist() == whole[:, 2:4].tolist()
 
 
 # --- case ---
@@ -252,14 +245,14 @@ def mixed_case(folder: Path, count: int) -> Split:
     """Documents in which lower- and upper-case letters alternate."""
     documents = [[*([1 + number % 90, 101 + number % 90] * 3), END] for number in range(count)]
     text = encoded_text(folder / "case", documents)
-    return Split("case", (Part(text, 0, text.items),))
+    return Split("case", (FileRange(text, 0, text.items),))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
 def test_the_case_of_one_percent_of_the_documents_each_is_lowered_and_raised(folder, shuffle):
     split = mixed_case(folder, 20_000)
     before = split.read()[0].reshape(-1, 7)
-    found = read_stream(split, 0, len(split), Augmentation(1, shuffle, (LOWER, UPPER)), 2, 3).reshape(-1, 7)
+    found = read(split, 3, 2, Augmentation(1, shuffle, (LOWER, UPPER))).reshape(-1, 7)
     is_lower, is_upper = (found[:, :6] < 100).all(1), (found[:, :6] > 100).all(1)
     is_as_before = ((found[:, :6] > 100) == [False, True] * 3).all(1)
     assert (is_lower | is_upper | is_as_before).all()
@@ -271,15 +264,16 @@ def test_the_case_of_one_percent_of_the_documents_each_is_lowered_and_raised(fol
 def test_a_part_of_a_stream_has_the_case_of_the_whole(folder):
     split = mixed_case(folder, 2_000)
     augmentation = Augmentation(1, True, (LOWER, UPPER))
-    whole = read_stream(split, 0, len(split), augmentation)
-    parts = [read_stream(split, start, start + 100, augmentation) for start in range(0, len(split), 100)]
+    one = Stream(split, augmentation=augmentation)
+    whole = one.read(0, len(split))
+    parts = [one.read(start, start + 100) for start in range(0, len(split), 100)]
     assert np.concatenate(parts).tolist() == whole.tolist()
 
 
 def test_other_documents_change_case_in_other_epochs(folder):
     split = mixed_case(folder, 2_000)
     augmentation = Augmentation(1, False, (LOWER, UPPER))
-    first, second = (read_stream(split, 0, len(split), augmentation, epoch) for epoch in (0, 1))
+    first, second = (read(split, 0, epoch, augmentation) for epoch in (0, 1))
     assert first.tolist() != second.tolist()
 
 
@@ -288,7 +282,7 @@ def test_text_to_validate_and_test_on_is_neither_shuffled_nor_changed_in_case(fo
     augmentation = Augmentation(1, True, (LOWER, UPPER))
     data = WindowDataModule([split], split, split, batch_size=4, sequence_length=100, augmentation=augmentation)
     data.trainer = Trainer(accelerator="cpu", devices=1, barebones=True)
-    plain = WindowDataset([(0, split)], 4, range(4), [100])
+    plain = WindowDataset([Stream(split)], 4, range(4), [100])
     assert same(data.val_dataloader(), plain)
     assert same(data.test_dataloader(), plain)
     assert not same(data.train_dataloader(), plain)
@@ -306,7 +300,7 @@ def test_splits_cover_a_file_once_and_none_is_too_long(data, documents, folder):
     assert all(0 < len(split) <= max_size for split in splits)
     assert len({split.name for split in splits}) == len(splits)
     if max(map(len, documents)) <= max_size:
-        assert {split.parts[0].stop for split in splits} <= set(text.ends().tolist())
+        assert {split.ranges[0].stop for split in splits} <= set(text.ends().tolist())
     for split in splits:
         ids, ends = split.read()
         assert ends[-1] == len(ids)
@@ -333,9 +327,9 @@ def test_a_document_that_is_too_long_is_cut_into_equal_pieces(length, max_size, 
 def test_a_split_of_several_files_is_read_as_one(folder):
     first = encoded_text(folder / "a", [[1, END], [2, 3, END]])
     second = encoded_text(folder / "b", [[4, END]])
-    split = Split("valid", (Part(first, 0, 5), Part(second, 0, 2)))
+    split = Split("valid", (FileRange(first, 0, 5), FileRange(second, 0, 2)))
     ids, ends = split.read()
     assert len(split) == 7
     assert ids.tolist() == [1, END, 2, 3, END, 4, END]
     assert ends.tolist() == [2, 5, 7]
-    assert read_stream(split, 3, 6).tolist() == [3, END, 4]
+    assert Stream(split).read(3, 6).tolist() == [3, END, 4]

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 _LONGEST = 200  # bytes of a run's name; file systems take 255 for a folder, and its name is part of others
 
 
-class TellJobsApart(Callback):
+class NameJobs(Callback):
     """Makes Hydra's `override_dirname` hold what is swept and not in `name` already."""
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
@@ -33,7 +33,7 @@ class TellJobsApart(Callback):
         )
 
 
-class SayBest(Callback):
+class ReportBestTrial(Callback):
     """Says at the end of a search what it found; of what Optuna says, lets only warnings through.
 
     A model that was chosen keeps its size.

@@ -13,12 +13,12 @@ from urllib.parse import urlsplit
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from lmtrain.data.cache.manifest import are_as_prepared
+from lmtrain.data.cache.stamps import local_stamp, remote_stamp
 from lmtrain.data.formats.reader import Reader
 from lmtrain.data.formats.registry import READERS, recognise
 from lmtrain.data.formats.stores import kind_of, protocol_of, reason, store_of, stored
 from lmtrain.data.formats.streams import Stretch, decoded, decompressed, in_utf8, opened, peeked, place_in
-from lmtrain.data.manifest import are_as_prepared
-from lmtrain.data.stamps import local_stamp, remote_stamp
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.command import script
 

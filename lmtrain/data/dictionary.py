@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtrain.errors import UserError
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 UNK = "<unk>"
 _CODE_POINTS = 0x110000
@@ -133,7 +133,7 @@ class Dictionary:
     def save(self, path: str | Path) -> None:
         """Writes a JSON file that `load` reads and people can edit."""
         content = {"format": "lmtrain dictionary", "version": 1, "items": list(self.items)}
-        with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8", errors="surrogatepass") as file:
+        with atomic_write(path) as unfinished, unfinished.open("w", encoding="utf-8", errors="surrogatepass") as file:
             json.dump(content, file, ensure_ascii=False, indent=0)
 
     @classmethod

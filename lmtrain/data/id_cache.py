@@ -22,7 +22,7 @@ FORMAT = 5  # of the cache; raise it whenever the same text would give other fil
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextFormat:
     """How text is read, whatever the dictionary.
 
     Args:
@@ -113,15 +113,17 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
         ) from None
 
 
-def count_piece(reading: Reading, file: TextFile, progress: Callable[[int], None] = lambda _: None) -> Counter[str]:
+def count_piece(
+    text_format: TextFormat, file: TextFile, progress: Callable[[int], None] = lambda _: None
+) -> Counter[str]:
     """How often each item occurs in a file or a piece of one; `progress` is that of `read_text`."""
-    if reading.level == "word":
+    if text_format.level == "word":
         counts: Counter[str] = Counter()
-        for words, _ in reading.items(file, progress):
+        for words, _ in text_format.items(file, progress):
             counts.update(words)
         return counts
     totals = np.zeros(0x110000, dtype=np.int64)
-    for codes, _ in reading.items(file, progress):
+    for codes, _ in text_format.items(file, progress):
         block = np.bincount(codes)
         totals[: len(block)] += block
     return Counter({chr(code): int(totals[code]) for code in np.flatnonzero(totals)})
@@ -135,19 +137,19 @@ class EncodedPiece(NamedTuple):
     unknown: Counter[str]
 
 
-def encode_piece(how: tuple[Reading, Dictionary], what: tuple[TextFile, Path]) -> EncodedPiece:
+def encode_piece(how: tuple[TextFormat, Dictionary], what: tuple[TextFile, Path]) -> EncodedPiece:
     """Writes the ids of a file or of a piece of one, and where its documents end.
 
     Args:
         how: it is read, and the dictionary.
         what: the file, and the folder for `ids.bin` and `ends.bin`, which is made.
     """
-    (reading, dictionary), (file, folder) = how, what
+    (text_format, dictionary), (file, folder) = how, what
     items = documents = 0
     unknown: Counter[str] = Counter()
     folder.mkdir(exist_ok=True)
     with (folder / "ids.bin").open("wb") as ids_file, (folder / "ends.bin").open("wb") as ends_file:
-        for block, ends in reading.items(file):
+        for block, ends in text_format.items(file):
             ids = dictionary.encode_words(block) if isinstance(block, list) else dictionary.encode_code_points(block)
             _count_unknown(unknown, block, dictionary.are_unknown(block, ids))
             ids_file.write(ids.tobytes())

@@ -25,7 +25,7 @@ def joined(tokens: Sequence[str], spaces: Sequence[int], tokenized: bool) -> tup
 
 
 @dataclass(frozen=True)
-class Reading:
+class ModelInput:
     """What one model reads, and where its output is taken.
 
     Args:
@@ -40,10 +40,10 @@ class Reading:
     position: np.ndarray
     rows: np.ndarray
 
-    def without(self, strings: np.ndarray) -> "Reading":
-        """The reading in which the strings of this mask `(strings,)` have no characters and no tokens."""
+    def without(self, strings: np.ndarray) -> "ModelInput":
+        """The input in which the strings of this mask `(strings,)` have no characters and no tokens."""
         stays = ~strings[self.sentence]
-        return Reading(
+        return ModelInput(
             ids=self.ids[np.repeat(~strings, self.lengths)],
             lengths=np.where(strings, 0, self.lengths),
             sentence=self.sentence[stays],
@@ -57,7 +57,7 @@ def read(
     texts: list[tuple[str, np.ndarray, np.ndarray]],
     with_whitespace: bool,
     is_lower: bool,
-) -> Reading:
+) -> ModelInput:
     delimiter, is_forward = language_model.document_delimiter, language_model.is_forward_lm
     strings, positions, rows, row = [], [], [], 0
     for text, begins, ends in texts:
@@ -76,7 +76,7 @@ def read(
         row += len(ends)
     counts = [len(position) for position in positions]
     empty = [np.zeros(0, np.int64)]
-    return Reading(
+    return ModelInput(
         ids=_encode(language_model.dictionary, "".join(strings)),
         lengths=np.array([len(string) for string in strings], np.int64),
         sentence=np.repeat(np.arange(len(counts)), counts),

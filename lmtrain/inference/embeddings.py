@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.inference.embedding_strings import Reading, joined, read
+from lmtrain.inference.embedding_strings import ModelInput, joined, read
 from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import CharLM, LanguageModel
 
@@ -125,44 +125,44 @@ class StringEmbeddings:
         column = 0
         for number, language_model in enumerate(self.language_models):
             size = language_model.model.output_size
-            reading = read(language_model, texts, self.with_whitespace, self.is_lower)
+            model_input = read(language_model, texts, self.with_whitespace, self.is_lower)
             with self._lock:
-                reading = self._run_long(number, reading, vectors[:, column : column + size])
-                self._run(number, reading, vectors[:, column : column + size])
+                model_input = self._run_long(number, model_input, vectors[:, column : column + size])
+                self._run(number, model_input, vectors[:, column : column + size])
             column += size
         return list(vectors.split(counts))
 
-    def _run_long(self, number: int, reading: Reading, vectors: Tensor) -> Reading:
-        """Fills `vectors` `(tokens, D)` for the long strings, and gives the reading of the others.
+    def _run_long(self, number: int, model_input: ModelInput, vectors: Tensor) -> ModelInput:
+        """Fills `vectors` `(tokens, D)` for the long strings, and gives the input that the others are.
 
         Many steps of few strings are what the network's own LSTM is fast at, and a `Stepper` slow.
         """
         model = self.language_models[number].model
         weight = model.encoder.weight
-        is_long = (reading.lengths > _LONG) & (not model.training and weight.dtype == torch.float32)
-        longest_first = np.argsort(-reading.lengths, kind="stable")[: int(is_long.sum())]
+        is_long = (model_input.lengths > _LONG) & (not model.training and weight.dtype == torch.float32)
+        longest_first = np.argsort(-model_input.lengths, kind="stable")[: int(is_long.sum())]
         for begin in range(0, len(longest_first), _MAX_LANES["cpu"]):
             group = longest_first[begin : begin + _MAX_LANES["cpu"]]
-            for output, taken in _windows_of_long(model, reading, group, self.dtype):
-                rows = torch.from_numpy(reading.rows[taken[0]]).to(weight.device)
+            for output, taken in _windows_of_long(model, model_input, group, self.dtype):
+                rows = torch.from_numpy(model_input.rows[taken[0]]).to(weight.device)
                 places = (torch.from_numpy(part).to(weight.device) for part in taken[1:])
                 vectors[rows] = output[tuple(places)].float()
-        return reading.without(is_long) if is_long.any() else reading
+        return model_input.without(is_long) if is_long.any() else model_input
 
-    def _run(self, number: int, reading: Reading, vectors: Tensor) -> None:
+    def _run(self, number: int, model_input: ModelInput, vectors: Tensor) -> None:
         """Fills `vectors` `(tokens, D)` with what model `number` makes of the strings."""
-        if not len(reading.rows):
+        if not len(model_input.rows):
             return
         model = self.language_models[number].model
         device = model.encoder.weight.device
-        lanes = _Lanes(reading.lengths, _MAX_LANES.get(device.type, 128))
+        lanes = _Lanes(model_input.lengths, _MAX_LANES.get(device.type, 128))
         stepper = self._stepper(number, lanes.count)
-        ids = torch.from_numpy(lanes.lay_out(reading.ids)).to(device)
-        is_read = reading.lengths > 0
+        ids = torch.from_numpy(lanes.lay_out(model_input.ids)).to(device)
+        is_read = model_input.lengths > 0
         resets = _by_step(lanes.begins[is_read], lanes.lane[is_read], lanes.steps, device)
-        times = lanes.begins[reading.sentence] + reading.position
+        times = lanes.begins[model_input.sentence] + model_input.position
         order = np.argsort(times, kind="stable")
-        wanted = _by_step(times[order], lanes.lane[reading.sentence[order]], lanes.steps, device)
+        wanted = _by_step(times[order], lanes.lane[model_input.sentence[order]], lanes.steps, device)
         taken, done = vectors.new_empty(len(order), model.hidden_size), 0
         for step_ids, reset, take in zip(ids, resets, wanted, strict=True):
             if len(reset):
@@ -171,7 +171,9 @@ class StringEmbeddings:
             if len(take):
                 torch.index_select(output, 0, take, out=taken[done : done + len(take)])
                 done += len(take)
-        vectors[torch.from_numpy(reading.rows[order]).to(device)] = taken if model.proj is None else model.proj(taken)
+        vectors[torch.from_numpy(model_input.rows[order]).to(device)] = (
+            taken if model.proj is None else model.proj(taken)
+        )
 
     def _stepper(self, number: int, lanes: int) -> Stepper:
         """The last one if it has that many lanes: preparing the weights costs as much as many steps."""
@@ -220,32 +222,32 @@ def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequen
 
 
 def _windows_of_long(
-    model: CharLM, reading: Reading, group: np.ndarray, dtype: torch.dtype
+    model: CharLM, model_input: ModelInput, group: np.ndarray, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Runs the network over some strings, the longest first, in windows.
 
     Yields:
         the outputs `(T, B, D)` of a window; and which tokens are taken from it, in which step and in which string.
     """
-    device, lengths = model.encoder.weight.device, reading.lengths[group]
-    starts = (np.cumsum(reading.lengths) - reading.lengths)[group]
-    column_of = np.full(len(reading.lengths), -1)
+    device, lengths = model.encoder.weight.device, model_input.lengths[group]
+    starts = (np.cumsum(model_input.lengths) - model_input.lengths)[group]
+    column_of = np.full(len(model_input.lengths), -1)
     column_of[group] = np.arange(len(group))
-    tokens = np.flatnonzero(column_of[reading.sentence] >= 0)
-    tokens = tokens[np.argsort(reading.position[tokens], kind="stable")]
-    positions, hidden = reading.position[tokens], model.zero_hidden(len(group))
+    tokens = np.flatnonzero(column_of[model_input.sentence] >= 0)
+    tokens = tokens[np.argsort(model_input.position[tokens], kind="stable")]
+    positions, hidden = model_input.position[tokens], model.zero_hidden(len(group))
     begin = 0
     while begin < lengths[0]:
         active = int((lengths > begin).sum())
         end = begin + min(_WINDOW, max(32, _WINDOW_ELEMENTS // (active * model.hidden_size)))
         steps = np.arange(begin, min(end, int(lengths[0])))[:, None]
         places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # beyond a string's end nothing is taken
-        ids = torch.from_numpy(reading.ids[places]).to(device)
+        ids = torch.from_numpy(model_input.ids[places]).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             output, hidden = model(ids, tuple(part[:, :active].contiguous() for part in hidden))
         first, last = np.searchsorted(positions, (begin, end))
         taken = tokens[first:last]
-        yield output, (taken, positions[first:last] - begin, column_of[reading.sentence[taken]])
+        yield output, (taken, positions[first:last] - begin, column_of[model_input.sentence[taken]])
         begin = end
 
 

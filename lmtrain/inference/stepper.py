@@ -42,8 +42,10 @@ class Stepper:
         embeddings = model.encoder.weight.detach().float()
         nothing = embeddings.new_empty(0, model.hidden_size), embeddings.new_empty(0)
         decoder_weight, self.decoder_bias = _decoder(model) if decode else nothing
-        also = [nothing[0]] * (model.nlayers - 1) + [decoder_weight]
-        self._layers = [layer_type(model.rnn, number, batch_size, dtype, more) for number, more in enumerate(also)]
+        extra_weights = [nothing[0]] * (model.nlayers - 1) + [decoder_weight]
+        self._layers = [
+            layer_type(model.rnn, number, batch_size, dtype, extra) for number, extra in enumerate(extra_weights)
+        ]
         self._project = _projection_of_items(embeddings, self._layers[0])
 
     def step(self, ids: Tensor) -> Tensor:
@@ -116,13 +118,13 @@ class _Layer:
     Args:
         rnn: the module whose weights are taken.
         number: which of its layers.
-        also: a weight `(V, H)` to multiply the state with.
+        extra_weight: a weight `(V, H)` to multiply the state with.
     """
 
     order: tuple[int, ...]
     """The order in which this class wants PyTorch's gates; the last one's is a tanh, and comes out multiplied by -2."""
 
-    def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
+    def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, extra_weight: Tensor) -> None:
         def weight(name: str, *more: Tensor) -> Tensor:
             gates = getattr(rnn, f"{name}_l{number}").detach().float().chunk(len(self.order))
             *sigmoids, tanh = (gates[gate] for gate in self.order)
@@ -131,7 +133,7 @@ class _Layer:
         self.input_weight, self.input_bias = weight("weight_ih"), weight("bias_ih")
         self.hidden_bias = weight("bias_hh")
         self.size = len(self.hidden_bias)
-        self._product = _product(weight("weight_hh", also), batch_size, dtype)
+        self._product = _product(weight("weight_hh", extra_weight), batch_size, dtype)
         self._project = None if number == 0 else _product(self.input_weight, batch_size, dtype)
         self.h = self.input_weight.new_zeros(batch_size, rnn.hidden_size)
         self.gates = self.h.new_empty(batch_size, self.size)
@@ -155,8 +157,8 @@ class _Layer:
 class _LSTMLayer(_Layer):
     order = (0, 1, 3, 2)  # i, f, g, o → i, f, o, g
 
-    def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
-        super().__init__(rnn, number, batch_size, dtype, also)
+    def __init__(self, rnn: nn.LSTM, number: int, batch_size: int, dtype: torch.dtype, extra_weight: Tensor) -> None:
+        super().__init__(rnn, number, batch_size, dtype, extra_weight)
         self.input_bias = self.input_bias + self.hidden_bias
         self.c = self.h.clone()
         self.i, self.f, self.o, self.g = self.gates.chunk(4, dim=1)
@@ -177,8 +179,8 @@ class _LSTMLayer(_Layer):
 class _GRULayer(_Layer):
     order = (0, 1, 2)  # r, z, n
 
-    def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype, also: Tensor) -> None:
-        super().__init__(rnn, number, batch_size, dtype, also)
+    def __init__(self, rnn: nn.GRU, number: int, batch_size: int, dtype: torch.dtype, extra_weight: Tensor) -> None:
+        super().__init__(rnn, number, batch_size, dtype, extra_weight)
         self.r, self.z, self.n = self.gates.chunk(3, dim=1)
         self.sigmoids = self.gates[:, : 2 * rnn.hidden_size]  # r and z
 

@@ -10,10 +10,10 @@ from typing import IO
 
 import numpy as np
 
-from lmtrain.data.conllu_words import COLUMNS, ID, words_of_sentence
-from lmtrain.data.text_input import input_lines
+from lmtrain.data.formats.conllu_words import COLUMNS, ID, words_of_sentence
 from lmtrain.errors import UserError
-from lmtrain.program.files import replacing
+from lmtrain.inference.text_input import input_lines
+from lmtrain.program.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def read_conll_sentences(
 def read_conllu_sentences(
     path: str | Path, errors: str = "strict", encoding: str | None = None
 ) -> Iterator[TokenizedSentence]:
-    """The words of CoNLL-U, as Universal Dependencies have it; see `lmtrain.data.conllu_words`.
+    """The words of CoNLL-U, as Universal Dependencies have it; see `lmtrain.data.formats.conllu_words`.
 
     Args:
         path, errors, encoding: as of `read_text_sentences`.
@@ -149,7 +149,7 @@ def write_vectors(
     }
     writers = {".npz": _write_npz, ".safetensors": _write_safetensors}
     check_vector_path(path)
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         writers[Path(path).suffix](unfinished, index, (len(encoded), dimension), vectors)
 
 

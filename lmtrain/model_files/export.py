@@ -16,7 +16,7 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
 from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
 from lmtrain.model_files.flair import load_language_model
-from lmtrain.program.files import one_writer, replacing
+from lmtrain.program.files import atomic_write, one_writer
 
 FORMAT = "lmtrain language model"
 _SIZES = {"hidden_size": int, "nlayers": int, "embedding_size": int, "nout": int | None, "dropout": float | int}
@@ -42,8 +42,8 @@ def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
     text = json.dumps(settings, ensure_ascii=False, indent=0)
     with (
         one_writer(Path(path).parent),
-        replacing(path) as unfinished,
-        replacing(settings_path(path)) as unfinished_settings,
+        atomic_write(path) as unfinished,
+        atomic_write(settings_path(path)) as unfinished_settings,
     ):
         # safetensors' own save_file makes files that nobody else may read
         unfinished.write_bytes(save(weights, {"format": "pt", "settings": _fingerprint(settings)}))
@@ -206,7 +206,7 @@ def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
     from lmtrain.model_files.onnx_graph import build
 
     check_finite(language_model, path)
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         onnx.save_model(build(language_model.model, json.dumps(_settings(language_model))), str(unfinished))
         difference = _difference_to_torch(language_model.model, unfinished)
         if difference is not None and not difference.relative < 1e-4:

@@ -18,7 +18,7 @@ from lmtrain.errors import UserError
 from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
 from lmtrain.model_files.safe_pickle import FlairDictionary, read_pickle
 from lmtrain.model_files.torch_file import read_torch_file
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 
 def save_language_model(language_model: LanguageModel, path: str | Path) -> None:
@@ -42,7 +42,7 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
         "has_decoder": model.decoder is not None,
         "lmtrain": {"level": language_model.level},
     }
-    with replacing(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
         torch.save(content, file, pickle_module=_pickling, pickle_protocol=4)
 
 
@@ -50,7 +50,7 @@ def save_dictionary_for_flair(dictionary: Dictionary, path: str | Path) -> None:
     """Writes the pickle that Flair's `Dictionary.load_from_file` reads."""
     items = _to_bytes(dictionary.items)
     content = {"idx2item": items, "item2idx": {item: index for index, item in enumerate(items)}}
-    with replacing(path) as unfinished, unfinished.open("wb") as file:
+    with atomic_write(path) as unfinished, unfinished.open("wb") as file:
         pickle.dump(content, file, protocol=4)
 
 

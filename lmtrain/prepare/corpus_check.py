@@ -15,10 +15,10 @@ from omegaconf.errors import OmegaConfBaseException
 from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.overrides import as_hydra_reads
 from lmtrain.config.schema import Config, check_config
+from lmtrain.data.cache.manifest import problem_of_manifest
 from lmtrain.data.corpus import Corpus, find_corpus
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.manifest import problem_of_manifest
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_dictionary
 from lmtrain.prepare.corpus_quality import Effect, examine
@@ -138,9 +138,9 @@ def check_corpus(
         progress(done, total)
 
     data = config.data
-    reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
+    text_format = TextFormat(data.level, data.document_delimiter, data.errors, data.encoding)
     files = {"train": corpus.train, "valid": corpus.valid, "test": corpus.test}
-    scans = scan_corpus(files, reading, report)
+    scans = scan_corpus(files, text_format, report)
     _check_parts(check, scans, config)
     check.note("warning", problem := problem_of_manifest(data.path), problem or "")
     _count_scripts(check, scans)

@@ -9,7 +9,7 @@ import numpy as np
 
 from lmtrain.data.corpus import TextFile, document_blocks
 from lmtrain.data.dictionary import code_points
-from lmtrain.data.id_cache import Reading
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError
 from lmtrain.prepare.corpus_quality import Sample
 
@@ -95,7 +95,7 @@ class PartScan:
 
 
 def scan_corpus(
-    files: Mapping[str, Sequence[TextFile]], reading: Reading, progress=lambda *_: None
+    files: Mapping[str, Sequence[TextFile]], text_format: TextFormat, progress=lambda *_: None
 ) -> dict[str, PartScan]:
     """Scans the parts of a corpus; what cannot be decoded is noted, and read as U+FFFD.
 
@@ -103,7 +103,7 @@ def scan_corpus(
         files: of each part; "train" is compared with the others.
         progress: called with how many bytes (as stored) have been read since the last call.
     """
-    held_out = {part: _scan_part(part, files[part], reading, progress) for part in files if part != "train"}
+    held_out = {part: _scan_part(part, files[part], text_format, progress) for part in files if part != "train"}
     hashes = {part: np.sort(np.concatenate([*blocks, np.empty(0, np.int64)])) for part, (_, blocks) in held_out.items()}
     found = {part: np.zeros(len(values), dtype=bool) for part, values in hashes.items()}
 
@@ -113,7 +113,7 @@ def scan_corpus(
                 places = np.minimum(np.searchsorted(values, block), len(values) - 1)
                 found[part][places[values[places] == block]] = True
 
-    train, _ = _scan_part("train", files["train"], reading, progress, compare)
+    train, _ = _scan_part("train", files["train"], text_format, progress, compare)
     for part, (scan, _) in held_out.items():
         known = hashes[part][found[part]]
         scan.known = int(np.isin(hashes[part], known).sum())
@@ -121,15 +121,15 @@ def scan_corpus(
 
 
 def _scan_part(
-    part: str, files: Sequence[TextFile], reading: Reading, progress, compare=None
+    part: str, files: Sequence[TextFile], text_format: TextFormat, progress, compare=None
 ) -> tuple[PartScan, list[np.ndarray]]:
     """Scans a part; gives the hashes of its documents, too, unless they are to be compared."""
     scan, hashes, kept = PartScan(part), Hashes(), []
     for file in files:
-        before, begun = scan.size(reading.level), 0
+        before, begun = scan.size(text_format.level), 0
         at = _Position(max(0, file.size), progress)
-        for documents in _documents(file, reading, scan, at):
-            begun, ended = _count(scan, documents, begun, reading)
+        for documents in _documents(file, text_format, scan, at):
+            begun, ended = _count(scan, documents, begun, text_format)
             block = np.fromiter(map(hash, ended), np.int64, len(ended))
             hashes.add(block)
             scan.sample.add(ended)
@@ -138,7 +138,7 @@ def _scan_part(
             else:
                 kept.append(block)
         scan.bytes += max(0, file.size)
-        scan.sizes[file.name] = scan.size(reading.level) - before
+        scan.sizes[file.name] = scan.size(text_format.level) - before
         at(file.size)
     scan.duplicates = hashes.duplicates()
     return scan, kept
@@ -157,27 +157,29 @@ class _Position:
             self._last = place
 
 
-def _documents(file: TextFile, reading: Reading, scan: PartScan, at: Callable[[int], None]) -> Iterator[list[str]]:
+def _documents(
+    file: TextFile, text_format: TextFormat, scan: PartScan, at: Callable[[int], None]
+) -> Iterator[list[str]]:
     """The documents of a file in blocks, with their delimiters; a very long one comes in pieces."""
     try:
-        for _ in reading.text(file, lambda place: at(place // 2)):
+        for _ in text_format.text(file, lambda place: at(place // 2)):
             pass
     except UserError as error:
         scan.problems += error.problems
         if "is not UTF-8" not in str(error):
             return
-        reading = replace(reading, errors="replace")
-    pieces = reading.text(file, lambda place: at((file.size + place) // 2))
-    yield from document_blocks(pieces, reading.document_delimiter, keep_whole=reading.level == "word")
+        text_format = replace(text_format, errors="replace")
+    pieces = text_format.text(file, lambda place: at((file.size + place) // 2))
+    yield from document_blocks(pieces, text_format.document_delimiter, keep_whole=text_format.level == "word")
 
 
-def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -> tuple[int, list[str]]:
+def _count(scan: PartScan, documents: list[str], begun: int, text_format: TextFormat) -> tuple[int, list[str]]:
     """Counts a block of which the first document has begun before, with so many characters.
 
     Returns:
         the characters of the last one if it goes on in the next block, else 0; and the documents that end in this.
     """
-    text, delimiter = "".join(documents), reading.document_delimiter
+    text, delimiter = "".join(documents), text_format.document_delimiter
     lengths = np.fromiter(map(len, documents), np.int64, len(documents))
     lengths[0] += begun
     begun = 0
@@ -191,7 +193,7 @@ def _count(scan: PartScan, documents: list[str], begun: int, reading: Reading) -
     scan.codes[: len(codes)] += codes
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
         scan.not_nfc += sum(not unicodedata.is_normalized("NFC", document) for document in documents)
-    if reading.level == "word":
+    if text_format.level == "word":
         words = [word for document in documents for word in document.split()]
         scan.words.update(words)
         scan.word_count += len(words)

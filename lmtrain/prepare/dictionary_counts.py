@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+from lmtrain.data.cache.text_cache import count_items
 from lmtrain.data.corpus import TextFile, file_at, find_corpus
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.formats.lines import Text
 from lmtrain.data.formats.registry import READERS
 from lmtrain.data.formats.stores import store_of
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import count_items
+from lmtrain.data.id_cache import TextFormat
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.prepare.once import read_once
 from lmtrain.prepare.sources import find_sources
@@ -43,7 +43,7 @@ class CurvePoint:
 
 def count_texts(
     inputs: Sequence[str | Path],
-    reading: Reading,
+    text_format: TextFormat,
     cache_dir: Path,
     format: str = "auto",
     progress: Callable[[str, float, float], None] = lambda *_: None,
@@ -66,16 +66,16 @@ def count_texts(
             try:
                 files += [
                     (file, cache_dir if place == name else Path(place).parent)
-                    for file in _files(place, format, reading.encoding)
+                    for file in _files(place, format, text_format.encoding)
                 ]
             except UserError as error:
                 problems += error.problems
         raise_if_any(problems)
-        return _counted(dict.fromkeys(files), reading, progress)
+        return _counted(dict.fromkeys(files), text_format, progress)
 
 
 def _counted(
-    files: Iterable[tuple[TextFile, Path]], reading: Reading, progress: Callable[[str, float, float], None]
+    files: Iterable[tuple[TextFile, Path]], text_format: TextFormat, progress: Callable[[str, float, float], None]
 ) -> Counter[str]:
     """The items of files, each with the folder that keeps its counts."""
     counts: Counter[str] = Counter()
@@ -87,7 +87,7 @@ def _counted(
             progress("Counting", done + min(place, size), total)
 
         try:
-            counts.update(count_items(file, reading, cache_dir, show))
+            counts.update(count_items(file, text_format, cache_dir, show))
         except UserError as error:
             problems += error.problems
         done += size

@@ -13,7 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from lmtrain.errors import UserError
-from lmtrain.program.files import replacing, unfinished_folder
+from lmtrain.program.files import atomic_write, unfinished_folder
 
 BILLION_URL = "http://www.statmt.org/lm-benchmark/1-billion-word-language-modeling-benchmark-r13output.tar.gz"
 BILLION_SIZE = 1_792_209_805
@@ -103,7 +103,7 @@ def _fetch(url: str, part: Path, note: Path, size: int | None, progress: Callabl
         total = have + int(length) if length else size
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if validator and not validator.startswith("W/") and total is not None:
-            with replacing(note) as unfinished:
+            with atomic_write(note) as unfinished:
                 unfinished.write_text(json.dumps({"url": url, "validator": validator, "size": total}), encoding="utf-8")
         else:
             note.unlink(missing_ok=True)

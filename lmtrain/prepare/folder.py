@@ -23,10 +23,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lmtrain.data.cache.manifest import described
 from lmtrain.data.formats.lines import Text
 from lmtrain.data.formats.reader import Tally
 from lmtrain.data.formats.registry import READERS
-from lmtrain.data.manifest import described
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler

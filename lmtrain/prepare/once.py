@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import BinaryIO
 
-from lmtrain.data.text_input import STANDARD_INPUT
 from lmtrain.errors import UserError
+from lmtrain.inference.text_input import STANDARD_INPUT
 from lmtrain.program.command import interrupt_deferred
 from lmtrain.program.files import unfinished_folder
 

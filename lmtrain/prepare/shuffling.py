@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lmtrain.prepare.near_duplicates import bands
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 # every field stands at a multiple of its size: numpy copies whole columns of others to search in them
 _INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4")])
@@ -26,7 +26,7 @@ PARTS = ("train", "valid", "test")
 _WHOLE = 1 << 64
 _SHARE, _ENOUGH = 0.01, 10_000_000  # of the text to validate on, and to test on; bytes
 _PIECE = 32 << 20  # bytes of text that are joined at a time
-_written = partial(replacing, removes_left=False)  # what is left goes with the folder
+_written = partial(atomic_write, removes_left=False)  # what is left goes with the folder
 
 
 @dataclass(frozen=True)

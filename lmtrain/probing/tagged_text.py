@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtrain.data.conllu_words import COLUMNS, ID, words_of_sentence
+from lmtrain.data.formats.conllu_words import COLUMNS, ID, words_of_sentence
 from lmtrain.errors import UserError
 from lmtrain.inference.vector_file import TokenizedSentence, sentence_rows
 

@@ -23,7 +23,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def replacing(path: str | Path, removes_left: bool = True, is_kept: bool = True) -> Iterator[Path]:
+def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; flushed to disk and renamed over `path` if the block succeeds.
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several

@@ -33,7 +33,7 @@ _NOT_COMPARED = {
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """A run, finished or not.
 
     Args:
@@ -72,7 +72,7 @@ class Run:
         return f"{self.config['model.hidden_size']}×{self.config['model.nlayers']}"
 
 
-def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[Run]:
+def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[RunSummary]:
     """Reads run folders; only reads, so that runs may be training.
 
     Args:
@@ -115,7 +115,7 @@ def _what_is_wrong(path: Path) -> str | None:
     return f"{config} is not a run's: it has no {', '.join(missing)}. Leave this folder out." if missing else None
 
 
-def _read_run(path: Path, name: str) -> Run:
+def _read_run(path: Path, name: str) -> RunSummary:
     folder = RunFolder(path)
     config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
     rows = read_metrics(path / "metrics.csv")
@@ -131,7 +131,7 @@ def _read_run(path: Path, name: str) -> Run:
         figures["test/ppl"] = results.get("test/ppl")
     text = json.dumps(folder.text() or [config["data.path"], config["data.name"]])
     figures = {key: value for key, value in figures.items() if value is not None}
-    return Run(name, path, config, rows, figures, text, ended)
+    return RunSummary(name, path, config, rows, figures, text, ended)
 
 
 def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
@@ -160,7 +160,7 @@ def _exp(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def differing_keys(runs: Sequence[Run]) -> list[str]:
+def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
     """The keys of the configuration that have not the same value in all runs, without those that are shown anyway."""
     keys = dict.fromkeys(key for run in runs for key in run.config if not _NOT_COMPARED & {key, key.partition(".")[0]})
     same_data = len({run.data for run in runs}) == len({run.config["data.path"] for run in runs})
@@ -169,14 +169,14 @@ def differing_keys(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _shown(run: Run, key: str) -> str:
+def _shown(run: RunSummary, key: str) -> str:
     if key not in run.config:
         return "–"
     value = run.config[key]
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
+def unlike_twins(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
     """The names of the runs whose best validation perplexity is over `TOLERANCE` times their twin's, and the twins.
 
     Twins have the same configuration but for direction, name, seed, the model that they start from, and how long and
@@ -193,7 +193,7 @@ def unlike_twins(runs: Sequence[Run]) -> dict[str, Run]:
     return found
 
 
-def records(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
     """What is known of every run, for programs: plain values, None for what is not known or infinite."""
     keys, unlike = differing_keys(runs), unlike_twins(runs)
     return [
@@ -217,7 +217,7 @@ def _finite(number: float | None) -> float | None:
     return None if number is None or math.isinf(number) else number  # JSON has no infinity
 
 
-def tables(runs: Sequence[Run]) -> list[Table]:
+def tables(runs: Sequence[RunSummary]) -> list[Table]:
     """For the terminal: what the runs reached, one unlike its twin marked; then where they differ, if they do."""
     keys, unlike = differing_keys(runs), unlike_twins(runs)
     items = "words" if all(run.config.get("data.level") == "word" for run in runs) else "chars"
@@ -245,7 +245,7 @@ def _empty_table(headings: Sequence[str]) -> Table:
     return table
 
 
-def remarks(runs: Sequence[Run]) -> list[str]:
+def remarks(runs: Sequence[RunSummary]) -> list[str]:
     """What is to be said about the figures, in lines: runs unlike their twins, and figures that do not compare."""
     unlike = unlike_twins(runs)
     lines = [
@@ -284,7 +284,7 @@ _FORMATS = {
 }
 
 
-def plot(runs: Sequence[Run], path: Path) -> None:
+def plot(runs: Sequence[RunSummary], path: Path) -> None:
     """Draws val/bpc by characters and by hours into a PNG or PDF file: twins in one colour, backward models dashed.
 
     Raises:
@@ -314,7 +314,7 @@ def plot(runs: Sequence[Run], path: Path) -> None:
     save_figure(figure, path)
 
 
-def _colors(runs: Sequence[Run]) -> dict[str, Any]:
+def _colors(runs: Sequence[RunSummary]) -> dict[str, Any]:
     """One for every run, but the same for twins: the first of each direction, the second, and so on."""
     from matplotlib import colormaps
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lmtrain.config.schema import local_path
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 if TYPE_CHECKING:
     from lmtrain.runs.run_folder import RunFolder
@@ -40,7 +40,7 @@ class Contents:
         return {**self.train, **self.valid, **self.test}
 
     def save(self, path: Path) -> None:
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,5 +86,5 @@ def count_axis(axis) -> None:
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Writes a PNG or PDF file, as the path ends."""
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix[1:])

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 import yaml
 
+from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.model.language_model import CharLM
 from lmtrain.program.command import program
 from lmtrain.program.shell import pasteable

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 from lmtrain.runs.curves import Row, column, count_axis, draw, new_figure, read_metrics, save_figure
 from lmtrain.runs.model_card import model_card
 from lmtrain.runs.run_folder import RunFolder
@@ -32,7 +32,7 @@ def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, A
                 plot(rows, path, values["data"]["level"], is_stepped)
             else:
                 card = model_card(folder, values, results, rows)
-                with replacing(path) as unfinished:  # a path need not be UTF-8
+                with atomic_write(path) as unfinished:  # a path need not be UTF-8
                     unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")
         except Exception as error:  # the run is as good without
             log.warning("%s could not be written: %s. The same command makes up for it", path, error)

@@ -16,7 +16,7 @@ from lmtrain.config import trainer_arguments
 from lmtrain.config.schema import Mark, as_checked, is_marked
 from lmtrain.data.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.files import remove_left, replacing
+from lmtrain.program.files import atomic_write, remove_left
 from lmtrain.program.locks import Lock
 from lmtrain.program.log import reopen_log
 from lmtrain.program.plain_json import to_json
@@ -77,9 +77,9 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             remove_left(folder)
         contents.save(self.contents)
-        with replacing(self.corpus) as unfinished:
+        with atomic_write(self.corpus) as unfinished:
             unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")
-        with replacing(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
+        with atomic_write(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
 
     def _check(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
@@ -119,7 +119,7 @@ class RunFolder:
         self._lost_locks.append(self._lock)  # to release it would touch the new one
         self._lock = lock
         for path, content in self._described.items():
-            with replacing(path) as unfinished:
+            with atomic_write(path) as unfinished:
                 unfinished.write_bytes(content)
         reopen_log()
         log.warning(
@@ -140,7 +140,7 @@ class RunFolder:
     def key(self) -> str:
         """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""
         if not self._key.exists():
-            with replacing(self._key) as unfinished:
+            with atomic_write(self._key) as unfinished:
                 unfinished.write_text(secrets.token_hex(8), encoding="utf-8")
         return self._key.read_text(encoding="utf-8")
 
@@ -237,7 +237,7 @@ class RunFolder:
             return None
 
     def write_results(self, results: dict[str, Any]) -> None:
-        with replacing(self.results) as unfinished:
+        with atomic_write(self.results) as unfinished:
             unfinished.write_text(to_json(results, indent=1), encoding="utf-8")
 
 

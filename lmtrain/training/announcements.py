@@ -24,7 +24,7 @@ from lmtrain.units import perplexity
 log = logging.getLogger(__name__)
 
 
-def say_what_is_trained(
+def log_start(
     config: Config, language_model: LanguageModel, text: PreparedText, trainer: Trainer, checkpoint: Path | None
 ) -> None:
     model = language_model.model
@@ -58,7 +58,7 @@ def say_what_is_trained(
         log.info("Going on from %s", checkpoint)
 
 
-def say_how_it_ended(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
+def log_end(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
     log.info("Best validation: %s, at step %s", loss_figures(results["val/loss"]), f"{results['best_step']:,}")
     if "test/loss" in results:
         log.info("Test of the best model: %s", loss_figures(results["test/loss"]))

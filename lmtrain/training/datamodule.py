@@ -7,7 +7,9 @@ from typing import Any
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from lmtrain.data.windows import Augmentation, Split, Window, WindowDataset, split_order
+from lmtrain.data.splits import Split, split_order
+from lmtrain.data.stream import Augmentation, Stream
+from lmtrain.data.windows import Window, WindowDataset
 
 
 class WindowDataModule(LightningDataModule):
@@ -62,19 +64,12 @@ class WindowDataModule(LightningDataModule):
         """In how many epochs, from the first on, T grows."""
         return math.ceil(max(0, self.grow_to_sequence_length - self.sequence_length) / len(self.train))
 
-    def epoch_windows(self, epoch: int, start: int, mine: range) -> WindowDataset:
-        """The training windows of an epoch from window `start` on, for the lanes `mine`."""
+    def epoch_windows(self, epoch: int, start: int, own_lanes: range) -> WindowDataset:
+        """The training windows of an epoch from window `start` on, for these lanes."""
         order = split_order(len(self.train), self.augmentation.seed, epoch)
-        return WindowDataset(
-            [(index, self.train[index]) for index in order],
-            self.batch_size,
-            mine,
-            [self.window_length(epoch, place) for place in range(len(order))],
-            start,
-            self.augmentation,
-            epoch,
-            self.backward,
-        )
+        streams = [Stream(self.train[index], index, epoch, self.augmentation, self.backward) for index in order]
+        lengths = [self.window_length(epoch, place) for place in range(len(order))]
+        return WindowDataset(streams, self.batch_size, own_lanes, lengths, start)
 
     def windows_in_epoch(self, epoch: int) -> int:
         """How many training windows an epoch has, on every rank."""
@@ -85,21 +80,19 @@ class WindowDataModule(LightningDataModule):
         pins = self.trainer.strategy.root_device.type == "cuda"
         return _Windows(windows, batch_size=None, collate_fn=_as_it_is, num_workers=0, pin_memory=pins)
 
-    def _mine(self) -> range:
+    def _own_lanes(self) -> range:
         return self.lanes_of_rank(self.trainer.global_rank, self.trainer.world_size)
 
     def train_dataloader(self) -> DataLoader:
         """Called at the beginning of every epoch (`reload_dataloaders_every_n_epochs=1`)."""
         epoch = self.trainer.current_epoch
         start = self._resume_at[1] if epoch == self._resume_at[0] else 0
-        self.train_windows = self.epoch_windows(epoch, start, self._mine())
+        self.train_windows = self.epoch_windows(epoch, start, self._own_lanes())
         return self._loader(self.train_windows)
 
     def _evaluation_loader(self, split: Split) -> DataLoader:
-        windows = WindowDataset(
-            [(0, split)], self.batch_size, self._mine(), [self.sequence_length], backward=self.backward
-        )
-        return self._loader(windows)
+        stream = Stream(split, backward=self.backward)
+        return self._loader(WindowDataset([stream], self.batch_size, self._own_lanes(), [self.sequence_length]))
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader(self.valid)

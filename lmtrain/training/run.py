@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
 from lmtrain.config.schema import AnnealConfig, Config
-from lmtrain.data.windows import Augmentation
+from lmtrain.data.stream import Augmentation
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.cpu.malloc import keep_freed_memory
 from lmtrain.model.language_model import CharLM, LanguageModel
@@ -24,7 +24,7 @@ from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import write_report
 from lmtrain.runs.run_folder import RunFolder, hyperparameters
-from lmtrain.training.announcements import loss_figures, say_how_it_ended
+from lmtrain.training.announcements import log_end, loss_figures
 from lmtrain.training.callbacks.anneal import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.training.callbacks.best_model import BestModel
@@ -197,7 +197,7 @@ class Run:
             write_report(self.folder, self.config.model_dump(), results)
             self.folder.write_results(results)  # last: until it is there the same command does all of this
             if not self.trainer.fast_dev_run:
-                say_how_it_ended(self.config, results, self.folder)
+                log_end(self.config, results, self.folder)
             self.ending.say(self.trainer, cause, self.config)
         return results
 

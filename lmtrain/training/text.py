@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmtrain.config.schema import Config, DictionaryConfig
-from lmtrain.data.cache_turns import in_turn
+from lmtrain.data.cache.text_cache import May, NotThere, TextCache
+from lmtrain.data.cache.turns import in_turn
 from lmtrain.data.corpus import Corpus, TextFile, find_corpus
 from lmtrain.data.demo_corpus import demo_folder, make_demo_corpus
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.data.id_cache import EncodedText, Reading
-from lmtrain.data.text_cache import May, NotThere, TextCache
-from lmtrain.data.windows import Part, Split, cut_splits
+from lmtrain.data.id_cache import EncodedText, TextFormat
+from lmtrain.data.splits import FileRange, Split, cut_splits
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.model_files.flair import load_dictionary
 from lmtrain.program.pool import Here, Pool, Processes, processors
@@ -42,7 +42,7 @@ class PreparedText:
         """The share of the items that the dictionary does not have, in train and in valid."""
         rates = {}
         for part, splits in (("train", self.train), ("val", (self.valid,))):
-            texts = {piece.text.name: piece.text for split in splits for piece in split.parts}.values()
+            texts = {piece.text.name: piece.text for split in splits for piece in split.ranges}.values()
             rates[f"{part}/unknown_rate"] = sum(text.unknown_total for text in texts) / sum(
                 text.items for text in texts
             )
@@ -64,7 +64,7 @@ class PreparedText:
 
 
 def _contents(splits: Iterable[Split]) -> dict[str, list[int]]:
-    texts = {part.text.name: part.text for split in splits for part in split.parts}
+    texts = {piece.text.name: piece.text for split in splits for piece in split.ranges}
     return {name: [text.items, text.checksum()] for name, text in texts.items()}
 
 
@@ -108,7 +108,7 @@ class _Preparation:
     def __init__(self, config: Config, cache_dir: Path, initial: Dictionary | None) -> None:
         data = config.data
         self.config, self.cache_dir, self.initial = config, cache_dir, initial
-        self.reading = Reading(data.level, data.document_delimiter, data.errors, data.encoding)
+        self.text_format = TextFormat(data.level, data.document_delimiter, data.errors, data.encoding)
         self._corpus: Corpus | None = None
 
     def __call__(self, may: May) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
@@ -118,7 +118,7 @@ class _Preparation:
         if may < May.MAKE:
             cache = TextCache(self.cache_dir, may)
             dictionary = self._dictionary(cache, corpus)
-            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+            return corpus, dictionary, cache.encoded(files, self.text_format, dictionary)
         with processes() as pool:
             return self._make(TextCache(self.cache_dir, may, pool), corpus, files)
 
@@ -126,12 +126,12 @@ class _Preparation:
         self, cache: TextCache, corpus: Corpus, files: list[TextFile]
     ) -> tuple[Corpus, Dictionary, dict[TextFile, EncodedText]]:
         cache.hash_all(files)
-        uncounted = cache.uncounted(corpus.train, self.reading) if self._is_counted() else []
+        uncounted = cache.uncounted(corpus.train, self.text_format) if self._is_counted() else []
         dictionary = None if uncounted else self._dictionary(cache, corpus)
-        unencoded = files if dictionary is None else cache.unencoded(files, self.reading, dictionary)
+        unencoded = files if dictionary is None else cache.unencoded(files, self.text_format, dictionary)
         with telling(uncounted, unencoded) as cache.advance:
             dictionary = dictionary or self._dictionary(cache, corpus)
-            return corpus, dictionary, cache.encoded(files, self.reading, dictionary)
+            return corpus, dictionary, cache.encoded(files, self.text_format, dictionary)
 
     def _is_counted(self) -> bool:
         """Whether the dictionary depends on the text."""
@@ -142,8 +142,8 @@ class _Preparation:
     def _dictionary(self, cache: TextCache, corpus: Corpus) -> Dictionary:
         return make_dictionary(
             self.config.dictionary,
-            self.reading.level,
-            lambda: cache.counts(corpus.train, self.reading),
+            self.text_format.level,
+            lambda: cache.counts(corpus.train, self.text_format),
             self.initial,
         )
 
@@ -220,7 +220,7 @@ def make_dictionary(
 
 
 def _joined(name: str, texts: list[EncodedText]) -> Split:
-    return Split(name, tuple(Part(text, 0, text.items) for text in texts))
+    return Split(name, tuple(FileRange(text, 0, text.items) for text in texts))
 
 
 def _report_coverage(

@@ -21,7 +21,7 @@ from lmtrain.program.output import forgiving
 from lmtrain.program.signals import STOP, Interrupted, SignalWatch
 from lmtrain.runs.report import is_reported, write_report
 from lmtrain.runs.run_folder import RunFolder, is_finished
-from lmtrain.training.announcements import loss_figures, say_what_is_trained
+from lmtrain.training.announcements import log_start, loss_figures
 from lmtrain.training.callbacks.ending import limits
 from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, inherit
@@ -188,7 +188,7 @@ def _train(
         torch.manual_seed(config.seed)
         run = Run(config, text, initial, folder, console, signals, checkpoint, diverged, time_limit)
         if rollbacks == 0:
-            say_what_is_trained(config, run.language_model, text, run.trainer, checkpoint)
+            log_start(config, run.language_model, text, run.trainer, checkpoint)
         else:
             run.monitor.note(run.trainer, {"rollbacks": rollbacks}, diverged.step)
         try:

@@ -40,28 +40,32 @@ def _contestants(corpus: Path) -> dict[str, Callable[[int], Any]]:
     from flair.data import Dictionary as FlairDictionary
     from flair.trainers.language_model_trainer import TextDataset
 
+    from lmtrain.data.cache.text_cache import count_items, encode_file
     from lmtrain.data.corpus import find_corpus
     from lmtrain.data.dictionary import Dictionary
-    from lmtrain.data.id_cache import Reading
-    from lmtrain.data.text_cache import count_items, encode_file
-    from lmtrain.data.windows import Augmentation, cut_splits, read_lanes
+    from lmtrain.data.id_cache import TextFormat
+    from lmtrain.data.splits import cut_splits
+    from lmtrain.data.stream import Augmentation, Stream
+    from lmtrain.data.windows import read_lanes
 
     logging.getLogger("flair").setLevel(logging.ERROR)
-    file, reading = find_corpus(str(corpus)).train[0], Reading()
-    dictionary = Dictionary.from_counts(count_items(file, reading, corpus / "cache"))
+    file, text_format = find_corpus(str(corpus)).train[0], TextFormat()
+    dictionary = Dictionary.from_counts(count_items(file, text_format, corpus / "cache"))
     dictionary.encode("a")  # makes its table
     flair_dictionary = FlairDictionary()
     for item in dictionary.items:
         flair_dictionary.add_item(item)
     flair_data = TextDataset(corpus / "train/1.txt", flair_dictionary)
-    (split,) = cut_splits(encode_file(file, reading, dictionary, corpus / "cache"), 10 * _CHARACTERS)
+    (split,) = cut_splits(encode_file(file, text_format, dictionary, corpus / "cache"), 10 * _CHARACTERS)
     augmentation = Augmentation(1, shuffle=True, case_tables=dictionary.case_tables())
     return {
         "Flair, every epoch": lambda number: flair_data[0],
-        "lmtrain, encoding": lambda number: encode_file(file, reading, dictionary, corpus / f"cache-{number}"),
+        "lmtrain, encoding": lambda number: encode_file(file, text_format, dictionary, corpus / f"cache-{number}"),
         "lmtrain, counting and encoding": lambda number: (
-            count_items(file, reading, corpus / f"cache-both-{number}"),
-            encode_file(file, reading, dictionary, corpus / f"cache-both-{number}"),
+            count_items(file, text_format, corpus / f"cache-both-{number}"),
+            encode_file(file, text_format, dictionary, corpus / f"cache-both-{number}"),
         ),
-        "lmtrain, later epochs": lambda number: read_lanes(split, 100, range(100), augmentation, number + 1),
+        "lmtrain, later epochs": lambda number: read_lanes(
+            Stream(split, epoch=number + 1, augmentation=augmentation), 100, range(100)
+        ),
     }

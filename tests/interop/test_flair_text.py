@@ -5,10 +5,11 @@ from corpora import found
 from flair.data import Dictionary as FlairDictionary
 from flair.trainers.language_model_trainer import TextDataset
 
+from lmtrain.data.cache.text_cache import encode_file
 from lmtrain.data.dictionary import UNK, Dictionary
-from lmtrain.data.id_cache import Reading
-from lmtrain.data.text_cache import encode_file
-from lmtrain.data.windows import cut_splits, read_stream
+from lmtrain.data.id_cache import TextFormat
+from lmtrain.data.splits import cut_splits
+from lmtrain.data.stream import Stream
 
 TEXTS = {
     "lines": b"The first line.\nthe second one\n",
@@ -35,7 +36,7 @@ def test_ids_are_those_of_flairs_text_dataset(content, level, delimiter, tmp_pat
     dictionary, flair_dictionary = Dictionary([UNK, *known]), FlairDictionary(add_unk=True)
     for item in known:
         flair_dictionary.add_item(item)
-    encoded = encode_file(found(path), Reading(level, delimiter), dictionary, tmp_path / "cache")
+    encoded = encode_file(found(path), TextFormat(level, delimiter), dictionary, tmp_path / "cache")
     (split,) = cut_splits(encoded, 10**6)
     for forward in (True, False):
         flair_ids = TextDataset(
@@ -47,5 +48,5 @@ def test_ids_are_those_of_flairs_text_dataset(content, level, delimiter, tmp_pat
             document_delimiter=delimiter,
             shuffle=False,
         )[0]
-        ids = read_stream(split, 0, len(split), backward=not forward)
+        ids = Stream(split, backward=not forward).read(0, len(split))
         assert ids.tolist() == flair_ids.tolist()

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
-from lmtrain.data.conllu_words import COLUMNS
+from lmtrain.data.formats.conllu_words import COLUMNS
 from lmtrain.data.formats.lines import head_lines
 from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted, beginning, split_text, too_long
 from lmtrain.data.formats.streams import decoded, peeked

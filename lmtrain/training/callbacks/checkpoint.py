@@ -16,7 +16,7 @@ from lightning.pytorch.trainer.call import _call_callback_hooks
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 from lmtrain.program.signals import END, SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
 from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.checkpoint_content import copied, encoded, unreadable_parts
@@ -262,7 +262,7 @@ class RunCheckpoint(Checkpoint):
 
     def _write(self, content: dict[str, Any]) -> None:
         last, previous = self.folder / "last.ckpt", self.folder / "previous.ckpt"
-        with replacing(last) as unfinished:
+        with atomic_write(last) as unfinished:
             with unfinished.open("wb") as file:
                 torch.save(content, file)
             if last.exists():

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 COLUMNS = (
     *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc"),
@@ -78,7 +78,7 @@ class MetricsCSV(Logger):
         self._waiting.clear()
 
     def _prepare(self) -> None:
-        with replacing(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        with atomic_write(self.path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore")
             writer.writeheader()
             if self._resume_step is not None and self.path.exists():

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lmtrain.data.id_cache import ARRAYS, read_checked, write_checked
-from lmtrain.program.files import replacing
+from lmtrain.program.files import atomic_write
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _OLD = 30 * 24 * 3600  # seconds
@@ -61,7 +61,7 @@ class Checked:
             new = {name: known for name, known in self._new.items() if known == state(self.cache_dir / name)}
             self._states = {name: known for name, known in {**self._states, **new}.items() if name in there}
             self._new = {}
-            with replacing(self.path, is_kept=False) as unfinished:
+            with atomic_write(self.path, is_kept=False) as unfinished:
                 write_checked(unfinished, self._states)
             self._remove_old()
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TypeVar
 
-from lmtrain.data.checked import this_host
-from lmtrain.data.text_cache import May, NotThere
+from lmtrain.data.cache.checked import this_host
+from lmtrain.data.cache.text_cache import May, NotThere
 from lmtrain.program.files import remove_left
 from lmtrain.program.locks import CANNOT_WRITE, Lock
 

@@ -22,14 +22,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from lmtrain.data.checked import Checked, state
+from lmtrain.data.cache.checked import Checked, state
+from lmtrain.data.cache.pieces import PIECE_BYTES, cut_pieces
+from lmtrain.data.cache.stamps import local_stamp
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.id_cache import (
     FORMAT,
     EncodedPiece,
     EncodedText,
-    Reading,
+    TextFormat,
     count_piece,
     encode_piece,
     is_whole,
@@ -38,10 +40,8 @@ from lmtrain.data.id_cache import (
     read_checked,
     write_checked,
 )
-from lmtrain.data.pieces import PIECE_BYTES, cut_pieces
-from lmtrain.data.stamps import local_stamp
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.files import claimed, replacing, unfinished_name
+from lmtrain.program.files import atomic_write, claimed, unfinished_name
 from lmtrain.program.pool import Here, Pool, ProcessEnded, Processes
 
 log = logging.getLogger(__name__)
@@ -92,40 +92,40 @@ class TextCache:
         self._contents: dict[TextFile, str] = {}
         self._stamps: dict[TextFile, str] = {}  # when their contents were known
 
-    def counts(self, files: Sequence[TextFile], reading: Reading) -> Counter[str]:
+    def counts(self, files: Sequence[TextFile], text_format: TextFormat) -> Counter[str]:
         """How often each item occurs in the files; all their problems together."""
-        places = {file: self._counts(file, reading) for file in files}
+        places = {file: self._counts(file, text_format) for file in files}
         found = {place: self._known_counts(place) for place in places.values()}
         missing = {place: file for file, place in places.items() if found[place] is None}
         if missing:
-            found |= self._each(missing, lambda place, file: self._count(place, file, reading))
+            found |= self._each(missing, lambda place, file: self._count(place, file, text_format))
         counts: Counter[str] = Counter()
         for place in places.values():  # a sum of counters would copy them all for each file
             counts.update(found[place])
         return counts
 
     def encoded(
-        self, files: Sequence[TextFile], reading: Reading, dictionary: Dictionary
+        self, files: Sequence[TextFile], text_format: TextFormat, dictionary: Dictionary
     ) -> dict[TextFile, EncodedText]:
         """The ids of the files; all their problems together.
 
         Raises:
             UserError: a file cannot be read, or has items that a dictionary without `<unk>` does not know.
         """
-        entries = {file: self._entry(file, reading, dictionary) for file in files}
+        entries = {file: self._entry(file, text_format, dictionary) for file in files}
         missing = {entry: file for file, entry in entries.items() if not self._is_there(entry, file)}
         if missing:
-            self._each(missing, lambda entry, file: self._encode(entry, file, reading, dictionary))
+            self._each(missing, lambda entry, file: self._encode(entry, file, text_format, dictionary))
         self.checked.save()
         return {file: open_encoded(entry, file.name) for file, entry in entries.items()}
 
-    def uncounted(self, files: Sequence[TextFile], reading: Reading) -> list[TextFile]:
+    def uncounted(self, files: Sequence[TextFile], text_format: TextFormat) -> list[TextFile]:
         """Which of the files `counts` would read."""
-        return [file for file in files if not self._counts(file, reading).exists()]
+        return [file for file in files if not self._counts(file, text_format).exists()]
 
-    def unencoded(self, files: Sequence[TextFile], reading: Reading, dictionary: Dictionary) -> list[TextFile]:
+    def unencoded(self, files: Sequence[TextFile], text_format: TextFormat, dictionary: Dictionary) -> list[TextFile]:
         """Which of the files `encoded` would read, if no entry is damaged."""
-        return [file for file in files if not self._entry(file, reading, dictionary).exists()]
+        return [file for file in files if not self._entry(file, text_format, dictionary).exists()]
 
     def hash_all(self, files: Iterable[TextFile]) -> None:
         """Learns the contents of the files, all at once; otherwise each is hashed when it is needed."""
@@ -163,7 +163,7 @@ class TextCache:
         except OSError as error:
             raise UserError(f"{file.url} cannot be read: {error.strerror or error}.") from None
         self._stamps[file] = local_stamp(status)
-        with replacing(self._content_record(file), removes_left=False, is_kept=False) as unfinished:
+        with atomic_write(self._content_record(file), removes_left=False, is_kept=False) as unfinished:
             self._check_unchanged(file)
             write_checked(unfinished, {"sha256": self._contents[file], "stamp": self._stamps[file], "source": file.url})
 
@@ -174,8 +174,8 @@ class TextCache:
 
     # --- counts ---
 
-    def _counts(self, file: TextFile, reading: Reading) -> Path:
-        return self.cache_dir / f"counts-{_key(self._content(file), *_values(reading))}.json"
+    def _counts(self, file: TextFile, text_format: TextFormat) -> Path:
+        return self.cache_dir / f"counts-{_key(self._content(file), *_values(text_format))}.json"
 
     def _known_counts(self, place: Path) -> Counter[str] | None:
         try:
@@ -184,24 +184,24 @@ class TextCache:
             self._needs(May.MAKE)
             return None
 
-    def _count(self, place: Path, file: TextFile, reading: Reading) -> Counter[str]:
-        pieces = self._pieces(file, reading)
+    def _count(self, place: Path, file: TextFile, text_format: TextFormat) -> Counter[str]:
+        pieces = self._pieces(file, text_format)
         counts: Counter[str] = Counter()
         pool = self._pool_for(file)
         count = partial(count_piece, progress=self.progress) if pool is _HERE else count_piece
-        with closing(pool.map(count, reading, pieces)) as results:
+        with closing(pool.map(count, text_format, pieces)) as results:
             for piece, part in zip(pieces, results, strict=True):
                 counts.update(part)
                 self.advance(max(0, piece.size))
         self._check_unchanged(file)
-        with replacing(place, removes_left=False, is_kept=False) as unfinished:
+        with atomic_write(place, removes_left=False, is_kept=False) as unfinished:
             write_checked(unfinished, dict(sorted(counts.items())))  # in one order, however it was counted
         return counts
 
     # --- ids ---
 
-    def _entry(self, file: TextFile, reading: Reading, dictionary: Dictionary) -> Path:
-        return self.cache_dir / _key(self._content(file), *_values(reading), dictionary.fingerprint)
+    def _entry(self, file: TextFile, text_format: TextFormat, dictionary: Dictionary) -> Path:
+        return self.cache_dir / _key(self._content(file), *_values(text_format), dictionary.fingerprint)
 
     def _is_there(self, entry: Path, file: TextFile) -> bool:
         """Whether an entry is there and whole; one that is damaged is removed."""
@@ -221,12 +221,12 @@ class TextCache:
         shutil.rmtree(entry)
         return False
 
-    def _encode(self, entry: Path, file: TextFile, reading: Reading, dictionary: Dictionary) -> None:
+    def _encode(self, entry: Path, file: TextFile, text_format: TextFormat, dictionary: Dictionary) -> None:
         unfinished = self.cache_dir / unfinished_name(entry.name)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
             with claimed(unfinished):
-                self._write(unfinished, file, reading, dictionary)
+                self._write(unfinished, file, text_format, dictionary)
                 written = state(unfinished)
                 try:
                     unfinished.rename(entry)
@@ -237,10 +237,10 @@ class TextCache:
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
 
-    def _write(self, folder: Path, file: TextFile, reading: Reading, dictionary: Dictionary) -> None:
-        pieces = self._pieces(file, reading)
+    def _write(self, folder: Path, file: TextFile, text_format: TextFormat, dictionary: Dictionary) -> None:
+        pieces = self._pieces(file, text_format)
         tasks = [(piece, folder / str(number)) for number, piece in enumerate(pieces)]
-        with closing(self._pool_for(file).map(encode_piece, (reading, dictionary), tasks)) as results:
+        with closing(self._pool_for(file).map(encode_piece, (text_format, dictionary), tasks)) as results:
 
             def finished() -> Iterator[tuple[Path, EncodedPiece]]:
                 for (piece, place), result in zip(tasks, results, strict=True):
@@ -260,11 +260,11 @@ class TextCache:
         """Stores may be known to this process only, and are waited for more than worked at."""
         return _HERE if "://" in file.url else self._used
 
-    def _pieces(self, file: TextFile, reading: Reading) -> list[TextFile]:
-        if reading.encoding:
+    def _pieces(self, file: TextFile, text_format: TextFormat) -> list[TextFile]:
+        if text_format.encoding:
             return [file]
         try:
-            return cut_pieces(file, reading.document_delimiter, PIECE_BYTES)
+            return cut_pieces(file, text_format.document_delimiter, PIECE_BYTES)
         except OSError as error:
             raise UserError(f"{file.url} cannot be read: {error.strerror or error}.") from None
 
@@ -325,9 +325,9 @@ def hash_stretch(url: str, start: int) -> bytes:
     return digest.digest()
 
 
-def _values(reading: Reading) -> list[str]:
-    values = [reading.level, reading.document_delimiter, reading.errors]
-    return [*values, f"encoding {reading.encoding}"] if reading.encoding else values
+def _values(text_format: TextFormat) -> list[str]:
+    values = [text_format.level, text_format.document_delimiter, text_format.errors]
+    return [*values, f"encoding {text_format.encoding}"] if text_format.encoding else values
 
 
 def _key(*parts: str) -> str:
@@ -335,16 +335,16 @@ def _key(*parts: str) -> str:
 
 
 def count_items(
-    file: TextFile, reading: Reading, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
+    file: TextFile, text_format: TextFormat, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
 ) -> Counter[str]:
     """How often each item occurs in a file; counted once, then taken from the cache."""
-    return TextCache(cache_dir, progress=progress).counts([file], reading)
+    return TextCache(cache_dir, progress=progress).counts([file], text_format)
 
 
-def encode_file(file: TextFile, reading: Reading, dictionary: Dictionary, cache_dir: Path) -> EncodedText:
+def encode_file(file: TextFile, text_format: TextFormat, dictionary: Dictionary, cache_dir: Path) -> EncodedText:
     """Encodes a file, or finds it encoded in the cache.
 
     Raises:
         UserError: the file cannot be read, or has items that a dictionary without `<unk>` does not know.
     """
-    return TextCache(cache_dir).encoded([file], reading, dictionary)[file]
+    return TextCache(cache_dir).encoded([file], text_format, dictionary)[file]
