@@ -5,5 +5,5 @@ bytes and of all else that determines it, so the same text is found again at ano
 `turns.py` decides which of several processes makes what is missing while the others wait, `pieces.py` cuts large files
 so that several processes can read them, and `checked.py` remembers which entries were found whole.
 `stamps.py` says whether a file can have changed since it was read, and `manifest.py` whether a prepared corpus is still
-what was prepared. Everything here can be deleted: it is made again.
+what was prepared. A cache can be deleted at any time: it is made again.
 """
