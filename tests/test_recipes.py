@@ -41,7 +41,11 @@ def own_values(group: str, option: str) -> dict:
     content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text(encoding="utf-8"))
     values = {}
     for default in content.pop("defaults", []):
-        values |= {} if default == "_self_" else own_values(group, default)
+        if isinstance(default, dict):  # such as {"override /anneal": "linear"}
+            ((other, chosen),) = default.items()
+            values |= own_values(other.removeprefix("override /"), chosen)
+        elif default != "_self_":
+            values |= own_values(group, default)
     is_global = "@package _global_" in (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
     content = content if is_global else {group: content}
     return values | {key: float(value) if _is_number(value) else value for key, value in flat(content).items()}
@@ -57,7 +61,8 @@ def expected(recipe: str | None, **chosen: str) -> dict:
     values = {"anneal.warmup": 0, **PLATEAU}
     for group in ("data", "model", "optimizer", "trainer", "dictionary"):
         values |= own_values(group, picked.get(group, {"trainer": "default", "dictionary": "corpus"}.get(group)))
-    return values | RECIPES[recipe] | WITH_OPTIMIZER.get((recipe, picked["optimizer"]), {})
+    values |= RECIPES[recipe] | WITH_OPTIMIZER.get((recipe, picked["optimizer"]), {})
+    return values | (own_values("anneal", picked["anneal"]) if "anneal" in picked else {})
 
 
 def composed(recipe: str | None, *overrides: str) -> dict:
@@ -73,7 +78,7 @@ def test_the_table_has_all_recipes():
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("group", ["model", "data", "optimizer", "trainer", "dictionary"])
+@pytest.mark.parametrize("group", ["model", "data", "anneal", "optimizer", "trainer", "dictionary"])
 def test_an_option_has_its_own_values_in_every_recipe(recipe, group):
     for option in options(group):
         values = composed(recipe, f"{group}={option}")

@@ -1,7 +1,7 @@
 """The learning rate over the length of a run."""
 
 import pytest
-from running import compose, read_metrics
+from running import compose, explicit, read_metrics
 from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
@@ -104,3 +104,53 @@ def test_a_callback_may_set_the_rate_where_the_schedule_goes_by_losses(corpus, t
     callback = "+callbacks.meddle={_target_: stopping.Meddle, name: lr, value: 7}"
     train(settings(corpus, tmp_path, "trainer.max_epochs=2", callback))
     assert read_metrics(tmp_path / "run", "lr")[-1] == 7
+
+
+def test_a_schedule_is_chosen_by_its_group_or_by_its_key():
+    assert compose("anneal.schedule=linear") == compose("anneal=linear")
+    assert compose("optimizer=muon", "anneal=plateau")["anneal"]["schedule"] == "plateau"
+    assert compose("experiment=fast")["anneal"]["schedule"] == "linear"
+    assert compose("experiment=fast", "anneal.schedule=plateau")["anneal"]["schedule"] == "plateau"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (("anneal=linear", "anneal.patience=3"), "anneal.patience=3 has no effect with the schedule linear, which"),
+        (("optimizer=muon", "anneal.min_lr=0.001"), "anneal.min_lr=0.001 has no effect with the schedule linear"),
+        (("anneal.warmup=0.1",), "anneal.warmup=0.1 has no effect with the schedule plateau, which takes anneal.pat"),
+        (("anneal=linear", "anneal.schedule=plateau"), "anneal=SCHEDULE and anneal.schedule=SCHEDULE say the same"),
+        (("anneal.schedule=cubic",), "anneal.schedule=cubic: it must be plateau, linear"),
+        (("anneal.schedule=schedules.None",), "it must be plateau, linear"),
+        (("anneal.schedule=os.getcwd",), "it must be plateau, linear"),
+        (("anneal=linear", "+anneal.last=0.1"), "anneal: schedule=linear takes warmup, not last."),
+        (
+            ("anneal.schedule=schedules.Steps",),
+            "anneal: schedule=schedules.Steps cannot be made: Steps",
+        ),
+    ],
+)
+def test_a_key_without_effect_is_refused(typed, said, corpus, tmp_path):
+    with pytest.raises(UserError) as error:
+        train(settings(corpus, tmp_path, *typed), explicit(*typed))
+    assert said in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_began_with_a_key_without_effect_goes_on_without_it(corpus, tmp_path):
+    more = ("anneal.schedule=linear", "trainer.max_epochs=1")
+    train(settings(corpus, tmp_path, *more, "anneal.patience=3"))
+    assert train(settings(corpus, tmp_path, *more, "trainer.max_epochs=2"))["epochs"] == 2
+    with pytest.raises(UserError, match="another configuration"):
+        train(settings(corpus, tmp_path, *more, "anneal.warmup=0.5"))
+
+
+def test_a_schedule_of_ones_own_brings_its_own_keys(corpus, tmp_path):
+    typed = ("anneal.schedule=schedules.Steps", "+anneal.last=0.25", "anneal.warmup=0.5", "optimizer.lr=8")
+    results = train(settings(corpus, tmp_path, *typed, "trainer.max_steps=16"), explicit(*typed))
+    plan = [8 * (step + 0.5) / 8 for step in range(8)] + 6 * [8] + 2 * [4]
+    assert results["steps"] == 16
+    assert read_metrics(tmp_path / "run", "lr") == plan
+    said = "the rate rises over the first 0.5 of the run, then falls to 0.5 of it for the last 0.25 at the run's end"
+    assert said in (tmp_path / "run/README.md").read_text(encoding="utf-8")
+    assert said in (tmp_path / "run/train.log").read_text(encoding="utf-8")

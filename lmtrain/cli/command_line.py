@@ -175,11 +175,13 @@ def _explain_value_error(error: ValueError) -> str:
 def _class_form(option: str) -> str:
     """How to type a class that was given as the name of an option, such as "callbacks/my.EMA"; empty if it is none."""
     group, _, name = option.rpartition("/")
-    if "." not in name or group not in ("callbacks", "logger", "optimizer"):
+    if "." not in name or group not in ("anneal", "callbacks", "logger", "optimizer"):
         return ""
     refused = f"Error: {group}={name} is no option."
     if group == "optimizer":
         return f"{refused} Another class of torch's kind, with the chosen one's arguments: {group}._target_={name}"
+    if group == "anneal":
+        return f"{refused} A schedule of your own is named in anneal.schedule={name}"
     short = re.sub(r"\W", "_", name.rpartition(".")[2]).lower()
     typed = pasteable(f"+{group}.{short}={{_target_: {name}}}")
     return f"{refused} A class is given as {typed}, its arguments after it: {{_target_: {name}, ARGUMENT: VALUE}}"

@@ -13,7 +13,7 @@ from lmtrain.errors import raise_if_any
 from lmtrain.program.shell import quoted, unescaped
 
 _MAY_BE_EMPTY = {"logger": ["logger=[]"], "callbacks": ["callbacks=[]"], "experiment": [], "hparams_search": []}
-_NEEDED = ("model", "data", "dictionary", "optimizer", "trainer")
+_NEEDED = ("model", "data", "dictionary", "anneal", "optimizer", "trainer")
 _NOTHING = {"", "null", "None", "none", "[]", "{}"}
 
 

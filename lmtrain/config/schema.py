@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
 from lmtrain.config.shipped_callbacks import refusal
 from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.config.trainer_arguments import problems as trainer_problems
@@ -167,12 +168,41 @@ class ModelConfig(Section):
         return value.upper()
 
 
+def _check_schedule(name: str) -> str:
+    schedule_class(name)
+    return name
+
+
 class AnnealConfig(Section):
-    schedule: Annotated[Literal["plateau", "linear"], Mark.COMPARED]
+    """A schedule and its arguments; a schedule of one's own may take further ones."""
+
+    model_config = ConfigDict(extra="allow")
+
+    schedule: Annotated[str, AfterValidator(_check_schedule), Mark.COMPARED]
     warmup: Annotated[float, Field(ge=0, lt=1), Mark.COMPARED]
     factor: Annotated[float, Field(gt=0, lt=1), Mark.COMPARED]
     patience: Annotated[int, Field(ge=0), Mark.COMPARED]
     min_lr: Annotated[float, Field(ge=0), Mark.MAY_CHANGE]
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "AnnealConfig":
+        taken = keys_taken(schedule_class(self.schedule))
+        if unknown := [name for name in self.model_extra if name not in taken]:
+            raise ValueError(f"schedule={self.schedule} takes {', '.join(taken)}, not {', '.join(unknown)}")
+        try:
+            self.made()
+        except Exception as error:  # a schedule of one's own may raise anything
+            raise ValueError(f"schedule={self.schedule} cannot be made: {error}") from None
+        return self
+
+    def made(self) -> Schedule:
+        """The schedule with its arguments."""
+        return make_schedule(self.schedule, self.model_dump())
+
+    def ignored(self) -> list[str]:
+        """The keys, such as "anneal.patience", that are other schedules'."""
+        taken = keys_taken(schedule_class(self.schedule))
+        return [f"anneal.{name}" for name in type(self).model_fields if name not in (*taken, *OF_ALL)]
 
 
 class CheckpointConfig(Section):
@@ -198,6 +228,9 @@ class OptimizerConfig(Section):
         return self
 
 
+_ENDS = (("min", " at least"), ("max", ""))
+
+
 class TrainerConfig(Section):
     """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`, and `trainer_arguments` says of
     all of them what becomes of them."""
@@ -214,6 +247,13 @@ class TrainerConfig(Section):
     gradient_clip_val: Annotated[Annotated[float, Field(gt=0)] | None, Mark.COMPARED]
     accumulate_grad_batches: Annotated[Positive, Mark.COMPARED]
     log_every_n_steps: Positive
+
+    def limits(self) -> str:
+        """When a run ends, for example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
+        values = self.model_dump()
+        names = {f"{end}_{unit}": unit + least for end, least in _ENDS for unit in ("epochs", "steps")}
+        parts = [f"{values[name]:,} {text}" for name, text in names.items() if (values.get(name) or -1) > 0]
+        return ", ".join(parts) or "none"
 
     def added(self, name: str) -> Any:
         """The value of an argument that was added, else None."""
@@ -247,7 +287,7 @@ class Config(Section):
     @classmethod
     def _ends(cls, value: TrainerConfig, info: ValidationInfo) -> TrainerConfig:
         schedule = info.data["anneal"].schedule if "anneal" in info.data else "plateau"
-        if schedule != "plateau" and (value.max_epochs or -1) < 0 and value.max_steps < 0:
+        if issubclass(schedule_class(schedule), OverRun) and (value.max_epochs or -1) < 0 and value.max_steps < 0:
             remedy = "Give trainer.max_epochs or trainer.max_steps"
             raise ValueError(f"anneal.schedule={schedule} needs the run's length. {remedy}")
         return value

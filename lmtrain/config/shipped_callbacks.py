@@ -41,7 +41,7 @@ best-lm.pt gets. Weights that one makes in `on_train_end` are validated, too. A 
 state from before it. What a callback's `state_dict` gives must be numbers, strings, tensors, NumPy arrays, or lists,
 tuples, sets and dicts of them; a run says so before its first step. A run
 ends with a sentence if one changes lanes, window length, accumulation, clipping or limits, or the rate that
-`anneal.schedule=linear` sets. Of those that Lightning ships:"""
+a schedule other than `anneal=plateau` sets. Of those that Lightning ships:"""
 
 SHIPPED = {
     "BackboneFinetuning": _refused(f"a character language model has no `backbone`, and {_FREEZE}"),

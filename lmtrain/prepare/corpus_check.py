@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config, check_config
 from lmtrain.data.cache.manifest import problem_of_manifest
 from lmtrain.data.corpus import Corpus, find_corpus
@@ -335,7 +336,7 @@ def _check_validation(check: Check, scans: dict[str, PartScan], config: Config) 
     epochs = config.trainer.max_epochs or -1
     check.note(
         "warning",
-        config.anneal.schedule == "plateau" and 0 < epochs * count <= config.anneal.patience,
+        isinstance(config.anneal.made(), Plateau) and 0 < epochs * count <= config.anneal.patience,
         f"The learning rate will never be lowered: {epochs} epochs have {epochs * count} validations, and "
         f"anneal.patience={config.anneal.patience} waits for more. Give more data.validations_per_epoch, a smaller "
         "anneal.patience, or experiment=fast, which lowers it over the length of the run.",

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import yaml
 
+from lmtrain.config.schema import AnnealConfig, TrainerConfig
 from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.model.language_model import CharLM
@@ -169,21 +170,19 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
 
 
-_UNITS = ("epochs", "steps")
-
-
 def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
     data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
     arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
     unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
     dictionary = values["dictionary"]
+    limits = TrainerConfig.model_validate(trainer).limits()
     table = {
         "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
-        "annealing": _annealing(anneal, trainer),
+        "annealing": AnnealConfig.model_validate(anneal).made().describe(limits),
         "window": _window(data, trainer),
         "gradient clipping": _clipping(trainer),
         "dropout": str(values["model"]["dropout"]),
-        "limits": _limits(trainer),
+        "limits": limits,
         "precision": str(results.get("precision", trainer["precision"]))
         + (f" (`auto`: {reason})" if (reason := results.get("precision_reason")) else ""),
         "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
@@ -195,17 +194,6 @@ def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) ->
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
 
 
-def _annealing(anneal: dict[str, Any], trainer: dict[str, Any]) -> str:
-    """What became of the rate."""
-    if anneal["schedule"] == "linear":
-        begin = f"rises over the first {anneal['warmup']:.3g} of the run, then " if anneal["warmup"] else ""
-        return f"the rate {begin}falls in a straight line to zero at the run's end ({_limits(trainer)})"
-    bad = anneal["patience"] + 1
-    when = "a validation brings" if bad == 1 else f"{bad} validations in a row bring"
-    end = f"training ends when it falls below {anneal['min_lr']}" if anneal["min_lr"] else "no rate ends training"
-    return f"rate × {anneal['factor']} when {when} no improvement; {end}"
-
-
 def _window(data: dict[str, Any], trainer: dict[str, Any]) -> str:
     window = f"{data['sequence_length']} {data['level']}s × {data['batch_size']} lanes, over all devices"
     if data["grow_to_sequence_length"] > data["sequence_length"]:
@@ -213,13 +201,6 @@ def _window(data: dict[str, Any], trainer: dict[str, Any]) -> str:
     if trainer["accumulate_grad_batches"] > 1:
         window += f"; a step for {trainer['accumulate_grad_batches']} windows"
     return window
-
-
-def _limits(trainer: dict[str, Any]) -> str:
-    """For example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
-    names = {f"{end}_{unit}": unit + least for end, least in (("min", " at least"), ("max", "")) for unit in _UNITS}
-    parts = [f"{trainer[name]:,} {text}" for name, text in names.items() if (trainer.get(name) or -1) > 0]
-    return ", ".join(parts) or "none"
 
 
 def _clipping(trainer: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lmtrain.config.schedules import Plateau, schedule_class
 from lmtrain.program.files import atomic_write
 from lmtrain.runs.curves import Row, column, count_axis, draw, new_figure, read_metrics, save_figure
 from lmtrain.runs.model_card import model_card
@@ -28,7 +29,7 @@ def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, A
     for path in _parts(folder, rows):
         try:
             if path.suffix == ".png":
-                is_stepped = values["anneal"]["schedule"] == "plateau"
+                is_stepped = schedule_class(values["anneal"]["schedule"]) is Plateau
                 plot(rows, path, values["data"]["level"], is_stepped)
             else:
                 card = model_card(folder, values, results, rows)

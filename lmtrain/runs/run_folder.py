@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lmtrain.config import trainer_arguments
-from lmtrain.config.schema import Mark, as_checked, is_marked
+from lmtrain.config.schema import AnnealConfig, Mark, as_checked, is_marked
 from lmtrain.data.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.files import atomic_write, remove_left
@@ -180,10 +180,11 @@ class RunFolder:
             before, now = flat(as_checked(began_with)), flat(values)
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
+        ignored = AnnealConfig.model_validate(values["anneal"]).ignored()
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
-            if before.get(key) != now.get(key) and not may_change(key)
+            if before.get(key) != now.get(key) and not may_change(key) and key not in ignored
         ]
         remedy = "set these keys back to go on with that run, or throw it away with overwrite=true."
         problems = []

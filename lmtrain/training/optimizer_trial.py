@@ -1,30 +1,14 @@
 """A few steps of an optimizer on a tiny model, to see before training whether it can train and go on."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from lmtrain.config.schema import Config
-from lmtrain.errors import UserError
 from lmtrain.model.language_model import CharLM
 from lmtrain.training.checkpoint_content import copied, encoded, unreadable
 
 _STEPS = 3
-
-
-def check_rate(config: Config, explicit: Collection[str]) -> None:
-    """Raises `UserError` if the optimizer was exchanged, and the rate is still that of the one before.
-
-    Args:
-        explicit: the keys that the user set.
-    """
-    if "optimizer._target_" in explicit and "optimizer.lr" not in explicit:
-        name = config.optimizer.model_dump()["_target_"]
-        raise UserError(
-            f"optimizer._target_={name} would have the rate of another optimizer, {config.optimizer.lr:g}. "
-            "Give its own: optimizer.lr=VALUE."
-        )
 
 
 def problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> str | None:

@@ -15,7 +15,8 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
-from lmtrain.config.schema import AnnealConfig, Config
+from lmtrain.config.schedules import Plateau
+from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.cpu.malloc import keep_freed_memory
@@ -98,7 +99,7 @@ class Run:
             time_limit,
             tuple(others.values()),
         )
-        annealing = make_annealing(config.anneal, diverged)
+        annealing = make_annealing(config, diverged)
         self.ending = Ending(annealing, self.saving, others)
         callbacks = [
             SettingsWatch(),
@@ -252,12 +253,14 @@ def check_optimizer(config: Config, device: torch.device) -> None:
         raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 
 
-def make_annealing(config: AnnealConfig, diverged: Diverged | None) -> Callback:
-    """The configured annealing, from a lower rate after a divergence."""
-    start_lr = None if diverged is None else diverged.lr * config.factor
-    if config.schedule == "plateau":
-        return AnnealOnPlateau(config.factor, config.patience, config.min_lr, start_lr)
-    return AnnealOverRun(config.warmup, start_lr, 1 if diverged is None else max(1, diverged.step))
+def make_annealing(config: Config, diverged: Diverged | None) -> Callback:
+    """What follows the configured schedule, from a lower rate after a divergence."""
+    schedule = config.anneal.made()
+    start_lr = None if diverged is None else diverged.lr * config.anneal.factor
+    if isinstance(schedule, Plateau):
+        return AnnealOnPlateau(schedule.factor, schedule.patience, schedule.min_lr, start_lr)
+    step = 1 if diverged is None else max(1, diverged.step)
+    return AnnealOverRun(schedule, config.optimizer.lr, start_lr, step)
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:

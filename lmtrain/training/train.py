@@ -11,6 +11,7 @@ from typing import Any, TextIO, cast
 import torch
 from rich.console import Console
 
+from lmtrain.config.explicit import check_explicit
 from lmtrain.config.schema import Config, check_config
 from lmtrain.config.trainer_values import seconds
 from lmtrain.errors import RunFailed, UserError
@@ -30,7 +31,6 @@ from lmtrain.training.loggers.make import check_logger_packages
 from lmtrain.training.loggers.mlflow import tracking_uri_kept
 from lmtrain.training.memory import check_fits, is_exhausted, too_little
 from lmtrain.training.module import Diverged
-from lmtrain.training.optimizer_trial import check_rate
 from lmtrain.training.rank_watch import RankWatch
 from lmtrain.training.ranks import end_with_first_process, is_first_process
 from lmtrain.training.run import Run, check_optimizer
@@ -145,7 +145,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
         check_is_a_file(config.init_from)
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
         config = check_config(inherit(config.model_dump(), initial, frozenset(explicit)))
-    check_rate(config, explicit)
+    check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     check_callbacks(config, folder.checkpoints)

@@ -1,26 +1,29 @@
-"""Lowers the learning rate over the length of the run: a warm-up, then a straight line to zero."""
+"""Sets the learning rate of every step by a schedule over the length of the run."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from lmtrain.config.schedules import OverRun
 from lmtrain.data.windows import Window
 from lmtrain.errors import UserError
 from lmtrain.training.callbacks.run_length import planned_steps
 
 
 class AnnealOverRun(Callback):
-    """The rate rises over the first steps and falls to zero at the last; both are a function of the step alone.
+    """The rate is a function of the step alone, so that nothing of it needs to be saved.
 
     The run's length is `trainer.max_epochs` or `trainer.max_steps`, whichever ends first. A run that goes on with
     another length goes on with that length's rate.
 
     Args:
-        warmup: the share of the run in which the rate rises in a straight line.
+        schedule: says which share of the highest rate a step has.
+        lr: the highest rate, `optimizer.lr`. Parameter groups with other rates have the same share of theirs.
         start_lr: after a divergence, the rate that its step shall have this time; None for the schedule's.
         diverged_step: which step that was, counted from 1.
     """
 
-    def __init__(self, warmup: float, start_lr: float | None = None, diverged_step: int = 1) -> None:
-        self.warmup = warmup
+    def __init__(self, schedule: OverRun, lr: float, start_lr: float | None = None, diverged_step: int = 1) -> None:
+        self.schedule = schedule
+        self.lr = lr
         self.start_lr = start_lr
         self.diverged_step = diverged_step
         self._steps = 0
@@ -43,7 +46,8 @@ class AnnealOverRun(Callback):
         if found != self._rates:
             raise UserError(
                 f"A callback has changed the learning rate to {found[0]:g} at step {trainer.global_step}, which "
-                "anneal.schedule=linear sets at every step. Leave out the callback, or use anneal.schedule=plateau."
+                f"the schedule {type(self.schedule).__name__} sets at every step. Leave out the callback, or use "
+                "anneal=plateau."
             )
         share = self._share(trainer.global_step + 1)
         for group in groups:
@@ -51,6 +55,8 @@ class AnnealOverRun(Callback):
         self._rates = [group["lr"] for group in groups]
 
     def _share(self, step: int) -> float:
-        """What a step, counted from 1, has of the highest rate; taken in its middle, so that none has the rate 0."""
-        progress = (step - 0.5) / self._steps
-        return progress / self.warmup if progress < self.warmup else (1 - progress) / (1 - self.warmup)
+        """The rate of a step, counted from 1, as a share of the highest one.
+
+        It is that of the step's middle, so that no step has the rate 0.
+        """
+        return self.schedule.share((step - 0.5) / self._steps, self.lr)

@@ -1,0 +1,42 @@
+"""What the user set must be obeyed: keys that would have no effect, or the wrong one, are refused before training."""
+
+from collections.abc import Collection
+
+from lmtrain.config.schedules import keys_taken, schedule_class
+from lmtrain.config.schema import Config
+from lmtrain.errors import raise_if_any
+
+
+def check_explicit(config: Config, explicit: Collection[str]) -> None:
+    """Looks at the keys that the user set, such as "optimizer.lr", or "anneal" for a group's choice.
+
+    Raises:
+        UserError: the optimizer was exchanged, and the rate is still that of the one before; a key of `anneal` is
+            another schedule's; the schedule is chosen twice.
+    """
+    raise_if_any([*_foreign_rate(config, explicit), *_other_schedules_keys(config, explicit)])
+
+
+def _foreign_rate(config: Config, explicit: Collection[str]) -> list[str]:
+    if "optimizer._target_" not in explicit or "optimizer.lr" in explicit:
+        return []
+    name = config.optimizer.model_dump()["_target_"]
+    return [
+        f"optimizer._target_={name} would have the rate of another optimizer, {config.optimizer.lr:g}. "
+        "Give its own: optimizer.lr=VALUE."
+    ]
+
+
+def _other_schedules_keys(config: Config, explicit: Collection[str]) -> list[str]:
+    problems = []
+    if {"anneal", "anneal.schedule"} <= set(explicit):
+        problems.append("anneal=SCHEDULE and anneal.schedule=SCHEDULE say the same. Give one of them.")
+    schedule = config.anneal.schedule
+    takes = [f"anneal.{name}" for name in keys_taken(schedule_class(schedule))]
+    for key in sorted(set(config.anneal.ignored()) & set(explicit)):
+        value = getattr(config.anneal, key.removeprefix("anneal."))
+        problems.append(
+            f"{key}={value} has no effect with the schedule {schedule}, which takes {', '.join(takes)}. Leave it out, "
+            "or choose another schedule: anneal=plateau or another of conf/anneal/."
+        )
+    return problems
