@@ -46,12 +46,21 @@ def python_documentation(folder: Path) -> None:
 CORPORA = {"King James Bible": king_james, "Python documentation": python_documentation}
 
 
-def train(recipe: str, corpus: str, out: str, epochs: str, seed: str) -> float:
-    """Trains in a process of its own; the seconds from the call of the trainer to its end, reading of text and all."""
-    return (_train_flair if recipe == "flair" else _train_lmtrain)(recipe, Path(corpus), Path(out), epochs, seed)
+def train(recipe: str, corpus: str, out: str, epochs: str, seed: str, *sizes: str) -> float:
+    """Trains in a process of its own; the seconds from the call of the trainer to its end, reading of text and all.
+
+    Args:
+        recipe: "flair", which is Flair's own trainer, or overrides of lmtrain's with spaces between them.
+        sizes: H, T and B, where they are not this module's.
+    """
+    hidden, length, lanes = map(int, sizes or (HIDDEN, LENGTH, LANES))
+    train_so = _train_flair if recipe == "flair" else _train_lmtrain
+    return train_so(recipe, Path(corpus), Path(out), epochs, seed, hidden, length, lanes)
 
 
-def _train_flair(_: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
+def _train_flair(
+    _: str, corpus: Path, out: Path, epochs: str, seed: str, hidden: int, length: int, lanes: int
+) -> float:
     import torch
     from flair.data import Dictionary
     from flair.models import LanguageModel
@@ -64,20 +73,22 @@ def _train_flair(_: str, corpus: Path, out: Path, epochs: str, seed: str) -> flo
     dictionary = Dictionary()
     for character in sorted(set("".join(path.read_text("utf-8") for path in (corpus / "train").iterdir()))):
         dictionary.add_item(character)
-    model = LanguageModel(dictionary, True, hidden_size=HIDDEN, nlayers=1)
+    model = LanguageModel(dictionary, True, hidden_size=hidden, nlayers=1)
     trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
-    trainer.train(out, sequence_length=LENGTH, mini_batch_size=LANES, max_epochs=int(epochs))
+    trainer.train(out, sequence_length=length, mini_batch_size=lanes, max_epochs=int(epochs))
     return time.perf_counter() - began
 
 
-def _train_lmtrain(recipe: str, corpus: Path, out: Path, epochs: str, seed: str) -> float:
+def _train_lmtrain(
+    recipe: str, corpus: Path, out: Path, epochs: str, seed: str, hidden: int, length: int, lanes: int
+) -> float:
     from lmtrain.config.compose import compose_values
     from lmtrain.training.train import train
 
     values = compose_values(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={out}/cache", f"runs_dir={out.parent}"),
-        *(recipe, f"name={out.name}", f"trainer.max_epochs={epochs}", f"seed={seed}"),
-        *(f"model.hidden_size={HIDDEN}", f"data.sequence_length={LENGTH}", f"data.batch_size={LANES}"),
+        *(f"model.hidden_size={hidden}", f"data.sequence_length={length}", f"data.batch_size={lanes}"),
+        *(f"name={out.name}", f"trainer.max_epochs={epochs}", f"seed={seed}", *recipe.split()),
     )
     began = time.perf_counter()
     train(values)
