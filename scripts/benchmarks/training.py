@@ -105,7 +105,7 @@ def overrides(size: Size) -> tuple[str, ...]:
     )
 
 
-def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None) -> None:
+def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None, recipe: str = "") -> None:
     from lmtrain.config.compose import compose_values
     from lmtrain.training.train import train
 
@@ -115,6 +115,7 @@ def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None =
         *overrides(size),
         *(f"trainer.max_steps={size.all_steps}", f"trainer.precision={precision}"),
         *([f"+trainer.profiler={profiler}"] if profiler else []),
+        *recipe.split(),
     )
     values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Ticks"}}
     train(values)
@@ -127,7 +128,8 @@ def run_flair(corpus: Path, size: Size) -> None:
 
     logging.getLogger("flair").setLevel(logging.ERROR)
     dictionary = Dictionary()
-    for character in sorted(set((corpus / "train/1.txt").read_text(encoding="utf-8"))):
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted((corpus / "train").iterdir()))
+    for character in sorted(set(text)):
         dictionary.add_item(character)
     model = LanguageModel(dictionary, True, hidden_size=size.hidden_size, nlayers=1)
     trainer = LanguageModelTrainer(model, TextCorpus(corpus, dictionary, True))
