@@ -41,7 +41,7 @@ class MissingPackage(UserError):
         super().__init__(f"{what} needs {package}. Install it: pip install 'lmtrain[prepare]'.")
         self.what, self.package = what, package
 
-    def __reduce__(self) -> tuple:  # worker processes hand it on
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # worker processes hand it on
         return MissingPackage, (self.what, self.package)
 
 

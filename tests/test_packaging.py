@@ -76,7 +76,7 @@ def empty(commands) -> Path:
 
 def test_the_wheel_holds_all_modules_and_the_whole_configuration(wheel, checkout):
     places = {"lmtrain": "lmtrain/**/*.py", "lmtrain/conf": "conf/**/*.yaml", "lmtrain/scripts": "scripts/*.py"}
-    there = {
+    there = {"lmtrain/py.typed"} | {
         f"{place}/{path.relative_to(checkout / pattern.split('/')[0])}"
         for place, pattern in places.items()
         for path in checkout.glob(pattern)

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -11,24 +10,21 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from lmtrain.cli.sweep import add_swept_values
 from lmtrain.cli.workers import are_used, run_in_worker, stopped_status
 from lmtrain.config.compose import CONFIG_FOLDER
+from lmtrain.config.hydra_errors import explained
 from lmtrain.config.overrides import as_hydra_reads
 from lmtrain.config.schema import local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
-from lmtrain.program.shell import escaped, override_of, pasteable, quoted
+from lmtrain.program.shell import escaped, quoted
 from lmtrain.program.signals import Interrupted, SignalWatch, say
 from lmtrain.program.starting import work_is_over
 from lmtrain.runs.run_folder import RunFolder
-
-_EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "hydra/launcher/submitit_slurm": "slurm"}
 
 
 def main() -> None:
@@ -57,15 +53,11 @@ def _main() -> None:
         sys.path.append(os.getcwd())  # callbacks of one's own, also where the command is installed
     try:
         sys.argv[1:] = as_hydra_reads(sys.argv[1:])
-        with SignalWatch():  # a run has its own
+        with SignalWatch(), explained():  # a run has its own watch
             hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(start)()
     except Interrupted as interruption:
         say(interruption)
         sys.exit(128 + interruption.signum)
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_say(_explain(error)))
-    except ValueError as error:
-        sys.exit(_say(_explain_value_error(error)))
     except RunFailed:  # its message is on the screen
         sys.exit(2)
     except UserError as error:
@@ -103,14 +95,13 @@ def _job(config: DictConfig) -> float:
     choice = HydraConfig.get()
     try:
         add_swept_values(config)
-        return _run(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), choice)
+        with explained():
+            return _run(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), choice)
     except UserError as error:
         status = _say(error.report())
         if isinstance(error, RunFailed) and choice.mode == RunMode.MULTIRUN:
             raise RunFailed(f"{config.name} failed, see above") from None
         sys.exit(status)
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(_say(_explain(error)))
 
 
 def _run(values: dict[str, Any], choice: DictConfig) -> float:
@@ -154,75 +145,3 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
     if status or results is None:
         raise RunFailed(f"The run {values['name']} ended with status {status}.")
     return results["val/loss"]
-
-
-def _explain_value_error(error: ValueError) -> str:
-    """What Hydra says by ValueErrors of its own.
-
-    Raises:
-        ValueError: the error itself, if it is none of Hydra's.
-    """
-    message = " ".join(str(error).split())
-    if "No trials are completed" in message:
-        return "Error: no trial of the search succeeded, see above."
-    if "Config group override" in message:
-        return f"Error: a group such as model=OPTION takes the name of an option. {message}."
-    if "Expecting one subcommand" in message or "No completion plugin" in message:
-        return f"Error: -sc takes install=SHELL or uninstall=SHELL, and SHELL is bash, zsh or fish. {message}."
-    raise error
-
-
-def _class_form(option: str) -> str:
-    """How to type a class that was given as the name of an option, such as "callbacks/my.EMA"; empty if it is none."""
-    group, _, name = option.rpartition("/")
-    if "." not in name or group not in ("anneal", "callbacks", "logger", "optimizer"):
-        return ""
-    refused = f"Error: {group}={name} is no option."
-    if group == "optimizer":
-        return f"{refused} Another class of torch's kind, with the chosen one's arguments: {group}._target_={name}"
-    if group == "anneal":
-        return f"{refused} A schedule of your own is named in anneal.schedule={name}"
-    short = re.sub(r"\W", "_", name.rpartition(".")[2]).lower()
-    typed = pasteable(f"+{group}.{short}={{_target_: {name}}}")
-    return f"{refused} A class is given as {typed}, its arguments after it: {{_target_: {name}, ARGUMENT: VALUE}}"
-
-
-def _explain(error: Exception) -> str:
-    """What Hydra says, shorter, with the nearest key or option where there is one."""
-    from lmtrain.config.schema import hint, most_like  # slow to import, like training
-
-    if isinstance(error, OverrideParseException):
-        reason = error.message.replace(f"Error parsing override '{error.override}'", "").split("See https:")[0]
-        key, _, value = error.override.partition("=")
-        return (
-            f"Error: {error.override!r} on the command line is not KEY=VALUE ({' '.join(reason.split())}). "
-            "A value with special characters needs quotes that the shell leaves: "
-            f"{override_of(key, value or 'VALUE', is_quoted=True)}"
-        )
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):  # of a resolver
-            return cause.report()
-        cause = cause.__cause__ or cause.__context__
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file in _EXTRAS:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        extra = _EXTRAS[error.missing_cfg_file]
-        return f"Error: {group}={option} needs packages that are not installed: pip install 'lmtrain[{extra}]'."
-    if isinstance(error, MissingConfigException) and (form := _class_form(error.missing_cfg_file or "")):
-        return form
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        nearest = most_like(option, error.options)
-        meant = f"Did you mean {' or '.join(nearest)}? " if nearest else ""
-        return f"Error: {group}={option} is no option. {meant}The options are {', '.join(error.options)}."
-    cause = error.__cause__ or error
-    key = getattr(cause, "full_key", None)
-    if key and "not in struct" in str(cause):
-        groups = most_like(key, ["experiment"])
-        return f"Error: there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key))
-    message = " ".join((str(error) or str(cause)).split())
-    if ambiguous := re.search(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", message):
-        text = override_of(ambiguous[1], ambiguous[2], is_quoted=True)
-        return f"Error: {ambiguous[1]}={ambiguous[2]} are several values, for -m (--multirun). As one text: {text}"
-    where = f"{key}: " if key else ""
-    return f"Error: {where}{message.partition(' full_key:')[0].partition(' Config search path:')[0]}"

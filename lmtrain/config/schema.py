@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from lmtrain.aliases import present_name
 from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
 from lmtrain.config.shipped_callbacks import refusal
 from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
@@ -69,10 +70,16 @@ class Section(BaseModel):
 def _check_is_target(settings: Any) -> Any:
     """Shows the form to who gives a class alone, or several."""
     if isinstance(settings, dict) and "_target_" in settings:
-        return settings
+        return _with_present_name(settings)
     name = settings[0] if isinstance(settings, list) and len(settings) == 1 else settings
     form = f"{{_target_: {name if isinstance(name, str) else 'module.CLASS'}, ARGUMENT: VALUE}}"
     raise ValueError(f"Input should be a class with its arguments, if it takes any, in quotes: '{form}'")
+
+
+def _with_present_name(settings: dict[str, Any]) -> dict[str, Any]:
+    """A class that moved is the same class: an old run, which has its former name, goes on."""
+    name = settings.get("_target_")
+    return settings | {"_target_": present_name(name)} if isinstance(name, str) else settings
 
 
 def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +228,11 @@ class OptimizerConfig(Section):
     model_config = ConfigDict(extra="allow")
 
     lr: Annotated[float, Field(gt=0)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_as_today(cls, settings: Any) -> Any:
+        return _with_present_name(settings) if isinstance(settings, dict) else settings
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "OptimizerConfig":

@@ -202,7 +202,8 @@ def spaces_after(tokens: Sequence[str], text: str) -> list[int]:
     Raises:
         UserError: a token does not occur in the text after the one before it.
     """
-    spaces, end = [], 0
+    spaces: list[int] = []
+    end = 0
     for token in tokens:
         begin = text.find(token, end)
         if begin < 0:
@@ -288,4 +289,5 @@ def _by_step(times: np.ndarray, lanes: np.ndarray, steps: int, device: torch.dev
     """Lanes `(N,)` with their steps → for every step, its lanes, int64."""
     order = np.argsort(times, kind="stable")
     counts = np.bincount(times, minlength=steps)
-    return torch.from_numpy(lanes[order]).to(device).split(counts.tolist())
+    by_step: tuple[Tensor, ...] = torch.from_numpy(lanes[order]).to(device).split(counts.tolist())
+    return by_step

@@ -178,7 +178,7 @@ class _Sample:
 
     def add(self, index: int) -> bool:
         """Adds an item, unless the sample has ended. Returns whether it has."""
-        if self._end is None:
+        if self._end is None and self.stop:
             self._items.append(self.language_model.dictionary.items[index])
             last = self._items[-len(self.stop) :]  # an item is at least a character long
             if self.language_model.is_forward_lm:

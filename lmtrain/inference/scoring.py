@@ -99,10 +99,15 @@ def score(
         progress: called with how many items have been scored since the last call.
 
     Raises:
-        UserError: the model has no decoder, or a character is not in a dictionary without `<unk>`.
+        UserError: `texts` is one text, the batch size is below 1, the model has no decoder, or a character is not in a
+            dictionary without `<unk>`.
     """
     if language_model.model.decoder is None:
         raise UserError("The model has no decoder: it can embed, but not score.")
+    if isinstance(texts, str):
+        raise UserError("What is scored is a list of texts, not one: score(model, [text]).")
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
     encoded = [encoded_text(language_model, text) for text in texts]
     order = sorted(range(len(encoded)), key=lambda index: -len(encoded[index].ids))
     scores = [Score()] * len(encoded)
@@ -235,6 +240,7 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callabl
 
 def losses_of(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
+    assert model.decoder is not None  # whoever calls has refused such a model
     rows = max(1, _LOGIT_ELEMENTS // model.vocabulary_size)
     rows = min(rows, _ROWS) if output.device.type == "cpu" else rows
     losses = [

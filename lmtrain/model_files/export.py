@@ -121,6 +121,11 @@ def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
         torch.empty(0, device=map_location)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device {map_location!r} cannot be used: {str(error).splitlines()[0]}") from None
+    if Path(path).suffix == ".onnx":
+        raise UserError(
+            f"{path} is ONNX, which other programs read; lmtrain reads .pt or .safetensors. Give the file that it was "
+            "exported from."
+        )
     is_flairs = Path(path).suffix != ".safetensors"
     language_model = load_language_model(path) if is_flairs else load_safetensors(path)
     language_model.model.to(map_location)

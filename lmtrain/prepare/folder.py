@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +48,7 @@ from lmtrain.prepare.tasks import (
 )
 from lmtrain.program.command import interrupt_deferred
 from lmtrain.program.files import unfinished_folder
+from lmtrain.version import lmtrain_version
 
 Counts = dict[str, tuple[int, int, int]]
 """Documents, characters and bytes of each part."""
@@ -349,7 +349,7 @@ def _manifest(
     return {
         "format": "lmtrain corpus",
         "version": 1,
-        "made_by": f"lmtrain {version('lmtrain')}",
+        "made_by": f"lmtrain {lmtrain_version()}",
         "options": asdict(options),
         "sources": sources,
         "beside": beside,

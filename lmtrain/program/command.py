@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from lmtrain.errors import UserError
@@ -97,6 +98,24 @@ def program() -> str:
     """What the user typed to start this process: an installed command's name, or `python` and a script's path."""
     path = Path(sys.argv[0])
     return pasteable("python", path) if path.suffix == ".py" else path.name
+
+
+_call: ContextVar[str | None] = ContextVar("call", default=None)
+
+
+@contextmanager
+def called(text: str) -> Iterator[None]:
+    """Within the block the work was begun by this call in Python, not by a command."""
+    token = _call.set(text)
+    try:
+        yield
+    finally:
+        _call.reset(token)
+
+
+def typed() -> str:
+    """What the user typed to begin the work: a command that can be pasted into a shell, or a call in Python."""
+    return _call.get() or " ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])
 
 
 def script(name: str) -> str:

@@ -5,7 +5,6 @@ import math
 import platform
 import re
 import subprocess
-import sys
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,11 +17,11 @@ from lmtrain.config.schema import AnnealConfig, TrainerConfig
 from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.model.language_model import CharLM
-from lmtrain.program.command import program
-from lmtrain.program.shell import pasteable
+from lmtrain.program.command import typed
 from lmtrain.runs.curves import Row, column
 from lmtrain.runs.run_folder import RunFolder, flat
 from lmtrain.units import perplexity
+from lmtrain.version import lmtrain_version
 
 
 def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
@@ -119,11 +118,16 @@ def _best(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], ro
 
 def _use(level: str) -> str:
     flair = '```python\nfrom flair.embeddings import FlairEmbeddings\n\nembeddings = FlairEmbeddings("best-lm.pt")\n```'
-    lmtrain = (
-        "```python\nfrom lmtrain.model_files.export import load_model\n\n"
-        'language_model = load_model("best-lm.pt")  # or model.safetensors, where that stands beside it\n```'
-    )
-    return "\n\n".join([*(["In Flair:", flair] if level == "character" else []), "In lmtrain:", lmtrain])
+    lmtrain = [
+        "import lmtrain",
+        "",
+        'model = lmtrain.load("best-lm.pt")  # or the folder that it is in',
+        'print(lmtrain.score(model, "Some text.").perplexity, lmtrain.generate(model, length=80))',
+    ]
+    if level == "character":
+        lmtrain.append('vectors = lmtrain.embed(model, "Some text .")  # float32, a row for each of three tokens')
+    ours = "\n".join(["```python", *lmtrain, "```"])
+    return "\n\n".join([*(["In Flair:", flair] if level == "character" else []), "In lmtrain:", ours])
 
 
 def _data_table(folder: RunFolder, level: str) -> str:
@@ -211,10 +215,10 @@ def _clipping(trainer: dict[str, Any]) -> str:
 
 
 def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
-    packages = " · ".join(f"{name} {_version(name)}" for name in ("lmtrain", "torch", "lightning", "hydra-core"))
+    packages = " · ".join(f"{name} {_version(name)}" for name in ("torch", "lightning", "hydra-core"))
     return "\n".join(
         [
-            f"- {packages} · Python {platform.python_version()} on {platform.system()}",
+            f"- lmtrain {lmtrain_version()} · {packages} · Python {platform.python_version()} on {platform.system()}",
             f"- lmtrain's commit: {_commit()}",
             *(
                 [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
@@ -223,7 +227,7 @@ def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
             ),
             f"- seed {values['seed']}",
             f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
-            _code(" ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])),
+            _code(typed()),
         ]
     )
 

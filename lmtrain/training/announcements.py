@@ -13,7 +13,7 @@ from lmtrain.config.schema import Config
 from lmtrain.config.trainer_values import seconds
 from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.flair import load_language_model
-from lmtrain.program.command import program, script
+from lmtrain.program.command import script, train_program
 from lmtrain.program.shell import pasteable
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.callbacks.text_samples import sample_text
@@ -76,7 +76,7 @@ def log_end(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
     if "tensorboard" in config.logger:
         lines.insert(0, f"  curves and samples   {pasteable('tensorboard', '--logdir', folder.path.parent)}")
     if config.data.name == "demo":
-        lines.append(f"  your own text        {program()} data=folder data.path=CORPUS, see README.md")
+        lines.append(f"  your own text        {train_program()} data=folder data.path=CORPUS, see README.md")
     log.info("Next:\n%s", "\n".join(lines))
 
 

@@ -1,0 +1,269 @@
+"""What `import lmtrain` offers: train a model, load and save it, and generate, score and embed with it.
+
+One in, one out; several in, a list out.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from torch import Tensor
+
+from lmtrain.errors import UserError
+from lmtrain.inference import generation, scoring
+from lmtrain.inference.embeddings import StringEmbeddings
+from lmtrain.inference.scoring import Score
+from lmtrain.model.language_model import LanguageModel
+from lmtrain.model_files.export import load_model, save_onnx, save_safetensors, settings_path
+from lmtrain.model_files.flair import save_language_model
+from lmtrain.program.command import called
+
+
+def train(*overrides: str) -> dict[str, Any]:
+    """Trains as `python train.py OVERRIDES` does, or goes on where that run stopped.
+
+        results = lmtrain.train("model=base", "data=folder", "data.path=corpus", "trainer.max_epochs=2")
+        model = lmtrain.load("runs/base-folder-forward")
+
+    In a notebook or a script of your own, one call at a time, also in a thread (where signals are not watched). It
+    leaves the process as it was, but for torch's random state, which becomes that of `seed`.
+
+    Args:
+        overrides: `KEY=VALUE` each, as on the command line but without a shell's quotes: README.md has the keys. One
+            run only; several (`-m`) are the command line's.
+
+    Returns:
+        what the run's `results.json` holds: losses in nats per item (`val/loss` is that of the best model, `test/loss`
+        if there is a test), `steps`, `epochs`, `seconds`, `ended_by` and more.
+
+    Raises:
+        UserError: all that is wrong with the overrides or the corpus, before anything is written; or training
+            diverged too often.
+        Interrupted: a signal, such as Ctrl-C, ended the run. It is saved, and the same call goes on.
+    """
+    from lmtrain.config.compose import compose_values
+    from lmtrain.config.hydra_errors import explained
+    from lmtrain.training.train import train as train_composed  # slow to import: Lightning
+
+    if not all(isinstance(override, str) for override in overrides):
+        raise UserError('train takes texts, one for each key: train("model=base", "data.path=corpus"); train(*LIST).')
+    with explained():
+        values = compose_values(*overrides)
+    with called(f"lmtrain.train({', '.join(map(repr, overrides))})"):
+        return train_composed(values, {override.lstrip("+~").partition("=")[0] for override in overrides})
+
+
+def load(path: str | Path, device: str = "cpu") -> LanguageModel:
+    """Reads a trained model, whatever form it is in; nothing in the file can run code.
+
+    Args:
+        path: a file: Flair's and lmtrain's `.pt`, `.safetensors` (its `.json` beside it), or a checkpoint `.ckpt`; or a
+            folder: of a run, whose best model is read, or one for the Hugging Face Hub.
+        device: what the model is to compute on: "cpu", "cuda", "cuda:1".
+
+    Returns:
+        the network in eval mode, with float32 weights, and its dictionary, direction, level and document delimiter.
+
+    Raises:
+        UserError: the file is missing, damaged or no model, a weight is not finite, or the device cannot be used.
+    """
+    return load_model(_file_in(Path(path)), device)
+
+
+_IN_FOLDERS = ("best-lm.pt", "model.safetensors")
+
+
+def _file_in(path: Path) -> Path:
+    """The model's file, which may be given by its folder."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
+    if not found:
+        unfinished = path / "checkpoints" / "last.ckpt"
+        remedy = (
+            f"The run has saved no best model yet; its last checkpoint is {unfinished}."
+            if unfinished.is_file()
+            else "Give the folder of a run, one that `--format hub` wrote, or a model's file."
+        )
+        raise UserError(f"The folder {path} has neither {' nor '.join(_IN_FOLDERS)}. {remedy}")
+    return found[0]
+
+
+def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> None:
+    """Writes a model, in the form that the name's end says; the file appears whole, or not at all.
+
+    Args:
+        model: as `load` gives it.
+        path: ends in `.pt`: Flair's form, for `FlairEmbeddings` and `init_from`; `.safetensors`: weights, with all the
+            rest in the `.json` file beside them; `.onnx`: ids and hidden states in, embeddings and hidden states out,
+            which `load` does not read (needs `pip install 'lmtrain[onnx]'`).
+        overwrite: replace a file that exists.
+
+    Raises:
+        UserError: the end is none of these, the file exists, a folder is missing, or a weight is not finite.
+    """
+    path = Path(path)
+    if path.suffix not in (".pt", ".safetensors", ".onnx"):
+        raise UserError(f"{path}: the name must end in .pt (for Flair), .safetensors or .onnx.")
+    written = [path, settings_path(path)] if path.suffix == ".safetensors" else [path]
+    existing = [str(file) for file in written if file.exists()]
+    if existing and not overwrite:
+        raise UserError(f"{' and '.join(existing)} exists. Give another name, or replace it with overwrite=True.")
+    if not path.parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}.")
+    if path.suffix == ".pt":
+        save_language_model(model, path)
+    elif path.suffix == ".safetensors":
+        save_safetensors(model, path)
+    else:
+        save_onnx(model, path)
+
+
+@overload
+def generate(
+    model: LanguageModel,
+    prefix: str = ...,
+    length: int = ...,
+    temperature: float = ...,
+    *,
+    samples: None = ...,
+    stop: str | None = ...,
+    seed: int | None = ...,
+    precision: str = ...,
+) -> str: ...
+
+
+@overload
+def generate(
+    model: LanguageModel,
+    prefix: str = ...,
+    length: int = ...,
+    temperature: float = ...,
+    *,
+    samples: int,
+    stop: str | None = ...,
+    seed: int | None = ...,
+    precision: str = ...,
+) -> list[str]: ...
+
+
+def generate(
+    model: LanguageModel,
+    prefix: str = "\n",
+    length: int = 1000,
+    temperature: float = 1.0,
+    *,
+    samples: int | None = None,
+    stop: str | None = None,
+    seed: int | None = None,
+    precision: str = "32",
+) -> str | list[str]:
+    """Lets a model write text.
+
+    Args:
+        model: one with a decoder.
+        prefix: what the text begins with, and is part of it; for a backward model, what it ends with.
+        length: how many characters (of a word model: words) to write, at least 1.
+        temperature: below 1 less varied, above 1 wilder; 0 takes the most probable item always.
+        samples: None for one text; a number for a list of so many, computed together.
+        stop: a text ends as soon as this was written; None for always `length` items.
+        seed: the same seed gives the same texts on the same machine; None for torch's generator.
+        precision: "32", or "bf16" for products in bfloat16 where that is faster.
+
+    Returns:
+        the text, or the list of texts. Flair's `generate_text` also gives the loss, as does
+        `lmtrain.inference.generation.generate`.
+
+    Raises:
+        UserError: an argument is out of range, the model has no decoder, or its dictionary has neither a character of
+            the prefix nor `<unk>`.
+    """
+    count = 1 if samples is None else samples
+    written = generation.generate(model, prefix, length, temperature, count, stop, seed, precision)
+    texts = [generation.readable(text) for text, _ in written]
+    return texts[0] if samples is None else texts
+
+
+@overload
+def score(  # type: ignore[overload-overlap]  # a str is an iterable of texts, too, for Python
+    model: LanguageModel, text: str, batch_size: int = ...
+) -> Score: ...
+
+
+@overload
+def score(model: LanguageModel, text: Iterable[str], batch_size: int = ...) -> list[Score]: ...
+
+
+def score(model: LanguageModel, text: str | Iterable[str], batch_size: int = 64) -> Score | list[Score]:
+    """How probable a model finds a text: `loss` in nats per item, `perplexity`, `bits_per_item`, `bits_per_byte`.
+
+    The text is read as it is, from a zero state; its first item (of a backward model: its last) is not scored, since
+    nothing stands before it. `scripts/score.py` reads files and leaves out their empty lines, as training does.
+
+    Args:
+        model: one with a decoder.
+        text: of any length; or several, each of which is scored by itself.
+        batch_size: how many texts are computed together; fewer take less memory.
+
+    Returns:
+        the score, or a list with one for each text, in their order. Scores can be added.
+
+    Raises:
+        UserError: the model has no decoder, or its dictionary has neither a character of the text nor `<unk>`.
+    """
+    if isinstance(text, str):
+        return scoring.score(model, [text], batch_size)[0]
+    return scoring.score(model, text, batch_size)
+
+
+Sentence = str | Sequence[str]
+"""Tokens, or a string of them with white space between."""
+
+
+@overload
+def embed(  # type: ignore[overload-overlap]  # likewise
+    model: LanguageModel | Sequence[LanguageModel], sentences: str, *, is_lower: bool = ..., precision: str = ...
+) -> Tensor: ...
+
+
+@overload
+def embed(
+    model: LanguageModel | Sequence[LanguageModel],
+    sentences: Sequence[Sentence],
+    *,
+    is_lower: bool = ...,
+    precision: str = ...,
+) -> list[Tensor]: ...
+
+
+def embed(
+    model: LanguageModel | Sequence[LanguageModel],
+    sentences: str | Sequence[Sentence],
+    *,
+    is_lower: bool = False,
+    precision: str = "32",
+) -> Tensor | list[Tensor]:
+    """Contextual string embeddings of tokens (Akbik et al., 2018): the vectors of Flair's `FlairEmbeddings`.
+
+        vectors = lmtrain.embed([forward, backward], ["The cat sat .", ["It", "purred", "."]])
+
+    `lmtrain.inference.embeddings.StringEmbeddings` has Flair's other options, and keeps what many calls have in common.
+
+    Args:
+        model: of characters; or several, usually a forward and a backward one, whose vectors are joined in this order.
+        sentences: a sentence, that is a string of tokens with white space between; or several, each a string or a list
+            of tokens. So `["The", "cat"]` are two sentences of one token each, and `[["The", "cat"]]` is one of two.
+        is_lower: the models were trained on text in lower case.
+        precision: "32", or "bf16" for products in bfloat16 where that is faster.
+
+    Returns:
+        float32 `(tokens, D)` on the models' device, D the sum of the models' output sizes; or a list of them.
+
+    Raises:
+        UserError: there is no model, or one is of words.
+    """
+    models = [model] if isinstance(model, LanguageModel) else list(model)
+    embeddings = StringEmbeddings(*models, is_lower=is_lower, precision=precision)
+    several: Sequence[Sentence] = [sentences] if isinstance(sentences, str) else sentences
+    vectors = embeddings.embed([one.split() if isinstance(one, str) else one for one in several])
+    return vectors[0] if isinstance(sentences, str) else vectors
