@@ -200,7 +200,7 @@ def test_the_examples_of_the_documentation_run(monkeypatch):
 
     original = api.train
     monkeypatch.setattr(lmtrain, "train", lambda *keys: original(*SMALL, *keys, "model.hidden_size=8", "model=tiny"))
-    for page, count in (("docs/python.md", 3), ("README.md", 1)):
+    for page, count in (("docs/api.md", 3), ("README.md", 1)):
         found = blocks((ROOT / page).read_text())
         assert len(found) == count
         text = "\n".join(found).replace("base-folder", "tiny-folder")

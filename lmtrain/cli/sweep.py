@@ -77,3 +77,6 @@ def as_name(swept: list[str], longest: int) -> str:
         return name
     digest = hashlib.sha256("\n".join(swept).encode()).hexdigest()[:8]
     return f"{name[: max(0, longest - len(digest) - 1)]}-{digest}"
+
+
+TellJobsApart, SayBest = NameJobs, ReportBestTrial  # their former names, which copies of conf/ have
