@@ -109,14 +109,15 @@ def _blocks(embeddings: "StringEmbeddings", sentences: list) -> Iterator:
     """float32 arrays of the vectors, a block of sentences after the other."""
     import torch
 
-    from lmtrain.program.time_left import time_left
+    from lmtrain.program.time_left import part_of, time_left
 
-    with time_left("Embedding", len(sentences)) as progress:
+    characters = [sum(map(len, one.tokens)) + len(one.tokens) for one in sentences]
+    with time_left("Embedding", sum(characters)) as advance:
         for begin in range(0, len(sentences), BLOCK):
             block = sentences[begin : begin + BLOCK]
             tokens, spaces = [one.tokens for one in block], [one.whitespace_after for one in block]
-            yield torch.cat(embeddings.embed(tokens, spaces)).cpu().numpy()
-            progress(len(block))
+            vectors = embeddings.embed(tokens, spaces, part_of(advance, sum(characters[begin : begin + BLOCK])))
+            yield torch.cat(vectors).cpu().numpy()
 
 
 command = partial(run, main)

@@ -52,7 +52,8 @@ def test_equals_the_networks_forward(is_forward_lm, kind, with_whitespace):
 @pytest.mark.parametrize("kind", [{}, {"recurrent_type": "GRU", "nlayers": 2}, {"nout": 7}])
 def test_long_strings_are_embedded_like_short_ones(is_forward_lm, kind, monkeypatch):
     monkeypatch.setattr("lmtrain.inference.embeddings._LONG", 20)
-    monkeypatch.setattr("lmtrain.inference.embeddings._WINDOW", 7)
+    monkeypatch.setattr("lmtrain.inference.embeddings._MIN_WINDOW", 3)
+    monkeypatch.setattr("lmtrain.inference.embeddings._WINDOW_ELEMENTS", 32 * 7)  # of 7 steps, of 3 for 3 strings
     monkeypatch.setitem(embeddings_module._MAX_LANES, "cpu", 3)
     language_model = make_model(is_forward_lm=is_forward_lm, **kind)
     long = [["ab" * 15, "c"], ["a"] * 30, ["ä☃" * 40], ["b c" * 9, "", "d"], ["x" * 19]]
@@ -82,6 +83,15 @@ def test_a_batch_gives_what_each_sentence_gives_by_itself(sentences):
     together = embeddings.embed(sentences)
     for tokens, rows in zip(sentences, together, strict=True):
         torch.testing.assert_close(rows, embeddings.embed([tokens])[0], atol=2e-6, rtol=0)
+
+
+def test_progress_adds_up_to_all_of_the_work():
+    embeddings = StringEmbeddings(make_model(), make_model(is_forward_lm=False))
+    shares: list[float] = []
+    embeddings.embed([["ab"] * 900, ["c"], ["ab"] * 100], progress=shares.append)
+    assert sum(shares) == pytest.approx(1)
+    assert len(shares) >= 10
+    embeddings.embed([[], []], progress=shares.append)
 
 
 def test_nothing_to_embed():

@@ -13,7 +13,7 @@ import heapq
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +26,12 @@ from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import CharLM, LanguageModel
 
 _LONG = 1024  # characters: longer strings are run by the network's own LSTM
-_WINDOW = 4096  # steps of it at once, fewer of many strings:
-_WINDOW_ELEMENTS = 1 << 23  # numbers in its output, 32 MiB
+_MIN_WINDOW, _MAX_WINDOW = 64, 4096  # steps of it at once; within these, as many as give
+_WINDOW_ELEMENTS = 1 << 19  # numbers in its output: their gates, four times as many, must stay in a processor's cache
 _MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
+_TELL_EVERY = 64  # steps of a `Stepper` between two calls of `progress`
+
+Progress = Callable[[float], object]
 
 
 class StringEmbeddings:
@@ -99,7 +102,10 @@ class StringEmbeddings:
 
     @torch.no_grad()
     def embed(
-        self, sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequence[int]] | None = None
+        self,
+        sentences: Sequence[Sequence[str]],
+        whitespace_after: Sequence[Sequence[int]] | None = None,
+        progress: Progress | None = None,
     ) -> list[Tensor]:
         """One vector for every token.
 
@@ -107,6 +113,7 @@ class StringEmbeddings:
             sentences: tokens of each sentence. An empty token, which Flair drops, is skipped and gets zeros.
             whitespace_after: for `tokenized_lm=False`, how many spaces follow each token, as `spaces_after` reads
                 from the text; one each if None.
+            progress: called again and again with the share of the work that was done since its last call.
 
         Returns:
             for every sentence float32 `(its number of tokens, embedding_length)`, on the models' device: parts of
@@ -122,17 +129,20 @@ class StringEmbeddings:
         if self.tokenized_lm or whitespace_after is None:
             whitespace_after = [[1] * count for count in counts]
         texts = [joined(*pair, self.tokenized_lm) for pair in zip(sentences, whitespace_after, strict=True)]
-        column = 0
-        for number, language_model in enumerate(self.language_models):
-            size = language_model.model.output_size
-            model_input = read(language_model, texts, self.with_whitespace, self.is_lower)
+        inputs = [read(model, texts, self.with_whitespace, self.is_lower) for model in self.language_models]
+        characters = sum(len(one.ids) for one in inputs)
+
+        def have_read(count: float) -> None:
+            if progress is not None:
+                progress(count / characters)
+
+        parts = vectors.split([model.model.output_size for model in self.language_models], dim=1)
+        for number, (one, part) in enumerate(zip(inputs, parts, strict=True)):
             with self._lock:
-                model_input = self._run_long(number, model_input, vectors[:, column : column + size])
-                self._run(number, model_input, vectors[:, column : column + size])
-            column += size
+                self._run(number, self._run_long(number, one, part, have_read), part, have_read)
         return list(vectors.split(counts))
 
-    def _run_long(self, number: int, model_input: ModelInput, vectors: Tensor) -> ModelInput:
+    def _run_long(self, number: int, model_input: ModelInput, vectors: Tensor, progress: Progress) -> ModelInput:
         """Fills `vectors` `(tokens, D)` for the long strings, and gives the input that the others are.
 
         Many steps of few strings are what the network's own LSTM is fast at, and a `Stepper` slow.
@@ -143,13 +153,14 @@ class StringEmbeddings:
         longest_first = np.argsort(-model_input.lengths, kind="stable")[: int(is_long.sum())]
         for begin in range(0, len(longest_first), _MAX_LANES["cpu"]):
             group = longest_first[begin : begin + _MAX_LANES["cpu"]]
-            for output, taken in _windows_of_long(model, model_input, group, self.dtype):
+            for output, characters, taken in _windows_of_long(model, model_input, group, self.dtype):
                 rows = torch.from_numpy(model_input.rows[taken[0]]).to(weight.device)
                 places = (torch.from_numpy(part).to(weight.device) for part in taken[1:])
                 vectors[rows] = output[tuple(places)].float()
+                progress(characters)
         return model_input.without(is_long) if is_long.any() else model_input
 
-    def _run(self, number: int, model_input: ModelInput, vectors: Tensor) -> None:
+    def _run(self, number: int, model_input: ModelInput, vectors: Tensor, progress: Progress) -> None:
         """Fills `vectors` `(tokens, D)` with what model `number` makes of the strings."""
         if not len(model_input.rows):
             return
@@ -164,13 +175,15 @@ class StringEmbeddings:
         order = np.argsort(times, kind="stable")
         wanted = _by_step(times[order], lanes.lane[model_input.sentence[order]], lanes.steps, device)
         taken, done = vectors.new_empty(len(order), model.hidden_size), 0
-        for step_ids, reset, take in zip(ids, resets, wanted, strict=True):
+        for step, (step_ids, reset, take) in enumerate(zip(ids, resets, wanted, strict=True)):
             if len(reset):
                 stepper.reset(reset)
             output = stepper.step(step_ids)
             if len(take):
                 torch.index_select(output, 0, take, out=taken[done : done + len(take)])
                 done += len(take)
+            if step % _TELL_EVERY == 0:
+                progress(len(model_input.ids) * min(_TELL_EVERY, lanes.steps - step) / lanes.steps)
         vectors[torch.from_numpy(model_input.rows[order]).to(device)] = (
             taken if model.proj is None else model.proj(taken)
         )
@@ -224,11 +237,12 @@ def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequen
 
 def _windows_of_long(
     model: CharLM, model_input: ModelInput, group: np.ndarray, dtype: torch.dtype
-) -> Iterator[tuple[Tensor, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+) -> Iterator[tuple[Tensor, int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Runs the network over some strings, the longest first, in windows.
 
     Yields:
-        the outputs `(T, B, D)` of a window; and which tokens are taken from it, in which step and in which string.
+        the outputs `(T, B, D)` of a window; how many characters were read; and which tokens are taken from it, in
+        which step and in which string.
     """
     device, lengths = model.encoder.weight.device, model_input.lengths[group]
     starts = (np.cumsum(model_input.lengths) - model_input.lengths)[group]
@@ -240,7 +254,7 @@ def _windows_of_long(
     begin = 0
     while begin < lengths[0]:
         active = int((lengths > begin).sum())
-        end = begin + min(_WINDOW, max(32, _WINDOW_ELEMENTS // (active * model.hidden_size)))
+        end = begin + min(_MAX_WINDOW, max(_MIN_WINDOW, _WINDOW_ELEMENTS // (active * model.hidden_size)))
         steps = np.arange(begin, min(end, int(lengths[0])))[:, None]
         places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # beyond a string's end nothing is taken
         ids = torch.from_numpy(model_input.ids[places]).to(device)
@@ -248,7 +262,8 @@ def _windows_of_long(
             output, hidden = model(ids, tuple(part[:, :active].contiguous() for part in hidden))
         first, last = np.searchsorted(positions, (begin, end))
         taken = tokens[first:last]
-        yield output, (taken, positions[first:last] - begin, column_of[model_input.sentence[taken]])
+        characters = int(np.minimum(lengths[:active] - begin, end - begin).sum())
+        yield output, characters, (taken, positions[first:last] - begin, column_of[model_input.sentence[taken]])
         begin = end
 
 

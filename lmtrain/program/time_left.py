@@ -26,6 +26,11 @@ def time_left(what: str, total: float) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
+def part_of(advance: Callable[[float], None], amount: float) -> Callable[[float], None]:
+    """For a function that tells which share of its work it has done, where that work is an amount of a larger one."""
+    return lambda share: advance(share * amount)
+
+
 @contextmanager
 def time_left_of_each() -> Iterator[Show]:
     """Gives a function that shows how far each of several things is that are done one after the other.
