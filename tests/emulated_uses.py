@@ -165,12 +165,12 @@ def small_gradients(folder: Path) -> dict:
     and the ratio of lengths to those that float32 has on the CPU."""
     import torch
 
-    from lmtrain.model.language_model import CharLM
+    from lmtrain.model.language_model import RecurrentLM, Sizes
 
     results = {}
     for kind in ("LSTM", "GRU"):
         torch.manual_seed(1)
-        model = CharLM(20, 32, recurrent_type=kind, dropout=0.0)
+        model = RecurrentLM(Sizes(20, 32, recurrent_type=kind, dropout=0.0))
         ids = torch.randint(20, (31, 8))
         gradients = []
         for device in ("cpu", "cuda"):

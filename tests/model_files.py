@@ -12,15 +12,15 @@ import torch
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 from lmtrain.model_files.flair import load_language_model
 
 ITEMS = ("<unk>", "a", "b", "ä", "\n")
 
 
-def make(items=ITEMS, **sizes):
+def make(items=ITEMS, has_decoder=True, **sizes):
     """A small model."""
-    model = CharLM(len(items), **({"hidden_size": 4, "embedding_size": 3} | sizes))
+    model = RecurrentLM(Sizes(len(items), **({"hidden_size": 4, "embedding_size": 3} | sizes)), has_decoder)
     return LanguageModel(model.eval(), Dictionary(items))
 
 
@@ -30,22 +30,22 @@ mappings = types.SimpleNamespace  # stands for a flair.data.Dictionary until `wr
 def flair_content(language_model=None, **changes):
     """What a file of Flair's holds."""
     language_model = language_model or make()
-    model = language_model.model
+    sizes = language_model.model.sizes
     dictionary = mappings(
         idx2item=[item.encode() for item in language_model.dictionary.items],
         item2idx={item.encode(): index for index, item in enumerate(language_model.dictionary.items)},
     )
     content = {
-        "state_dict": model.state_dict(),
+        "state_dict": language_model.model.state_dict(),
         "dictionary": dictionary,
         "is_forward_lm": True,
-        "hidden_size": model.hidden_size,
-        "nlayers": model.nlayers,
-        "embedding_size": model.embedding_size,
-        "nout": model.nout,
+        "hidden_size": sizes.hidden_size,
+        "nlayers": sizes.nlayers,
+        "embedding_size": sizes.embedding_size,
+        "nout": sizes.nout,
         "document_delimiter": "\n",
         "dropout": 0.1,
-        "recurrent_type": model.recurrent_type,
+        "recurrent_type": sizes.recurrent_type,
         "has_decoder": True,
     }
     return content | changes
@@ -88,7 +88,7 @@ def lightning_content(language_model):
             "is_forward_lm": language_model.is_forward_lm,
             "document_delimiter": language_model.document_delimiter,
             "level": language_model.level,
-            "model": {name: getattr(model, name) for name in sizes},
+            "model": {name: getattr(model.sizes, name) for name in sizes},
         },
     }
 

@@ -3,7 +3,7 @@
 import torch
 
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 
 CHARACTERS = ["<unk>", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABC.,äöüжяんξ😀"]
 
@@ -11,10 +11,19 @@ CHARACTERS = ["<unk>", "\n", " ", *"abcdefghijklmnopqrstuvwxyzABC.,äöüжяん
 torch.set_num_threads(1)
 
 
-def make_model(items=CHARACTERS, *, is_forward_lm=True, level="character", document_delimiter="\n", seed=0, **sizes):
+def make_model(
+    items=CHARACTERS,
+    *,
+    is_forward_lm=True,
+    level="character",
+    document_delimiter="\n",
+    has_decoder=True,
+    seed=0,
+    **sizes,
+):
     torch.manual_seed(seed)
     dictionary = Dictionary(items)
-    model = CharLM(len(dictionary), **{"hidden_size": 32, "embedding_size": 9, **sizes}).eval()
+    model = RecurrentLM(Sizes(len(dictionary), **{"hidden_size": 32, "embedding_size": 9, **sizes}), has_decoder).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)

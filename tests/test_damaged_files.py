@@ -112,7 +112,7 @@ def repacked(path, change=None, rename=None, method=zipfile.ZIP_STORED):
 
 
 def test_an_archive_repacked_without_change_is_read(tmp_path):
-    assert load_language_model(repacked(write(flair_content(), tmp_path / "lm.pt"))).model.hidden_size == 4
+    assert load_language_model(repacked(write(flair_content(), tmp_path / "lm.pt"))).model.sizes.hidden_size == 4
 
 
 def test_bombs_are_not_unpacked(tmp_path):
@@ -165,7 +165,7 @@ def test_torchscript_is_not_run(tmp_path):
     path = repacked(write(flair_content(), tmp_path / "lm.pt"), {"archive/constants.pkl": b"\x80\x02)."})
     with zipfile.ZipFile(path) as archive:
         assert any(name.endswith("constants.pkl") for name in archive.namelist())
-    assert load_language_model(path).model.hidden_size == 4  # torch.load would take it for a program
+    assert load_language_model(path).model.sizes.hidden_size == 4  # torch.load would take it for a program
 
 
 # ----- damage -------------------------------------------------------------------------------------------------

@@ -32,8 +32,7 @@ def assert_equal(one, other) -> None:
     assert one.dictionary == other.dictionary
     for name in ("is_forward_lm", "document_delimiter", "level"):
         assert getattr(one, name) == getattr(other, name)
-    for name in ("hidden_size", "nlayers", "embedding_size", "nout", "dropout", "recurrent_type"):
-        assert getattr(one.model, name) == getattr(other.model, name)
+    assert one.model.sizes == other.model.sizes
     weights, others = one.model.state_dict(), other.model.state_dict()
     assert weights.keys() == others.keys()
     assert all(torch.equal(weights[name], others[name]) for name in weights)
@@ -71,9 +70,9 @@ CHANGED = {"is_forward_lm": False, "document_delimiter": "|", "level": "word", "
     [
         ({"hidden_size": 33}, "do not fit"),
         ({"hidden_size": 10**12}, "do not fit"),
-        ({"hidden_size": -1}, "do not fit"),
+        ({"hidden_size": -1}, "hidden_size is -1; a whole number above 0 is required"),
         ({"nlayers": 10**9}, "do not fit"),
-        ({"hidden_size": "32"}, "hidden_size is '32'; it must be int"),
+        ({"hidden_size": "32"}, "hidden_size is '32'; a whole number above 0 is required"),
         ({"recurrent_type": "RNN"}, "recurrent_type is 'RNN'"),
         ({"level": "byte"}, "level is 'byte'"),
         ({"items": ["a", 1]}, "items must be a list of strings"),

@@ -6,8 +6,7 @@ import pytest
 from running import SMALL, compose
 
 from lmtrain.config.schema import check_config
-from lmtrain.model.language_model import CharLM
-from lmtrain.training.memory import weights
+from lmtrain.model.language_model import RecurrentLM, parameter_count
 
 EXHAUSTED = "+callbacks.x={_target_: failing.Exhausted}"
 
@@ -18,11 +17,19 @@ EXHAUSTED = "+callbacks.x={_target_: failing.Exhausted}"
 def test_weights_are_counted(kind, nlayers, nout):
     sizes = {"hidden_size": 7, "nlayers": nlayers, "embedding_size": 4, "nout": nout, "recurrent_type": kind}
     config = check_config(compose(*(f"model.{name}={'null' if x is None else x}" for name, x in sizes.items())))
-    model = CharLM(11, **sizes)
-    assert weights(config.model, 11) == sum(parameter.numel() for parameter in model.parameters())
+    model = RecurrentLM(config.model.sizes(11))
+    assert parameter_count(model.sizes) == sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("override", ["hidden_size=99999999", "nlayers=1000000000000", "embedding_size=4000000000000"])
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hidden_size=99999999",
+        "nlayers=1000000000000",
+        "embedding_size=4000000000000",
+        "hidden_size=9000000000000000000",
+    ],
+)
 def test_a_model_that_cannot_fit_is_refused(override, train_py):
     status, message = train_py(*SMALL, f"model.{override}")
     assert status == 2

@@ -5,14 +5,14 @@ import copy
 import pytest
 import torch
 
-from lmtrain.model.language_model import CharLM
+from lmtrain.model.language_model import RecurrentLM, Sizes
 from lmtrain.training.muon import Muon, orthogonalized
 
 
 @pytest.fixture(params=["LSTM", "GRU"])
 def model(request):
     torch.manual_seed(2)
-    return CharLM(11, 6, nlayers=2, embedding_size=4, nout=5, dropout=0.0, recurrent_type=request.param)
+    return RecurrentLM(Sizes(11, 6, nlayers=2, embedding_size=4, nout=5, dropout=0.0, recurrent_type=request.param))
 
 
 def a_step(model, optimizer, seed):

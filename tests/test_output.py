@@ -15,7 +15,7 @@ from script_calls import SCRIPTS, call
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.inference.generation import readable
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 from lmtrain.model_files.flair import save_language_model
 from lmtrain.training.train import train
 
@@ -38,7 +38,7 @@ class DeadTerminal(io.StringIO):
 @pytest.fixture
 def byte_model(tmp_path: Path) -> Path:
     """A model whose items are bytes, as those of Flair dictionaries that are not of characters."""
-    model = CharLM(len(BYTES), hidden_size=8, embedding_size=8)
+    model = RecurrentLM(Sizes(len(BYTES), hidden_size=8, embedding_size=8))
     path = tmp_path / "bytes.pt"
     save_language_model(LanguageModel(model, Dictionary(BYTES), True, "\n"), path)
     return path

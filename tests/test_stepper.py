@@ -1,18 +1,18 @@
 import pytest
 import torch
 
-from lmtrain.inference import stepper
 from lmtrain.inference.stepper import Stepper
-from lmtrain.model.language_model import CharLM
+from lmtrain.model import step_layers
+from lmtrain.model.language_model import RecurrentLM, Sizes
 
 
-def make(recurrent_type: str, nlayers: int, hidden_size: int = 24) -> CharLM:
+def make(recurrent_type: str, nlayers: int, hidden_size: int = 24) -> RecurrentLM:
     torch.manual_seed(3)
-    model = CharLM(17, hidden_size, nlayers, embedding_size=7, recurrent_type=recurrent_type)
+    model = RecurrentLM(Sizes(17, hidden_size, nlayers, embedding_size=7, recurrent_type=recurrent_type))
     return model.eval()
 
 
-def run(model: CharLM, ids: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, tuple]:
+def run(model: RecurrentLM, ids: torch.Tensor, dtype: torch.dtype = torch.float32) -> tuple[torch.Tensor, tuple]:
     runner = Stepper(model, ids.shape[1], dtype)
     return torch.stack([runner.step(row).clone() for row in ids]), runner.hidden
 
@@ -33,8 +33,8 @@ def test_equals_the_modules_forward(recurrent_type, nlayers, batch_size):
 
 @pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
 def test_equals_the_modules_forward_without_the_table_and_without_packed_weights(monkeypatch, recurrent_type):
-    monkeypatch.setattr(stepper, "_MAX_TABLE_ELEMENTS", 0)
-    monkeypatch.setattr(stepper, "packed_product", lambda *_: torch.ops.mkl.no_such_operator)
+    monkeypatch.setattr(step_layers, "_MAX_TABLE_ELEMENTS", 0)
+    monkeypatch.setattr(step_layers, "packed_product", lambda *_: torch.ops.mkl.no_such_operator)
     model = make(recurrent_type, nlayers=2)
     ids = torch.randint(17, (50, 8))
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_equals_the_modules_forward_without_the_table_and_without_packed_weights
 def test_few_sequences_equal_the_modules_forward_on_each_kind_of_processor(
     recurrent_type, is_amd, batch_size, monkeypatch
 ):
-    monkeypatch.setattr(stepper, "is_amd", lambda: is_amd)
+    monkeypatch.setattr(step_layers, "is_amd", lambda: is_amd)
     model = make(recurrent_type, nlayers=2)
     ids = torch.randint(17, (50, batch_size))
     with torch.no_grad():

@@ -155,7 +155,7 @@ def test_word_level_gru_with_projection_adamw_and_chosen_validations(corpus, tmp
     assert len(read_metrics(tmp_path / "run", "val/loss")) == 6
     best = load_language_model(tmp_path / "run/best-lm.pt")
     assert best.level == "word"
-    assert best.model.output_size == 6
+    assert best.model.sizes.output_size == 6
 
 
 def test_the_rate_falling_below_its_minimum_ends_the_run_early(corpus, tmp_path):

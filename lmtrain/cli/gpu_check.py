@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lmtrain.errors import UserError
 from lmtrain.model.cpu.capabilities import gains_by_bfloat16
 from lmtrain.model.cuda import takes_bfloat16
-from lmtrain.model.language_model import CharLM, Hidden, detach
+from lmtrain.model.language_model import Hidden, RecurrentLM, Sizes, detach
 
 _VOCABULARY = 100
 _RATE = 1.0
@@ -88,12 +88,12 @@ def _autocast(precision: str) -> torch.autocast:
 
 def _types(kind: str) -> Finding:
     """In which type recurrent layers are computed under bf16-mixed; torch's own way is told beside it."""
-    model = CharLM(_VOCABULARY, 64, recurrent_type=kind).cuda()
-    own = {"LSTM": nn.LSTM, "GRU": nn.GRU}[kind](100, 64).cuda()
+    model = RecurrentLM(Sizes(_VOCABULARY, 64, recurrent_type=kind)).cuda()
+    own = getattr(nn, kind)(100, 64).cuda()
     ids = torch.zeros(4, 8, dtype=torch.int64, device="cuda")
     with torch.no_grad(), _autocast("bf16-mixed"):
         embedded = model.encoder(ids)
-        ours, theirs = model.rnn(embedded)[0].dtype, own(embedded)[0].dtype
+        ours, theirs = model.rnn(embedded, model.zero_hidden(8))[0].dtype, own(embedded)[0].dtype
     expected = torch.bfloat16 if takes_bfloat16(kind, embedded.device) else torch.float32
     text = f"computed in {_name(ours)} (torch's own under autocast to bfloat16: {_name(theirs)})"
     return Finding(f"{kind}, bf16-mixed", ours == expected, text)
@@ -106,7 +106,7 @@ def _name(dtype: torch.dtype) -> str:
 def _gradients(kind: str, layers: int) -> Finding:
     """Loss and gradients of the recurrent weights beside float64's on the CPU; the loss is small, as means are."""
     torch.manual_seed(1)
-    model = CharLM(_VOCABULARY, 128, layers, recurrent_type=kind, dropout=0.0)
+    model = RecurrentLM(Sizes(_VOCABULARY, 128, layers, recurrent_type=kind, dropout=0.0))
     ids = torch.randint(_VOCABULARY, (51, 16))
     exact = _gradient(model.double(), ids)
     worst = {}
@@ -119,7 +119,7 @@ def _gradients(kind: str, layers: int) -> Finding:
     return Finding(f"gradients, {kind} of {layers}", is_right, f"relative error {text}")
 
 
-def _gradient(model: CharLM, ids: Tensor) -> Tensor:
+def _gradient(model: RecurrentLM, ids: Tensor) -> Tensor:
     model.zero_grad()
     loss, _ = model.loss(ids[:-1], ids[1:])
     (loss * 2**-20).backward()
@@ -131,7 +131,7 @@ class _Training:
 
     def __init__(self, size: Size, precision: str) -> None:
         torch.manual_seed(1)
-        self.model = CharLM(_VOCABULARY, size.hidden_size, 2, dropout=0.1).cuda()
+        self.model = RecurrentLM(Sizes(_VOCABULARY, size.hidden_size, 2, dropout=0.1)).cuda()
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=_RATE, fused=True)
         self.ids = torch.randint(_VOCABULARY, (size.length + 1, size.lanes)).cuda()
         self.precision = precision
@@ -191,7 +191,7 @@ def _contestants(size: Size) -> dict[str, Callable[[], None]]:
     contestants = {"nn.LSTM in float32, as in Flair": _step_of(_Bare(size.hidden_size), size, "32-true", tf32=False)}
     contestants["nn.LSTM in float32 with TF32"] = _step_of(_Bare(size.hidden_size), size, "32-true")
     for precision in _precisions():
-        model = CharLM(_VOCABULARY, size.hidden_size)
+        model = RecurrentLM(Sizes(_VOCABULARY, size.hidden_size))
         contestants[f"lmtrain, {precision}"] = _step_of(model, size, precision)
     return contestants
 
@@ -209,7 +209,7 @@ class _Bare(nn.Module):
         return F.cross_entropy(self.decoder(self.drop(output)).flatten(0, 1), targets.flatten()), hidden
 
 
-def _step_of(model: "CharLM | _Bare", size: Size, precision: str, tf32: bool = True) -> Callable[[], None]:
+def _step_of(model: "RecurrentLM | _Bare", size: Size, precision: str, tf32: bool = True) -> Callable[[], None]:
     state: dict = {"hidden": None}
 
     def step() -> None:

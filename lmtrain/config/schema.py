@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from enum import Enum
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,9 @@ from lmtrain.config.trainer_arguments import problems as trainer_problems
 from lmtrain.data.formats.encodings import checked_encoding
 from lmtrain.errors import raise_if_any
 from lmtrain.units import LARGEST_SEED
+
+if TYPE_CHECKING:
+    from lmtrain.model.language_model import Sizes
 
 
 class Mark(Enum):
@@ -166,13 +169,17 @@ class ModelConfig(Section):
     @field_validator("recurrent_type")
     @classmethod
     def _known(cls, value: str) -> str:
-        from lmtrain.model.language_model import (
-            RECURRENT_TYPES,  # with torch, which reading a configuration does not need
-        )
+        from lmtrain.model.cells import CELLS  # with torch, which reading a configuration does not need
 
-        if value.upper() not in RECURRENT_TYPES:
-            raise ValueError(f"Input should be one of {', '.join(RECURRENT_TYPES)}")
+        if value.upper() not in CELLS:
+            raise ValueError(f"Input should be one of {', '.join(CELLS)}")
         return value.upper()
+
+    def sizes(self, vocabulary_size: int) -> "Sizes":
+        """Those of the network."""
+        from lmtrain.model.language_model import Sizes
+
+        return Sizes(vocabulary_size, **self.model_dump(exclude={"name"}))
 
 
 def _check_schedule(name: str) -> str:

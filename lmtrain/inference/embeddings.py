@@ -23,9 +23,9 @@ from torch import Tensor
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.inference.embedding_strings import ModelInput, joined, read
 from lmtrain.inference.stepper import Stepper, product_dtype
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 
-_LONG = 1024  # characters: longer strings are run by the network's own LSTM
+_LONG = 1024  # characters: longer strings are run by the network's own layers
 _MIN_WINDOW, _MAX_WINDOW = 64, 4096  # steps of it at once; within these, as many as give
 _WINDOW_ELEMENTS = 1 << 19  # numbers in its output: their gates, four times as many, must stay in a processor's cache
 _MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
@@ -98,7 +98,7 @@ class StringEmbeddings:
     @property
     def embedding_length(self) -> int:
         """The length of a vector: the sum of the models' output sizes."""
-        return sum(language_model.model.output_size for language_model in self.language_models)
+        return sum(language_model.model.sizes.output_size for language_model in self.language_models)
 
     @torch.no_grad()
     def embed(
@@ -136,7 +136,7 @@ class StringEmbeddings:
             if progress is not None:
                 progress(count / characters)
 
-        parts = vectors.split([model.model.output_size for model in self.language_models], dim=1)
+        parts = vectors.split([model.model.sizes.output_size for model in self.language_models], dim=1)
         for number, (one, part) in enumerate(zip(inputs, parts, strict=True)):
             with self._lock:
                 self._run(number, self._run_long(number, one, part, have_read), part, have_read)
@@ -145,7 +145,7 @@ class StringEmbeddings:
     def _run_long(self, number: int, model_input: ModelInput, vectors: Tensor, progress: Progress) -> ModelInput:
         """Fills `vectors` `(tokens, D)` for the long strings, and gives the input that the others are.
 
-        Many steps of few strings are what the network's own LSTM is fast at, and a `Stepper` slow.
+        Many steps of few strings are what the network's own layers are fast at, and a `Stepper` slow.
         """
         model = self.language_models[number].model
         weight = model.encoder.weight
@@ -174,7 +174,7 @@ class StringEmbeddings:
         times = lanes.begins[model_input.sentence] + model_input.position
         order = np.argsort(times, kind="stable")
         wanted = _by_step(times[order], lanes.lane[model_input.sentence[order]], lanes.steps, device)
-        taken, done = vectors.new_empty(len(order), model.hidden_size), 0
+        taken, done = vectors.new_empty(len(order), model.sizes.hidden_size), 0
         for step, (step_ids, reset, take) in enumerate(zip(ids, resets, wanted, strict=True)):
             if len(reset):
                 stepper.reset(reset)
@@ -236,7 +236,7 @@ def _check(sentences: Sequence[Sequence[str]], whitespace_after: Sequence[Sequen
 
 
 def _windows_of_long(
-    model: CharLM, model_input: ModelInput, group: np.ndarray, dtype: torch.dtype
+    model: RecurrentLM, model_input: ModelInput, group: np.ndarray, dtype: torch.dtype
 ) -> Iterator[tuple[Tensor, int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
     """Runs the network over some strings, the longest first, in windows.
 
@@ -254,7 +254,7 @@ def _windows_of_long(
     begin = 0
     while begin < lengths[0]:
         active = int((lengths > begin).sum())
-        end = begin + min(_MAX_WINDOW, max(_MIN_WINDOW, _WINDOW_ELEMENTS // (active * model.hidden_size)))
+        end = begin + min(_MAX_WINDOW, max(_MIN_WINDOW, _WINDOW_ELEMENTS // (active * model.sizes.hidden_size)))
         steps = np.arange(begin, min(end, int(lengths[0])))[:, None]
         places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # beyond a string's end nothing is taken
         ids = torch.from_numpy(model_input.ids[places]).to(device)

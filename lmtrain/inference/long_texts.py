@@ -13,7 +13,7 @@ from lmtrain.errors import UserError
 from lmtrain.inference.scoring import Score, encoded_text, losses_of, score
 from lmtrain.inference.single_threads import pool_of
 from lmtrain.inference.stepper import Stepper, product_dtype
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 
 _WINDOW = 512  # steps that are computed at once
 _LANES_OF_A_THREAD = 32  # with fewer, a product takes hardly less time
@@ -124,7 +124,7 @@ def _run(
 
 
 @contextmanager
-def _readers(model: CharLM, lanes: int, dtype: torch.dtype) -> Iterator[Callable[[np.ndarray], Tensor]]:
+def _readers(model: RecurrentLM, lanes: int, dtype: torch.dtype) -> Iterator[Callable[[np.ndarray], Tensor]]:
     """A function from the ids of a window `(T + 1, B)` to the losses float64 `(T, B)`, which carries the state.
 
     On CPUs threads read some of the lanes each.
@@ -144,14 +144,14 @@ def _readers(model: CharLM, lanes: int, dtype: torch.dtype) -> Iterator[Callable
         yield read
 
 
-def _weights(model: CharLM) -> int:
+def _weights(model: RecurrentLM) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 class _StepReader:
     """Reads B lanes on a CPU, item after item."""
 
-    def __init__(self, model: CharLM, lanes: int, dtype: torch.dtype) -> None:
+    def __init__(self, model: RecurrentLM, lanes: int, dtype: torch.dtype) -> None:
         self._stepper = Stepper(model, lanes, dtype, decode=True)
 
     @torch.inference_mode()
@@ -168,7 +168,7 @@ class _StepReader:
 class _LayersReader:
     """Reads B lanes on a GPU, with the layers of the network, which read a whole window at once."""
 
-    def __init__(self, model: CharLM, lanes: int, dtype: torch.dtype) -> None:
+    def __init__(self, model: RecurrentLM, lanes: int, dtype: torch.dtype) -> None:
         self._model, self._dtype = model, dtype
         self._hidden = model.zero_hidden(lanes)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lmtrain.data.dictionary import UNK, code_points
 from lmtrain.errors import UserError
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.units import perplexity
 
 _CHUNK = 1 << 18  # items that are encoded at a time
@@ -209,7 +209,7 @@ def _chunks_of_items(text: str, level: str) -> Iterator[str | list[str]]:
 
 
 @torch.inference_mode()
-def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callable[[float], None]) -> list[float]:
+def _nats_of_batch(model: RecurrentLM, texts: Sequence[np.ndarray], progress: Callable[[float], None]) -> list[float]:
     """The summed negative log-probability of every text's items but the first.
 
     Args:
@@ -221,7 +221,7 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callabl
     begin = 0
     while texts and begin < len(texts[0]) - 1:
         active = sum(len(text) - 1 > begin for text in texts)
-        window = min(4096, max(1, _WINDOW_ELEMENTS // (active * model.hidden_size)), len(texts[0]) - 1 - begin)
+        window = min(4096, max(1, _WINDOW_ELEMENTS // (active * model.sizes.hidden_size)), len(texts[0]) - 1 - begin)
         # One item more than the window: its inputs are all but the last, its targets all but the first.
         columns = np.full((window + 1, active), -1, dtype=np.int64)
         for column, text in enumerate(texts[:active]):
@@ -238,10 +238,10 @@ def _nats_of_batch(model: CharLM, texts: Sequence[np.ndarray], progress: Callabl
     return totals.tolist()
 
 
-def losses_of(model: CharLM, output: Tensor, targets: Tensor) -> Tensor:
+def losses_of(model: RecurrentLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
     assert model.decoder is not None  # whoever calls has refused such a model
-    rows = max(1, _LOGIT_ELEMENTS // model.vocabulary_size)
+    rows = max(1, _LOGIT_ELEMENTS // model.sizes.vocabulary_size)
     rows = min(rows, _ROWS) if output.device.type == "cpu" else rows
     losses = [
         F.cross_entropy(model.decoder(some_output).float(), some_targets, reduction="none")

@@ -9,4 +9,4 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'lmtrain.model' has no attribute {name!r}")
     from lmtrain.model import language_model
 
-    return getattr(language_model, name)
+    return getattr(language_model, "RecurrentLM" if name == "CharLM" else name)

@@ -26,14 +26,14 @@ Hidden = tuple[Tensor, ...]
 
 
 class GRU(nn.GRU):
-    """torch's GRU, unidirectional, with biases, time first; see above for CUDA."""
+    """torch's GRU, unidirectional, with biases, time first, its state a tuple as an LSTM's is; see above for CUDA."""
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
-        """Runs the layers, `(T, B, E)` and `(L, B, H)` → `(T, B, H)` and `(L, B, H)`."""
-        if not is_needed(self, input):
-            return super().forward(input, hx)
-        output, (h,) = run(self, input, None if hx is None else (hx,))
-        return output, h
+    def forward(self, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:  # type: ignore[override]
+        """Runs the layers, `(T, B, E)` and one state `(L, B, H)` → `(T, B, H)` and the state after the last step."""
+        if is_needed(self, input):
+            return run(self, input, hx)
+        output, h = super().forward(input, *hx)
+        return output, (h,)
 
 
 def is_needed(rnn: nn.RNNBase, input: Tensor) -> bool:
@@ -46,13 +46,13 @@ def _drops_between_layers(rnn: nn.RNNBase) -> bool:
 
 
 @torch.compiler.disable
-def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden | None) -> tuple[Tensor, Hidden]:
+def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:
     """Runs the layers of an LSTM or GRU in autocast's type, float32 where that is bfloat16 and cuDNN does not take it.
 
     Args:
         rnn: unidirectional, with biases, time first, without projections.
         input: `(T, B, E)` of any floating type.
-        hx: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)` of any floating type; zeros if None.
+        hx: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)` of any floating type.
 
     Returns:
         the output `(T, B, H)` and the state after the last step, `(L, B, H)` each, all of the type it was computed in.
@@ -63,9 +63,6 @@ def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden | None) -> tuple[Tensor, Hidd
         dtype = torch.float32
     with torch.autocast("cuda", enabled=False):
         output = input.to(dtype)
-        if hx is None:
-            zeros = output.new_zeros(rnn.num_layers, input.shape[1], rnn.hidden_size)
-            hx = (zeros, zeros) if rnn.mode == "LSTM" else (zeros,)
         hx = tuple(part.to(dtype).contiguous() for part in hx)
         if not _drops_between_layers(rnn):
             weights = [weight for layer in rnn.all_weights for weight in layer]
@@ -98,8 +95,7 @@ class _OneBuffer(torch.autograd.Function):
         ctx.dtypes = [weight.dtype for weight in weights]
         copies = [weight.to(dtype, copy=True) for weight in weights]
         if torch._use_cudnn_rnn_flatten_weight():
-            (rows, input_size), number = copies[0].shape, get_cudnn_mode(mode)
-            hidden_size = rows // (4 if mode == "LSTM" else 3)
+            number, (input_size, hidden_size) = get_cudnn_mode(mode), (matrix.shape[1] for matrix in copies[:2])
             torch._cudnn_rnn_flatten_weight(
                 copies, 4, input_size, number, hidden_size, 0, len(copies) // 4, False, False
             )
@@ -118,11 +114,11 @@ def takes_bfloat16(mode: str, device: torch.device) -> bool:
     It has from cuDNN 9.13 and torch 2.10 on, for GPUs of compute capability 8.0 and more. Without them torch computes
     item by item, which takes many times as long as float32, or not at all.
     """
-    gates = 4 if mode == "LSTM" else 3
+    with torch.device("meta"):  # draws no random numbers
+        shapes = [weight.shape for weight in nn.RNNBase(mode, 8, 8).parameters()]
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cuda", enabled=False):
         numbers = torch.zeros(1, 1, 8, dtype=torch.bfloat16, device=device)
-        matrix = torch.zeros(8 * gates, 8, device=device, requires_grad=True)
-        weights = (matrix, matrix, matrix[:, 0], matrix[:, 0])
+        weights = [torch.zeros(shape, device=device, requires_grad=True) for shape in shapes]
         try:
             output, _ = _layers(mode, numbers, (numbers, numbers), weights)
             is_taken = type(output.grad_fn).__name__.startswith(("CudnnRnn", "MiopenRnn"))

@@ -1,84 +1,91 @@
-"""The character language model, and a trained one with its dictionary."""
+"""The recurrent language model, its sizes, and a trained one with its dictionary."""
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lmtrain.data.dictionary import Dictionary
+from lmtrain.model.cells import CELLS, Cell
 from lmtrain.model.cpu.dropout import Dropout
-from lmtrain.model.cpu.lstm import LSTM
-from lmtrain.model.cuda import GRU
 from lmtrain.model.loss import decoder_loss
-
-RECURRENT_TYPES = {"LSTM": LSTM, "GRU": GRU}
 
 Hidden = tuple[Tensor, ...]
 """The recurrent state: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)`."""
 
 
-class CharLM(nn.Module):
-    """A recurrent language model with Flair's architecture, parameter names and initialisation.
-
-    Shapes: T characters in time, B sequences, V items, E = `embedding_size`, H = `hidden_size`,
-    D = `nout` if it is set, else H, L = `nlayers`.
+@dataclass(frozen=True)
+class Sizes:
+    """What a model's parameters and results depend on besides their values, by the names that Flair gives them.
 
     Args:
-        vocabulary_size: V.
-        hidden_size: H.
-        nlayers: L.
-        embedding_size: E.
-        nout: D, the size of a linear projection of the recurrent output; None for no projection.
+        vocabulary_size: V, how many items the dictionary has.
+        hidden_size: H, how many hidden units a layer has.
+        nlayers: L, how many recurrent layers.
+        embedding_size: E, the length of an item's embedding.
+        nout: the size of a linear projection of the recurrent output; None for no projection.
         dropout: probability on the embeddings, between layers and on the output.
-        recurrent_type: "LSTM" or "GRU", in any case.
+        recurrent_type: a name in `CELLS`, in any case.
+    """
+
+    vocabulary_size: int
+    hidden_size: int
+    nlayers: int = 1
+    embedding_size: int = 100
+    nout: int | None = None
+    dropout: float = 0.1
+    recurrent_type: str = "LSTM"
+
+    @property
+    def cell(self) -> Cell:
+        return CELLS[self.recurrent_type.upper()]
+
+    @property
+    def output_size(self) -> int:
+        """D, the length of the model's output, which is what it embeds with: `nout` if it is set, else H."""
+        return self.nout or self.hidden_size
+
+
+class RecurrentLM(nn.Module):
+    """A recurrent language model with Flair's architecture, parameter names and initialisation.
+
+    Shapes: T items in time, B sequences, and V, E, H, L, D as in `Sizes`.
+
+    Args:
+        sizes: the model's.
         has_decoder: False for a model that can only embed.
     """
 
-    def __init__(
-        self,
-        vocabulary_size: int,
-        hidden_size: int,
-        nlayers: int = 1,
-        embedding_size: int = 100,
-        nout: int | None = None,
-        dropout: float = 0.1,
-        recurrent_type: str = "LSTM",
-        has_decoder: bool = True,
-    ) -> None:
+    def __init__(self, sizes: Sizes, has_decoder: bool = True) -> None:
         super().__init__()
-        self.vocabulary_size = vocabulary_size
-        self.hidden_size = hidden_size
-        self.nlayers = nlayers
-        self.embedding_size = embedding_size
-        self.nout = nout
-        self.dropout = dropout
-        self.recurrent_type = recurrent_type
-
-        self.drop = Dropout(dropout)
-        self.encoder = nn.Embedding(vocabulary_size, embedding_size)
-        recurrent = RECURRENT_TYPES[recurrent_type.upper()]
-        self.rnn = recurrent(embedding_size, hidden_size, nlayers, dropout=dropout if nlayers > 1 else 0.0)
-        self.proj = nn.Linear(hidden_size, nout) if nout is not None else None
-        self.decoder = nn.Linear(nout or hidden_size, vocabulary_size) if has_decoder else None
+        self.sizes = sizes
+        self.drop = Dropout(sizes.dropout)
+        self.encoder = nn.Embedding(sizes.vocabulary_size, sizes.embedding_size)
+        between_layers = sizes.dropout if sizes.nlayers > 1 else 0.0
+        self.rnn = sizes.cell.module(sizes.embedding_size, sizes.hidden_size, sizes.nlayers, dropout=between_layers)
+        self.proj = nn.Linear(sizes.hidden_size, sizes.nout) if sizes.nout is not None else None
+        self.decoder = nn.Linear(sizes.output_size, sizes.vocabulary_size) if has_decoder else None
         self._initialize()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Takes a pickle from when the sizes were attributes, too."""
+        if "sizes" not in state:
+            state = {**state, "sizes": Sizes(**{field.name: state[field.name] for field in fields(Sizes)})}
+        super().__setstate__(state)
+
     def _initialize(self) -> None:
-        """Flair's: torch's own for `rnn`, uniform for the rest."""
+        """Flair's: the module's own for `rnn`, uniform for the rest."""
         with torch.no_grad():
             self.encoder.weight.uniform_(-0.1, 0.1)
             if self.proj is not None:
-                bound = math.sqrt(3.0 / (self.hidden_size + self.proj.out_features))
+                bound = math.sqrt(3.0 / (self.proj.in_features + self.proj.out_features))
                 self.proj.weight.uniform_(-bound, bound)
             if self.decoder is not None:
                 self.decoder.weight.uniform_(-0.1, 0.1)
                 self.decoder.bias.zero_()
-
-    @property
-    def output_size(self) -> int:
-        """D, the length of an embedding."""
-        return self.nout or self.hidden_size
 
     def forward(self, ids: Tensor, hidden: Hidden | None = None) -> tuple[Tensor, Hidden]:
         """Runs the recurrence.
@@ -90,12 +97,9 @@ class CharLM(nn.Module):
         Returns:
             the output after every item `(T, B, D)`, and the state after the last one.
         """
-        embedded = self.drop(self.encoder(ids))
-        if isinstance(self.rnn, nn.GRU):
-            output, last = self.rnn(embedded, None if hidden is None else hidden[0])
-            hidden = (last,)
-        else:
-            output, hidden = self.rnn(embedded, hidden)
+        if hidden is None:
+            hidden = self.zero_hidden(ids.shape[1])
+        output, hidden = self.rnn(self.drop(self.encoder(ids)), hidden)
         if self.proj is not None:
             output = self.proj(output)
         return self.drop(output), hidden
@@ -115,9 +119,44 @@ class CharLM(nn.Module):
         return decoder_loss(self.decoder, output.flatten(0, 1), targets.flatten()), hidden
 
     def zero_hidden(self, batch_size: int) -> Hidden:
-        """The state at the beginning of a text: zeros `(L, B, H)`."""
-        zeros = self.encoder.weight.new_zeros(self.nlayers, batch_size, self.hidden_size)
-        return (zeros,) if isinstance(self.rnn, nn.GRU) else (zeros, zeros.clone())
+        """The state at the beginning of a text: zeros `(L, B, H)` for each state that the cell has."""
+        shape = self.sizes.nlayers, batch_size, self.sizes.hidden_size
+        return tuple(self.encoder.weight.new_zeros(shape) for _ in self.sizes.cell.states)
+
+
+def parameter_shapes(sizes: Sizes, has_decoder: bool = True) -> dict[str, tuple[int, ...]]:
+    """The shape of every parameter by its name, without making them.
+
+    Raises:
+        OverflowError: a parameter would have more numbers than any memory.
+    """
+    few = _few_layers(sizes, has_decoder)
+    shapes = {name: tuple(parameter.shape) for name, parameter in few.named_parameters()}
+    repeated = [name.removesuffix("1") for name in shapes if name.startswith("rnn.") and name.endswith("_l1")]
+    for layer in range(2, sizes.nlayers):
+        shapes |= {f"{name}{layer}": shapes[f"{name}1"] for name in repeated}
+    return shapes
+
+
+def parameter_count(sizes: Sizes) -> int:
+    """How many numbers a model learns, without making it.
+
+    Raises:
+        OverflowError: a parameter would have more numbers than any memory.
+    """
+    few = _few_layers(sizes, has_decoder=True)
+    counts = {name: parameter.numel() for name, parameter in few.named_parameters()}
+    further = sum(count for name, count in counts.items() if name.startswith("rnn.") and name.endswith("_l1"))
+    return sum(counts.values()) + further * max(0, sizes.nlayers - 2)
+
+
+def _few_layers(sizes: Sizes, has_decoder: bool) -> RecurrentLM:
+    """The model with two layers at most, of which the others are copies in shape; its parameters take no memory."""
+    try:
+        with torch.device("meta"):
+            return RecurrentLM(replace(sizes, nlayers=min(sizes.nlayers, 2)), has_decoder)
+    except (RuntimeError, TypeError) as error:  # of 64-bit numbers
+        raise OverflowError(f"{sizes} are too large: {error}") from None
 
 
 def detach(hidden: Iterable[Tensor]) -> Hidden:
@@ -137,7 +176,7 @@ class LanguageModel:
         level: "character" or "word".
     """
 
-    model: CharLM
+    model: RecurrentLM
     dictionary: Dictionary
     is_forward_lm: bool = True
     document_delimiter: str = "\n"

@@ -13,14 +13,13 @@ import numpy as np
 import torch
 
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.errors import UserError
-from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.model_files.flair import load_language_model
+from lmtrain.model_files.settings import assembled, settings_of, wrong_settings
 from lmtrain.program.files import atomic_write, one_writer
 
 FORMAT = "lmtrain language model"
-_SIZES = {"hidden_size": int, "nlayers": int, "embedding_size": int, "nout": int | None, "dropout": float | int}
-_SETTINGS = {"is_forward_lm": bool, "document_delimiter": str, "level": str, "recurrent_type": str, "has_decoder": bool}
 
 
 def settings_path(path: str | Path) -> Path:
@@ -51,16 +50,7 @@ def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
 
 
 def _settings(language_model: LanguageModel) -> dict[str, Any]:
-    model = language_model.model
-    return {
-        **{name: getattr(model, name) for name in _SIZES},
-        "is_forward_lm": language_model.is_forward_lm,
-        "document_delimiter": language_model.document_delimiter,
-        "level": language_model.level,
-        "recurrent_type": model.recurrent_type,
-        "has_decoder": model.decoder is not None,
-        "items": list(language_model.dictionary.items),
-    }
+    return {**settings_of(language_model), "items": list(language_model.dictionary.items)}
 
 
 def _fingerprint(settings: dict[str, Any]) -> str:
@@ -89,7 +79,10 @@ def load_safetensors(path: str | Path) -> LanguageModel:
         raise UserError(f"The model {path} cannot be read: {error.strerror or error}.") from None
     except SafetensorError as error:
         raise UserError(f"{path} is not a safetensors file, or is damaged: {error}.") from None
-    model = _assemble(path, settings, len(dictionary), weights)
+    try:
+        language_model = assembled(settings, dictionary, weights)
+    except UserError as error:
+        raise UserError(f"The weights in {path} do not fit {settings_path(path)}: {error}") from None
     # files that were written before all settings were in the hash have one of the dictionary
     expected = _fingerprint(settings) if "settings" in metadata else dictionary.fingerprint
     if expected not in (metadata.get("settings"), metadata.get("dictionary")):
@@ -97,13 +90,7 @@ def load_safetensors(path: str | Path) -> LanguageModel:
             f"{path} and {settings_path(path)} do not belong together: the settings are another model's, or were "
             "changed. Export the model again."
         )
-    return LanguageModel(
-        model=model,
-        dictionary=dictionary,
-        is_forward_lm=settings["is_forward_lm"],
-        document_delimiter=settings["document_delimiter"],
-        level=settings["level"],
-    )
+    return language_model
 
 
 def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
@@ -142,35 +129,12 @@ def _read_settings(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a model's settings: {error}.") from None
     if not isinstance(settings, dict) or settings.get("format") != FORMAT or settings.get("version") != 1:
         raise UserError(f'{path} is not a model\'s settings: "format" must be "{FORMAT}" and "version" 1.')
-    wrong = [
-        f"{path}: {name} is {settings.get(name)!r}; it must be {getattr(kind, '__name__', kind)}."
-        for name, kind in {**_SIZES, **_SETTINGS}.items()
-        if name not in settings or not isinstance(settings[name], kind)
-    ]
+    wrong = [f"{path}: {problem}" for problem in wrong_settings(settings)]
     items = settings.get("items")
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         wrong.append(f"{path}: items must be a list of strings.")
-    if settings.get("level") not in ("character", "word"):
-        wrong.append(f'{path}: level is {settings.get("level")!r}; it must be "character" or "word".')
-    if str(settings.get("recurrent_type")).upper() not in RECURRENT_TYPES:
-        wrong.append(f"{path}: recurrent_type is {settings.get('recurrent_type')!r}; it must be LSTM or GRU.")
-    if wrong:
-        raise UserError(*wrong)
+    raise_if_any(wrong)
     return settings
-
-
-def _assemble(path: str | Path, settings: dict[str, Any], vocabulary_size: int, weights: dict) -> CharLM:
-    """A network around the weights; sizes that do not fit them cost no memory."""
-    sizes = {name: settings[name] for name in (*_SIZES, "recurrent_type", "has_decoder")}
-    try:
-        if sizes["nlayers"] > len(weights):
-            raise ValueError(f"nlayers is {sizes['nlayers']}, and there are only {len(weights)} tensors")
-        with torch.device("meta"):
-            model = CharLM(vocabulary_size, **sizes)
-        model.load_state_dict(weights, assign=True)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"The weights in {path} do not fit {settings_path(path)}: {error}") from None
-    return model.requires_grad_(True).eval()
 
 
 class Difference(NamedTuple):
@@ -188,13 +152,14 @@ class Difference(NamedTuple):
 def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
     """Writes an ONNX model (opset 17) and compares it with PyTorch, if onnxruntime is installed.
 
-    The graph has the standard's LSTM or GRU operators; time T and batch B are free.
+    The graph has the standard's LSTM or GRU operators, or what `CELLS` has for other cells; time T and batch B are
+    free.
 
     | input | type, shape | output | type, shape |
     |---|---|---|---|
     | `ids` | int64 `(T, B)` | `output`, the embeddings | float32 `(T, B, D)` |
     | `h` | float32 `(L, B, H)` | `logits`, if there is a decoder | float32 `(T, B, V)` |
-    | `c` (LSTM only) | float32 `(L, B, H)` | `h_last`, `c_last` | as `h`, `c` |
+    | `c` (of an LSTM) | float32 `(L, B, H)` | `h_last`, `c_last` | as `h`, `c` |
 
     The file's metadata hold the settings and the dictionary as JSON under `lmtrain`.
 
@@ -222,7 +187,7 @@ def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
     return None if difference is None else difference.absolute
 
 
-def _difference_to_torch(model: CharLM, path: Path) -> Difference | None:
+def _difference_to_torch(model: RecurrentLM, path: Path) -> Difference | None:
     try:
         import onnxruntime
     except ImportError:
@@ -231,12 +196,13 @@ def _difference_to_torch(model: CharLM, path: Path) -> Difference | None:
     generator = torch.Generator().manual_seed(0)
     differences = []
     for steps, batch in ((1, 1), (17, 3)):
-        ids = torch.randint(model.vocabulary_size, (steps, batch), generator=generator)
+        ids = torch.randint(model.sizes.vocabulary_size, (steps, batch), generator=generator)
         hidden = tuple(part.uniform_(-0.5, 0.5, generator=generator) for part in model.zero_hidden(batch))
         with torch.no_grad():
             output, last = model(ids, hidden)
             expected = [output, *([] if model.decoder is None else [model.decoder(output)]), *last]
-        inputs = {"ids": ids.numpy(), **dict(zip("hc", (part.numpy() for part in hidden), strict=False))}
+        states = zip(model.sizes.cell.states, hidden, strict=True)
+        inputs = {"ids": ids.numpy(), **{name: part.numpy() for name, part in states}}
         actual = session.run(None, inputs)
         differences += [difference_of(one.numpy(), other) for one, other in zip(expected, actual, strict=True)]
     # a maximum of floats passes over NaN, or not, as it stands

@@ -1,6 +1,5 @@
 """Flair's files of models and dictionaries, written and read without Flair, and without running what is in them."""
 
-import math
 import os
 import pickle
 import reprlib
@@ -14,9 +13,10 @@ import torch
 from torch import Tensor
 
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.errors import UserError
-from lmtrain.model.language_model import RECURRENT_TYPES, CharLM, LanguageModel
+from lmtrain.errors import UserError, raise_if_any
+from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.safe_pickle import FlairDictionary, read_pickle
+from lmtrain.model_files.settings import SETTINGS, SIZES, assembled, wrong_settings
 from lmtrain.model_files.torch_file import read_torch_file
 from lmtrain.program.files import atomic_write
 
@@ -26,19 +26,19 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
 
     Pickle protocol 4 as Flair writes it; the one key that Flair does not know, `lmtrain`, it ignores.
     """
-    model = language_model.model
+    model, sizes = language_model.model, language_model.model.sizes
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     content = {
         "state_dict": OrderedDict(weights),
         "dictionary": _to_flair(language_model.dictionary),
         "is_forward_lm": language_model.is_forward_lm,
-        "hidden_size": model.hidden_size,
-        "nlayers": model.nlayers,
-        "embedding_size": model.embedding_size,
-        "nout": model.nout,
+        "hidden_size": sizes.hidden_size,
+        "nlayers": sizes.nlayers,
+        "embedding_size": sizes.embedding_size,
+        "nout": sizes.nout,
         "document_delimiter": language_model.document_delimiter,
-        "dropout": model.dropout,
-        "recurrent_type": model.recurrent_type,
+        "dropout": sizes.dropout,
+        "recurrent_type": sizes.recurrent_type,
         "has_decoder": model.decoder is not None,
         "lmtrain": {"level": language_model.level},
     }
@@ -123,19 +123,14 @@ def load_language_model(path: str | Path, map_location: str = "cpu", needs_decod
                 f"It has no decoder, so it can embed but not {needs_decoder}; "
                 "give the file that its training wrote (best-lm.pt or checkpoint.pt)."
             )
-        _check_shapes(weights, _expected_shapes(len(dictionary), len(weights), settings))
         if sum(tensor.nbytes for tensor in weights.values()) > os.path.getsize(path):
             raise UserError("Its tensors share storage, so that they are larger than the file; a model's never do.")
+        copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}
+        language_model = assembled(settings, dictionary, copies)
     except UserError as error:
         raise UserError(*(f"{path}: {problem}" for problem in error.problems)) from None
-    level, is_forward_lm = settings.pop("level"), settings.pop("is_forward_lm")
-    document_delimiter = settings.pop("document_delimiter")
-    with torch.device("meta"):  # draws no random numbers: a seeded run, perhaps in another thread, draws its own
-        model = CharLM(len(dictionary), **settings)
-    copies = {name: weights[name].to(torch.float32, copy=True).contiguous() for name in model.state_dict()}
-    model.load_state_dict(copies, assign=True)
-    model.requires_grad_(True)
-    return LanguageModel(model.eval().to(map_location), dictionary, is_forward_lm, document_delimiter, level)
+    language_model.model.to(map_location)
+    return language_model
 
 
 def load_dictionary(path: str | Path) -> Dictionary:
@@ -164,11 +159,9 @@ def load_dictionary(path: str | Path) -> Dictionary:
 
 # ----- what is in a file --------------------------------------------------------------------------------------
 
-_SIZES = ("hidden_size", "nlayers", "embedding_size")
-
 
 def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
-    """The weights by Flair's names, the dictionary, and CharLM's arguments with what LanguageModel has besides."""
+    """The weights by Flair's names, the dictionary, and a value for each of `SETTINGS`."""
     if not isinstance(content, dict):
         raise UserError(f"It holds a {type(content).__name__}; a model file holds a dict.")
     ours = content.get("lmtrain", {})
@@ -176,7 +169,9 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]
         raise UserError("Its entry lmtrain is not a dict.")
     if "dictionary" not in content and "items" in ours:
         return _lightning_parts(content, ours)
-    _require(content, "state_dict", "dictionary", "is_forward_lm", *_SIZES, "nout", "dropout")
+    _require(
+        content, "state_dict", "dictionary", "is_forward_lm", *(name for name in SIZES if name != "recurrent_type")
+    )
     weights = _weights(content["state_dict"])
     if not isinstance(content["dictionary"], FlairDictionary):
         found = type(content["dictionary"]).__name__
@@ -194,7 +189,7 @@ def _lightning_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dict
         raise UserError("Its items are not a list of strings.")
     if not isinstance(sizes, dict):
         raise UserError("Its entry model is not a dict.")
-    _require(sizes, *_SIZES, "nout", "dropout", "recurrent_type")
+    _require(sizes, *SIZES)
     weights = _weights(content["state_dict"], "model.")
     has_decoder = "decoder.weight" in weights
     return weights, Dictionary(items), _settings({**ours, **sizes, "has_decoder": has_decoder}, weights)
@@ -222,75 +217,14 @@ def _weights(state_dict: Any, prefix: str = "") -> dict[str, Tensor]:
 
 def _settings(entries: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
     """Checked values for everything but weights and dictionary; what files of some age lack has Flair's default."""
-
-    def is_size(value: Any) -> bool:
-        return type(value) is int and value > 0
-
-    def is_share(value: Any) -> bool:
-        return type(value) in (int, float) and math.isfinite(value) and 0 <= value <= 1
-
-    size = (is_size, "a whole number above 0")
-    boolean = (lambda value: type(value) is bool, "True or False")
-    rules = {
-        **dict.fromkeys(_SIZES, size),
-        "nout": (lambda value: value is None or is_size(value), "a whole number above 0 or None"),
-        "dropout": (is_share, "a number from 0 to 1"),
-        "recurrent_type": (lambda value: type(value) is str and value.upper() in RECURRENT_TYPES, "LSTM or GRU"),
-        "has_decoder": boolean,
-        "is_forward_lm": boolean,
-        "document_delimiter": (lambda value: type(value) is str, "a text"),
-        "level": (lambda value: value in ("character", "word"), "character or word"),
-    }
     defaults = {
         "recurrent_type": "LSTM",
         "has_decoder": "decoder.weight" in weights,
         "document_delimiter": "\n",
     }
-    settings = {name: entries.get(name, defaults.get(name)) for name in rules}
-    for name, (fits, required) in rules.items():
-        if not fits(settings[name]):
-            raise UserError(f"Its {name} is {reprlib.repr(settings[name])}; {required} is required.")
+    settings = {name: entries.get(name, defaults.get(name)) for name in SETTINGS}
+    raise_if_any([f"Its {problem}" for problem in wrong_settings(settings)])
     return settings
-
-
-def _expected_shapes(items: int, tensors: int, settings: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The shape of every weight of the model that a file describes, computed without making one.
-
-    Args:
-        items: V.
-        tensors: how many the file has; more layers than that many could make up are refused at once.
-        settings: CharLM's arguments.
-    """
-    hidden, layers, embedding, nout = (settings[name] for name in ("hidden_size", "nlayers", "embedding_size", "nout"))
-    if 4 * layers > tensors:
-        raise UserError(f"Its nlayers is {reprlib.repr(layers)}, but its {tensors} tensors do not make up so many.")
-    gates = hidden * (4 if settings["recurrent_type"].upper() == "LSTM" else 3)
-    shapes: dict[str, tuple[int, ...]] = {"encoder.weight": (items, embedding)}
-    for layer in range(layers):
-        shapes[f"rnn.weight_ih_l{layer}"] = (gates, hidden if layer else embedding)
-        shapes[f"rnn.weight_hh_l{layer}"] = (gates, hidden)
-        shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (gates,)
-    if nout is not None:
-        shapes |= {"proj.weight": (nout, hidden), "proj.bias": (nout,)}
-    if settings["has_decoder"]:
-        shapes |= {"decoder.weight": (items, nout or hidden), "decoder.bias": (items,)}
-    return shapes
-
-
-def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    missing = [name for name in expected if name not in weights]
-    if missing:
-        raise UserError(f"It lacks the weights {', '.join(missing)}.")
-    unknown = [name for name in weights if name not in expected and not name.startswith("decoder.")]
-    if unknown:
-        raise UserError(f"It has weights that such a model does not have, among them {reprlib.repr(unknown[0])}.")
-    for name, shape in expected.items():
-        found = tuple(weights[name].shape)
-        if found != shape:
-            raise UserError(
-                f"Its weight {name} has the shape {found}, but its dictionary and sizes require {reprlib.repr(shape)}; "
-                "its parts do not belong together."
-            )
 
 
 def _from_flair(mapping: Any) -> Dictionary:

@@ -1,50 +1,59 @@
-"""A `CharLM` as an ONNX graph, written operator by operator.
+"""A `RecurrentLM` as an ONNX graph, written operator by operator.
 
 PyTorch's exporters trace the module, and depend on how torch, onnxscript and onnx fit together; the network has
-four kinds of layers, all of which ONNX has too.
+four kinds of layers, which ONNX has too or `CELLS` has a function for.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from torch import nn
+from torch import Tensor, nn
 
-from lmtrain.model.language_model import CharLM
+from lmtrain.errors import UserError
+from lmtrain.model.cells import OnnxOperator
+from lmtrain.model.language_model import RecurrentLM
 
 _OPSET = 17
-_GATES = {"LSTM": "iofc", "GRU": "zrn"}  # ONNX's order of the gates; PyTorch's is ifgo (c is g) and rzn
-_TORCH_GATES = {"LSTM": "ifco", "GRU": "rzn"}
 
 
-def build(model: CharLM, settings: str) -> onnx.ModelProto:
+def build(model: RecurrentLM, settings: str) -> onnx.ModelProto:
     """The checked model, with its weights and with `settings` in the metadata entry `lmtrain`.
 
     Inputs and outputs are described in `lmtrain.model_files.export.save_onnx`.
+
+    Raises:
+        UserError: ONNX has no such recurrent cell.
     """
-    graph = _Graph()
-    states = ["h"] if isinstance(model.rnn, nn.GRU) else ["h", "c"]
+    sizes, graph = model.sizes, Graph()
+    states = list(sizes.cell.states)
+    add_layer = _layer_function(sizes.recurrent_type, sizes.cell.onnx)
     value = graph.add("Gather", [graph.constant("encoder", model.encoder.weight), "ids"])
-    last = {state: [] for state in states}
-    for number in range(model.nlayers):
-        value = _recurrent_layer(graph, model.rnn, number, value, last)
-    for state in states:
-        graph.add("Concat", last[state], f"{state}_last", axis=0)
+    ends = []
+    for number in range(sizes.nlayers):
+        layer = graph.constant(f"layer_{number}", np.array([number], np.int64))
+        begin = [graph.add("Gather", [state, layer], axis=0) for state in states]
+        value, end = add_layer(graph, model.rnn, number, value, begin)
+        ends.append(end)
+    for state, of_layers in zip(states, zip(*ends, strict=True), strict=True):
+        graph.add("Concat", list(of_layers), f"{state}_last", axis=0)
     if model.proj is not None:
-        value = _linear(graph, "proj", model.proj, value)
+        value = graph.linear("proj", model.proj.weight, model.proj.bias, value)
     graph.add("Identity", [value], "output")
     if model.decoder is not None:
-        _linear(graph, "decoder", model.decoder, value, "logits")
-    state_shape: list[str | int] = [model.nlayers, "batch", model.hidden_size]
+        graph.linear("decoder", model.decoder.weight, model.decoder.bias, value, "logits")
+    state_shape: list[str | int] = [sizes.nlayers, "batch", sizes.hidden_size]
     inputs = [_value("ids", ["time", "batch"], TensorProto.INT64), *(_value(state, state_shape) for state in states)]
-    outputs = [_value("output", ["time", "batch", model.output_size])]
+    outputs = [_value("output", ["time", "batch", sizes.output_size])]
     if model.decoder is not None:
-        outputs.append(_value("logits", ["time", "batch", model.vocabulary_size]))
+        outputs.append(_value("logits", ["time", "batch", sizes.vocabulary_size]))
     outputs += [_value(f"{state}_last", state_shape) for state in states]
     proto = helper.make_model(
-        helper.make_graph(graph.nodes, "CharLM", inputs, outputs, graph.constants),
+        helper.make_graph(graph.nodes, "RecurrentLM", inputs, outputs, graph.constants),
         producer_name="lmtrain",
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=8,
@@ -54,56 +63,67 @@ def build(model: CharLM, settings: str) -> onnx.ModelProto:
     return proto
 
 
-class _Graph:
+class Graph:
     """Nodes and constants as they are added, with names for what is between them."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def constant(self, name: str, values: torch.Tensor | np.ndarray) -> str:
-        if isinstance(values, torch.Tensor):
+    def constant(self, name: str, values: Tensor | np.ndarray) -> str:
+        if isinstance(values, Tensor):
             values = values.detach().cpu().float().numpy()
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(values), name))
         return name
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes) -> str:
+        """Adds a node with one output; gives the output's name."""
         output = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
+
+    def linear(self, name: str, weight: Tensor, bias: Tensor, value: str, output: str | None = None) -> str:
+        """Adds what `torch.nn.functional.linear` computes; `name` is that of the constants."""
+        product = self.add("MatMul", [value, self.constant(f"{name}_weight", weight.t())])
+        return self.add("Add", [product, self.constant(f"{name}_bias", bias)], output)
 
 
 def _value(name: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def _linear(graph: _Graph, name: str, layer: nn.Linear, value: str, output: str | None = None) -> str:
-    product = graph.add("MatMul", [value, graph.constant(f"{name}_weight", layer.weight.t())])
-    return graph.add("Add", [product, graph.constant(f"{name}_bias", layer.bias)], output)
+AddLayer = Callable[[Graph, nn.Module, int, str, list[str]], tuple[str, list[str]]]
 
 
-def _recurrent_layer(graph: _Graph, rnn: nn.RNNBase, number: int, value: str, last: dict[str, list[str]]) -> str:
-    """Adds one layer from `value` `(T, B, E or H)` to its output `(T, B, H)`; its last states go to `last`."""
-    kind = "GRU" if isinstance(rnn, nn.GRU) else "LSTM"
+def _layer_function(recurrent_type: str, onnx_form: OnnxOperator | AddLayer | None) -> AddLayer:
+    """What adds a layer to a graph.
 
-    def reordered(name: str) -> torch.Tensor:
-        gates = dict(zip(_TORCH_GATES[kind], getattr(rnn, f"{name}_l{number}").chunk(len(_GATES[kind])), strict=True))
-        return torch.cat([gates[gate] for gate in _GATES[kind]])[None]  # ONNX has one dimension more, of directions
+    Called with (graph, module, number of the layer, name of its input `(T, B, E or H)`, names of its states
+    `(1, B, H)`), it gives the names of the output `(T, B, H)` and of the states after the last step.
+    """
+    if onnx_form is None:
+        raise UserError(
+            f"Models with model.recurrent_type={recurrent_type} cannot be exported to ONNX, which has no such cell. "
+            "Export to safetensors: --format safetensors"
+        )
+    return partial(_add_operator, onnx_form) if isinstance(onnx_form, OnnxOperator) else onnx_form
 
-    biases = torch.cat([reordered("bias_ih"), reordered("bias_hh")], dim=1)
-    layer = graph.constant(f"layer_{number}", np.array([number], np.int64))
-    states = [graph.add("Gather", [state, layer], axis=0) for state in last]
-    weights = [
-        graph.constant(f"weight_ih_{number}", reordered("weight_ih")),
-        graph.constant(f"weight_hh_{number}", reordered("weight_hh")),
-        graph.constant(f"bias_{number}", biases),
-    ]
-    outputs = [f"all_{number}", *(f"{state}_{number}" for state in last)]
-    attributes: dict[str, Any] = {"hidden_size": rnn.hidden_size}
-    if kind == "GRU":
-        attributes["linear_before_reset"] = 1
-    graph.nodes.append(helper.make_node(kind, [value, *weights, "", *states], outputs, **attributes))
-    for state, output in zip(last, outputs[1:], strict=True):
-        last[state].append(output)
+
+def _add_operator(
+    operator: OnnxOperator, graph: Graph, rnn: nn.RNNBase, number: int, value: str, states: list[str]
+) -> tuple[str, list[str]]:
+    """Adds one of torch's layers as an operator that ONNX has for it."""
+
+    def constant(name: str, *parts: str) -> str:
+        blocks = [getattr(rnn, f"{part}_l{number}").chunk(len(operator.order)) for part in parts]
+        rows = torch.cat([gates[gate] for gates in blocks for gate in operator.order])
+        return graph.constant(f"{name}_{number}", rows[None])  # ONNX has one dimension more, of directions
+
+    weights = [constant("weight_ih", "weight_ih"), constant("weight_hh", "weight_hh")]
+    biases, all_lengths = constant("bias", "bias_ih", "bias_hh"), ""
+    outputs = [f"all_{number}", *(f"end_{number}_{state}" for state in range(len(states)))]
+    attributes: dict[str, Any] = {"hidden_size": rnn.hidden_size, **operator.attributes}
+    inputs = [value, *weights, biases, all_lengths, *states]
+    graph.nodes.append(helper.make_node(operator.name, inputs, outputs, **attributes))
     directions = graph.constant(f"directions_{number}", np.array([1], np.int64))
-    return graph.add("Squeeze", [outputs[0], directions])
+    return graph.add("Squeeze", [outputs[0], directions]), outputs[1:]

@@ -3,14 +3,14 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from hydra.utils import instantiate
 
 from lmtrain.config.schema import Config
-from lmtrain.model.language_model import CharLM
+from lmtrain.model.language_model import RecurrentLM
 from lmtrain.training.precision import choose_precision
 
 
@@ -39,7 +39,7 @@ class Cost:
 
 def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
     """Estimates what training takes on the first device, from a few training steps on random items."""
-    model = CharLM(vocabulary_size, **config.model.model_dump(exclude={"name"}))
+    model = RecurrentLM(config.model.sizes(vocabulary_size))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     uses_cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if uses_cuda else "cpu")
@@ -63,17 +63,16 @@ def precision_of(config: Config) -> str:
 
 def training_memory(config: Config, vocabulary_size: int) -> int:
     """Bytes that training takes on one device, without the libraries' own."""
-    sizes, precision = config.model, precision_of(config)
+    sizes, precision = config.model.sizes(vocabulary_size), precision_of(config)
     with torch.device("meta"):  # only to count
-        model = CharLM(vocabulary_size, **sizes.model_dump(exclude={"name"}))
+        model = RecurrentLM(sizes)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    gates = 4 if sizes.recurrent_type == "LSTM" else 3
-    output = sizes.nout or sizes.hidden_size
+    gates = sizes.cell.gates
     activations = (
         3 * sizes.embedding_size
         + sizes.nlayers * sizes.hidden_size * (gates + 4)  # gates, cell, output, its dropout
         + sizes.hidden_size * gates  # the gradients of one layer's gates
-        + 3 * output
+        + 3 * sizes.output_size
     )
     logits = 4 * vocabulary_size  # and their softmax, its gradient, one to work with
     window = config.data.sequence_length * config.data.batch_size
@@ -83,14 +82,13 @@ def training_memory(config: Config, vocabulary_size: int) -> int:
     return weight * (2 * parameters + states) + window * (activation * activations + max(4, weight) * logits)
 
 
-def optimizer_state(config: Config, model: CharLM) -> int:
+def optimizer_state(config: Config, model: RecurrentLM) -> int:
     """How many numbers the optimizer keeps for a model, from a step that it makes with a very small one.
 
     What has the size of a parameter there has it here.
     """
-    structure = {name: getattr(config.model, name) for name in ("nlayers", "recurrent_type", "dropout")}
-    nout = None if config.model.nout is None else 3
-    small = CharLM(5, hidden_size=4, embedding_size=3, nout=nout, **structure)
+    nout = None if model.sizes.nout is None else 3
+    small = RecurrentLM(replace(model.sizes, vocabulary_size=5, hidden_size=4, embedding_size=3, nout=nout))
     optimizer = _optimizer(config, small)
 
     def closure() -> float:
@@ -109,11 +107,11 @@ def optimizer_state(config: Config, model: CharLM) -> int:
     return count
 
 
-def _optimizer(config: Config, model: CharLM) -> torch.optim.Optimizer:
+def _optimizer(config: Config, model: RecurrentLM) -> torch.optim.Optimizer:
     return instantiate(config.optimizer.model_dump(), _partial_=True)(model.named_parameters())
 
 
-def _measure(model: CharLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
+def _measure(model: RecurrentLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
     """Items per second trained on and validated on: of a whole window, or as much of it as a CPU does in a second."""
     lanes, length = config.data.batch_size, config.data.sequence_length
     if device.type == "cpu":

@@ -10,13 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from lmtrain.config.schema import AnnealConfig, TrainerConfig
 from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.model.language_model import CharLM
+from lmtrain.model.language_model import Sizes, parameter_count
 from lmtrain.program.command import typed
 from lmtrain.runs.curves import Row, column
 from lmtrain.runs.run_folder import RunFolder, flat
@@ -77,9 +76,7 @@ def _metadata(values: dict[str, Any]) -> str:
 def _what_it_is(folder: RunFolder, values: dict[str, Any]) -> str:
     model, level = values["model"], values["data"]["level"]
     dictionary = Dictionary.load(folder.dictionary)
-    with torch.device("meta"):  # only to count
-        network = CharLM(len(dictionary), **{name: value for name, value in model.items() if name != "name"})
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    sizes = Sizes(len(dictionary), **{name: value for name, value in model.items() if name != "name"})
     start = values["init_from"]
     return (
         f"A {values['direction']} {level}-level {model['recurrent_type']} language model"
@@ -89,7 +86,7 @@ def _what_it_is(folder: RunFolder, values: dict[str, Any]) -> str:
         + f": {model['nlayers']} × {model['hidden_size']} hidden units"
         + (f", projected to {model['nout']}" if model["nout"] else "")
         + f", embedding size {model['embedding_size']}, {len(dictionary):,} {level}s in its dictionary, "
-        f"{parameters:,} parameters."
+        f"{parameter_count(sizes):,} parameters."
     )
 
 

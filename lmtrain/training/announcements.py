@@ -27,14 +27,14 @@ log = logging.getLogger(__name__)
 def log_start(
     config: Config, language_model: LanguageModel, text: PreparedText, trainer: Trainer, checkpoint: Path | None
 ) -> None:
-    model = language_model.model
+    model, sizes = language_model.model, language_model.model.sizes
     log.info(
         "%s: %s %s, %s of %d, %s parameters; %s items in %s; %d × %s, %s",
         config.name,
         config.direction,
-        model.recurrent_type,
-        _plural(model.nlayers, "layer"),
-        model.hidden_size,
+        sizes.recurrent_type,
+        _plural(sizes.nlayers, "layer"),
+        sizes.hidden_size,
         f"{sum(parameter.numel() for parameter in model.parameters()):,}",
         f"{sum(map(len, text.train)):,}",
         _plural(len(text.train), "split"),

@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Set
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,8 @@ import torch
 
 from lmtrain.data.dictionary import UNK, Dictionary
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.program.shell import override_of, pasteable
-
-_SIZES = ("hidden_size", "nlayers", "embedding_size", "nout", "recurrent_type")
 
 
 def check_is_a_file(init_from: str) -> None:
@@ -47,13 +45,13 @@ def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set
     Raises:
         UserError: the keys that the user set to something else than the model has.
     """
-    model = language_model.model
+    sizes = {f"model.{name}": value for name, value in asdict(language_model.model.sizes).items()}
+    del sizes["model.vocabulary_size"]
     brought = {
         "direction": language_model.direction,
         "data.level": language_model.level,
         "data.document_delimiter": language_model.document_delimiter,
-        "model.dropout": model.dropout,
-        **{f"model.{name}": getattr(model, name) for name in _SIZES},
+        **sizes,
     }
     before, values = values, copy.deepcopy(values)
     problems = []
@@ -119,15 +117,7 @@ def grown(language_model: LanguageModel, dictionary: Dictionary) -> LanguageMode
     if dictionary == language_model.dictionary:
         return replace(language_model, model=copy.deepcopy(language_model.model))
     old = language_model.model
-    model = CharLM(
-        len(dictionary),
-        old.hidden_size,
-        old.nlayers,
-        old.embedding_size,
-        old.nout,
-        old.dropout,
-        old.recurrent_type,
-    )
+    model = RecurrentLM(replace(old.sizes, vocabulary_size=len(dictionary)))
     with torch.no_grad():
         model.decoder.weight.zero_()
         model.decoder.bias.fill_(old.decoder.bias.min())

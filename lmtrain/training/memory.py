@@ -1,18 +1,21 @@
 """Memory: whether a model fits before it is made, and what to do when there was too little in training."""
 
+import math
 import os
 
 import torch
 
-from lmtrain.config.schema import Config, ModelConfig
+from lmtrain.config.schema import Config
 from lmtrain.errors import UserError
-
-_GATES = {"LSTM": 4, "GRU": 3}
+from lmtrain.model.language_model import parameter_count
 
 
 def check_fits(config: Config, vocabulary_size: int) -> None:
     """Raises `UserError` if the weights alone, in float32, are more than this machine's memory: they are made there."""
-    needed = 4 * weights(config.model, vocabulary_size)
+    try:
+        needed: float = 4 * parameter_count(config.model.sizes(vocabulary_size))
+    except OverflowError:
+        needed = math.inf
     there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > there:
         names = ("hidden_size", "nlayers", "embedding_size", "nout")
@@ -21,16 +24,6 @@ def check_fits(config: Config, vocabulary_size: int) -> None:
             f"The weights of a model with {sizes} and {vocabulary_size:,} items take {needed / 2**30:,.1f} GiB, and "
             f"this machine has {there / 2**30:,.1f} GiB. Make the model smaller: model=large has 2048 units."
         )
-
-
-def weights(model: ModelConfig, vocabulary_size: int) -> int:
-    """How many numbers a `CharLM` of these sizes learns, without making it."""
-    hidden, gates = model.hidden_size, _GATES[model.recurrent_type]
-    first = gates * hidden * (model.embedding_size + hidden + 2)
-    further = (model.nlayers - 1) * gates * hidden * (2 * hidden + 2)
-    projection = (hidden + 1) * model.nout if model.nout else 0
-    output = model.nout or hidden
-    return vocabulary_size * (model.embedding_size + output + 1) + first + further + projection
 
 
 def is_exhausted(error: BaseException) -> bool:

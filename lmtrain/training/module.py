@@ -13,7 +13,7 @@ from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from lmtrain.data.windows import Window
-from lmtrain.model.language_model import CharLM, Hidden, detach
+from lmtrain.model.language_model import Hidden, RecurrentLM, detach
 from lmtrain.training.clipping import clip_norm
 from lmtrain.units import perplexity
 
@@ -53,7 +53,7 @@ _PLAIN_ATTRIBUTES = frozenset({"_current_fx_name", "hidden", "items_seen", "grad
 
 
 class LanguageModelModule(LightningModule):
-    """Trains a `CharLM` by truncated BPTT with automatic optimization.
+    """Trains a `RecurrentLM` by truncated BPTT with automatic optimization.
 
     The hidden state after a window is detached and carried to the next one; it is zero at a split's start. Each rank
     holds the state of its own lanes; a checkpoint holds that of all lanes, in the order of the lanes. An optimizer that
@@ -73,7 +73,7 @@ class LanguageModelModule(LightningModule):
 
     def __init__(
         self,
-        model: CharLM,
+        model: RecurrentLM,
         optimizer: Callable[..., torch.optim.Optimizer],
         seed: int = 1,
         description: dict[str, Any] | None = None,
@@ -128,7 +128,7 @@ class LanguageModelModule(LightningModule):
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
         trainer, model = self.trainer, self.model  # looked up once: Lightning's and torch's attributes take a while
-        if model.dropout > 0:
+        if model.sizes.dropout > 0:
             place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
             _seed(self.device, int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "little"))
         loss, hidden = self.training_loss(batch.inputs, batch.targets, self._begin)

@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
         named = dict(params)
         matrices = {name: p for name, p in named.items() if "weight_ih_l" in name or "weight_hh_l" in name}
         others = [(name, p) for name, p in named.items() if name not in matrices]
-        hidden_size = max((p.shape[1] for name, p in matrices.items() if "weight_hh_l" in name), default=0)
+        hidden_size = _hidden_size(named)
         self._adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
         recurrent = {"params": list(matrices.items()), "lr": lr, "momentum": momentum, "hidden_size": hidden_size}
         rest = {**self._adamw.param_groups[0], "params": others}
@@ -69,10 +69,26 @@ class Muon(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(matrix)
             buffer = state["momentum_buffer"].lerp_(matrix.grad, 1 - group["momentum"])
             update = matrix.grad.lerp(buffer, group["momentum"])
-            gates = update.view(-1, group["hidden_size"], update.shape[1])
+            gates = _gates(update, group["hidden_size"])
             rows, columns = gates.shape[1:]
             scale = max(1.0, rows / columns) ** 0.5  # so that a step changes outputs alike in all shapes
             matrix.add_(orthogonalized(gates).reshape(matrix.shape), alpha=-group["lr"] * scale)
+
+
+def _hidden_size(named: dict[str, Tensor]) -> int:
+    """H: the columns of the matrices that read the hidden state, among them those after a cell without `weight_hh`.
+
+    0 if there are none.
+    """
+    readers = ("weight_hh_l", "proj.weight", "decoder.weight")
+    sizes = [p.shape[1] for reader in readers for name, p in named.items() if reader in name]
+    return next(iter(sizes), 0)
+
+
+def _gates(matrix: Tensor, hidden_size: int) -> Tensor:
+    """`(gates·H, columns)` → `(gates, H, columns)`; a matrix of other rows is a function by itself."""
+    rows = hidden_size if hidden_size and len(matrix) % hidden_size == 0 else len(matrix)
+    return matrix.view(-1, rows, matrix.shape[1])
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:

@@ -5,29 +5,35 @@ from typing import Any
 
 import torch
 
-from lmtrain.model.language_model import CharLM
+from lmtrain.model.language_model import RecurrentLM, Sizes
 from lmtrain.training.checkpoint_content import copied, encoded, unreadable
 
 _STEPS = 3
 
 
-def problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> str | None:
+def problem_of(
+    make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device, recurrent_type: str = "LSTM"
+) -> str | None:
     """Why training with an optimizer would fail, or go wrong when a run goes on; None if it does not.
 
     Args:
         make_optimizer: makes it from named parameters.
         device: where the run will train.
+        recurrent_type: the cell that it will train.
     """
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         try:
-            return _problem_of(make_optimizer, device)
+            return _problem_of(make_optimizer, device, recurrent_type)
         except Exception as error:  # an optimizer may raise anything
             return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device) -> str | None:
-    model, again = (CharLM(5, hidden_size=4, embedding_size=3, dropout=0).to(device) for _ in range(2))
+def _problem_of(
+    make_optimizer: Callable[..., torch.optim.Optimizer], device: torch.device, recurrent_type: str
+) -> str | None:
+    sizes = Sizes(5, hidden_size=4, embedding_size=3, dropout=0, recurrent_type=recurrent_type)
+    model, again = (RecurrentLM(sizes).to(device) for _ in range(2))
     optimizer, resumed = (make_optimizer(network.named_parameters()) for network in (model, again))
     if any("lr" not in group for group in optimizer.param_groups):
         return "its parameter groups have no lr, which annealing lowers."
@@ -48,7 +54,7 @@ def _problem_of(make_optimizer: Callable[..., torch.optim.Optimizer], device: to
     return None
 
 
-def _step(optimizer: torch.optim.Optimizer, model: CharLM, number: int) -> bool:
+def _step(optimizer: torch.optim.Optimizer, model: RecurrentLM, number: int) -> bool:
     """One step, as training makes it; False if the optimizer never asked for the loss."""
     ids = torch.tensor([[1], [2], [4], [0], [3]], device=next(model.parameters()).device).roll(number, 0)
     is_called = False

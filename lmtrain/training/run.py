@@ -20,7 +20,7 @@ from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.cpu.malloc import keep_freed_memory
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import write_report
@@ -212,10 +212,7 @@ class Run:
 
 def new_language_model(config: Config, text: PreparedText) -> LanguageModel:
     """A model with random weights."""
-    model = CharLM(
-        vocabulary_size=len(text.dictionary),
-        **config.model.model_dump(exclude={"name"}),
-    )
+    model = RecurrentLM(config.model.sizes(len(text.dictionary)))
     return LanguageModel(
         model=model,
         dictionary=text.dictionary,
@@ -248,7 +245,7 @@ def check_optimizer(config: Config, device: torch.device) -> None:
     Raises:
         UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
     """
-    if problem := problem_of(make_optimizer(config), device):
+    if problem := problem_of(make_optimizer(config), device, config.model.recurrent_type):
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
         raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 

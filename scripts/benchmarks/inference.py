@@ -36,19 +36,19 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
 
     by_length = sorted(flair_sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
     lengths = [[len(sentence.to_tokenized_string()) + 2 for sentence in batch] for batch in batches(by_length)]
-    inputs = [torch.randn(max(batch), len(batch), ours.model.embedding_size) for batch in lengths]
+    inputs = [torch.randn(max(batch), len(batch), ours.model.sizes.embedding_size) for batch in lengths]
 
     @torch.no_grad()
     def bare() -> None:
         for batch in inputs:
-            ours.model.rnn(batch)
+            ours.model.rnn(batch, ours.model.zero_hidden(batch.shape[1]))
 
     session = _onnx_session(ours)
-    ids = [torch.randint(ours.model.vocabulary_size, batch.shape[:2]).numpy() for batch in inputs]
+    ids = [torch.randint(ours.model.sizes.vocabulary_size, batch.shape[:2]).numpy() for batch in inputs]
 
     def onnx() -> None:
         for batch in ids:
-            zeros = np.zeros((ours.model.nlayers, batch.shape[1], hidden_size), np.float32)
+            zeros = np.zeros((ours.model.sizes.nlayers, batch.shape[1], hidden_size), np.float32)
             session.run(["output"], {"ids": batch, "h": zeros, "c": zeros})
 
     contestants = {
@@ -144,12 +144,12 @@ def _models(hidden_size: int) -> tuple:
     from flair.models import LanguageModel as FlairLanguageModel
 
     from lmtrain.data.dictionary import Dictionary
-    from lmtrain.model.language_model import CharLM, LanguageModel
+    from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
     from lmtrain.model_files.flair import save_language_model
 
     torch.manual_seed(1)
     dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
-    ours = LanguageModel(CharLM(len(dictionary), hidden_size).eval(), dictionary)
+    ours = LanguageModel(RecurrentLM(Sizes(len(dictionary), hidden_size)).eval(), dictionary)
     with torch.no_grad():  # as large as training makes them, so that bf16 is not flattered
         ours.model.encoder.weight.mul_(9)
         for parameter in ours.model.rnn.parameters():

@@ -4,6 +4,7 @@ import io
 import pickle
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 
 import flair
 import pytest
@@ -15,7 +16,7 @@ from flair.models import LanguageModel as FlairLanguageModel
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
-from lmtrain.model.language_model import CharLM, LanguageModel
+from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
@@ -51,10 +52,10 @@ def flair_model(dictionary=None, **kind):
     return FlairLanguageModel(dictionary or flair_dictionary(), **arguments)
 
 
-def our_model(items=ITEMS, level="character", **kind):
+def our_model(items=ITEMS, level="character", has_decoder=True, **kind):
     torch.manual_seed(2)
     about = {name: kind.pop(name) for name in ("is_forward_lm", "document_delimiter") if name in kind}
-    model = CharLM(len(items), **({"hidden_size": 8, "embedding_size": 5} | kind))
+    model = RecurrentLM(Sizes(len(items), **({"hidden_size": 8, "embedding_size": 5} | kind)), has_decoder)
     return LanguageModel(model.eval(), Dictionary(items), level=level, **about)
 
 
@@ -74,7 +75,7 @@ def assert_same(flairs, ours):
     assert flairs.dictionary.add_unk == ours.dictionary.has_unk
     assert flairs.is_forward_lm == ours.is_forward_lm
     assert flairs.document_delimiter == ours.document_delimiter
-    assert {name: getattr(flairs, name) for name in SIZES} == {name: getattr(ours.model, name) for name in SIZES}
+    assert {name: getattr(flairs, name) for name in SIZES} == {name: getattr(ours.model.sizes, name) for name in SIZES}
     assert (flairs.decoder is None) == (ours.model.decoder is None)
 
 
@@ -131,7 +132,7 @@ def test_files_of_every_age_are_read(tmp_path, archive, protocol, missing):
         del state["dictionary"].__dict__[attribute]
     torch.save(state, tmp_path / "lm.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=archive)
     ours = load_language_model(tmp_path / "lm.pt")
-    ours.model.recurrent_type = model.recurrent_type
+    ours.model.sizes = replace(ours.model.sizes, recurrent_type=model.recurrent_type)
     assert_same(model, ours)
 
 
@@ -220,7 +221,7 @@ def test_flair_embeds_with_our_models(tmp_path, kind):
     save_language_model(ours, tmp_path / "lm.pt")
     sentence = Sentence("Th ab a", use_tokenizer=False)
     FlairEmbeddings(str(tmp_path / "lm.pt")).embed(sentence)
-    assert sentence[1].embedding.shape == (ours.model.output_size,)
+    assert sentence[1].embedding.shape == (ours.model.sizes.output_size,)
     read, rest = ("Th ab ", "a ") if ours.is_forward_lm else ("a ba ", "hT ")
     text, end = ours.document_delimiter + read + rest, len(ours.document_delimiter + read)
     with torch.no_grad():

@@ -31,13 +31,13 @@ class LSTM(nn.LSTM):
     """
 
     def forward(  # type: ignore[override]  # packed sequences are not for it
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
+        self, input: Tensor, hx: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Runs the layers.
 
         Args:
             input: `(T, B, E)`.
-            hx: h and c, each `(L, B, H)`; zeros if None.
+            hx: h and c, each `(L, B, H)`.
 
         Returns:
             the output `(T, B, H)`, and h and c after the last step, each `(L, B, H)`. Where it goes its own way the
@@ -61,12 +61,9 @@ class LSTM(nn.LSTM):
         )
 
     def _run(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None, dtype: torch.dtype
+        self, input: Tensor, hx: tuple[Tensor, Tensor], dtype: torch.dtype
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """The same with matrix products in `dtype`, bfloat16 or float32; the cell state is float32."""
-        if hx is None:
-            zeros = input.new_zeros(self.num_layers, input.shape[1], self.hidden_size, dtype=torch.float32)
-            hx = zeros, zeros
         drop = Dropout(self.dropout).train(self.training)
         output, last = input, []
         for number, (h, c) in enumerate(zip(*hx, strict=True)):

@@ -9,7 +9,7 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 
 from lmtrain.errors import UserError
-from lmtrain.model.language_model import CharLM
+from lmtrain.model.language_model import RecurrentLM
 from lmtrain.training.module import LanguageModelModule
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class BestModel(Callback):
         save: writes the model to a path.
     """
 
-    def __init__(self, path: Path, save: Callable[[CharLM, Path], None]) -> None:
+    def __init__(self, path: Path, save: Callable[[RecurrentLM, Path], None]) -> None:
         self.path = path
         self.save = save
         self.loss = math.inf

@@ -45,8 +45,7 @@ class Histograms(Callback):
         return (trainer.global_step + 1) % self.every_n_steps == 0
 
     def _see_activations(self, rnn: nn.Module, inputs: tuple, results: tuple) -> None:
-        output, state = results
-        states = state if isinstance(state, tuple) else (state,)  # (h, c) of an LSTM, h of a GRU
+        output, states = results
         names = ("output", "hidden", "cell")
         self._seen |= {
             f"activations/{name}": part.detach() for name, part in zip(names, (output, *states), strict=False)

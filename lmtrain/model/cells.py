@@ -1,0 +1,84 @@
+"""The recurrent cells that a model may have: all that the rest of lmtrain knows of each.
+
+A new cell is a class and an entry here (CONTRIBUTING.md shows one). The class is an `nn.Module` of several layers:
+
+- It is made with `(input_size, hidden_size, num_layers, dropout=0.0)`, has the first three as attributes, and drops
+  only between its layers.
+- Its `forward(input, hidden)` runs a window: `(T, B, E)` and a tuple of states `(L, B, H)` → the output `(T, B, H)`
+  and the states after the last step. States of zeros are the beginning of a text. Windows one after the other, with
+  the states carried from one to the next, must give what one long window gives.
+- The parameters of layer k are called `NAME_lk`, and have the same shapes in all layers from the second on. Matrices
+  are `weight_ih_lk` (of the input) and `weight_hh_lk` (of the state), with H rows for each gate, which `Muon` treats
+  apart.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from lmtrain.model.cpu.lstm import LSTM
+from lmtrain.model.cuda import GRU
+from lmtrain.model.step_layers import GRUStep, LSTMStep, ModuleStep, StepLayer
+
+
+@dataclass(frozen=True)
+class OnnxOperator:
+    """One of ONNX's own recurrent operators.
+
+    Args:
+        name: the operator's.
+        order: which of torch's gates its first, second, ... gate is.
+        attributes: what it needs besides the hidden size.
+    """
+
+    name: str
+    order: tuple[int, ...]
+    attributes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A kind of recurrent layers.
+
+    Args:
+        module: makes them, see above.
+        gates: how many blocks of H rows the matrices have.
+        states: the names of the states, h being what is called hidden state.
+        step_layer: how a `Stepper` computes a layer of it; by default with the module's own forward, which is slower.
+        onnx: what a layer becomes in ONNX: an operator, or a function that adds nodes to a graph (see
+            `onnx_graph.Graph`). None if it cannot be exported.
+        is_flairs: whether Flair has it, with the same names, shapes and results.
+    """
+
+    module: Callable[..., nn.Module]
+    gates: int
+    states: tuple[str, ...] = ("h",)
+    step_layer: type[StepLayer] = ModuleStep
+    onnx: OnnxOperator | Callable | None = None
+    is_flairs: bool = False
+
+
+CELLS: dict[str, Cell] = {
+    "LSTM": Cell(
+        LSTM,
+        gates=4,
+        states=("h", "c"),
+        step_layer=LSTMStep,
+        onnx=OnnxOperator("LSTM", (0, 3, 1, 2)),  # torch's i, f, g, o as i, o, f, g
+        is_flairs=True,
+    ),
+    "GRU": Cell(
+        GRU,
+        gates=3,
+        step_layer=GRUStep,
+        onnx=OnnxOperator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch's r, z, n as z, r, n
+        is_flairs=True,
+    ),
+}
+"""The cells by the name that `model.recurrent_type` gives them."""
+
+
+def cells_of_flair() -> str:
+    """For example "LSTM and GRU"."""
+    return " and ".join(name for name, cell in CELLS.items() if cell.is_flairs)
