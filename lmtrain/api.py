@@ -147,7 +147,7 @@ def generate(
 ) -> list[str]: ...
 
 
-def generate(
+def generate(  # noqa: PLR0913
     model: LanguageModel,
     prefix: str = "\n",
     length: int = 1000,

@@ -5,7 +5,7 @@ import sys
 
 CODE = """
 import sys
-from lmtrain.training.quick_start import without_unused_packages
+from lmtrain.training.lightning_internals.importing import without_unused_packages
 with without_unused_packages():
     import lmtrain.training.train
 assert not {"transformers", "scipy", "matplotlib"} & set(sys.modules)

@@ -109,7 +109,7 @@ def _run(values: dict[str, Any], choice: DictConfig) -> float:
         return _run_apart(values, choice)
     # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
     HydraConfig.instance().cfg = None
-    from lmtrain.training.quick_start import (
+    from lmtrain.training.lightning_internals.importing import (
         without_unused_packages,  # slow to import, all of these, and not needed for --help
     )
 

@@ -1,11 +1,9 @@
 """Text → ids, once: every file becomes two memory-mapped arrays in a cache, the ids and where documents end."""
 
 import json
-import os
-import shutil
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -159,78 +157,6 @@ def encode_piece(how: tuple[TextFormat, Dictionary], what: tuple[TextFile, Path]
     return EncodedPiece(items, documents, unknown)
 
 
-def join_pieces(
-    folder: Path, file: TextFile, dictionary: Dictionary, pieces: Iterable[tuple[Path, EncodedPiece]]
-) -> None:
-    """Makes one entry of the cache of the pieces, in their order; their folders are removed.
-
-    Raises:
-        UserError: there are items that a dictionary without `<unk>` does not know.
-    """
-    items = documents = 0
-    unknown: Counter[str] = Counter()
-    checksums = dict.fromkeys(ARRAYS, 0)
-    for place, piece in pieces:
-        if items == 0:  # the first, often the only one, need not be copied
-            for name in ARRAYS:
-                os.replace(place / name, folder / name)
-                checksums[name] = _checksum(folder / name)
-        else:
-            _append(place, folder, items, checksums)
-        shutil.rmtree(place)
-        items += piece.items
-        documents += piece.documents
-        unknown.update(piece.unknown)
-    if unknown and not dictionary.has_unk:
-        raise UserError(_without_unk(file, dictionary, unknown))
-    meta = {
-        "source": file.url,
-        "dtype": str(dictionary.dtype),
-        "items": items,
-        "documents": documents,
-        "unknown_total": unknown.total(),
-        "unknown": dict(_most_common(unknown, 1000)),
-        "checksums": checksums,
-    }
-    write_checked(folder / "meta.json", meta)
-
-
-def _append(place: Path, folder: Path, items: int, checksums: dict[str, int]) -> None:
-    """Appends a piece to those before it, which have so many items, and brings the checksums up to date."""
-    for name in ARRAYS:
-        with (folder / name).open("ab") as file:
-            for block in _blocks(place / name):
-                if name == "ends.bin":
-                    block = (np.frombuffer(block, np.int64) + items).tobytes()
-                file.write(block)
-                checksums[name] = zlib.crc32(block, checksums[name])
-
-
-def _blocks(path: Path) -> Iterator[bytes]:
-    """A file's content in blocks; a whole number of int64 each."""
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            yield data
-
-
-def _checksum(path: Path) -> int:
-    value = 0
-    for block in _blocks(path):
-        value = zlib.crc32(block, value)
-    return value
-
-
-def _most_common(unknown: Counter[str], most: int) -> list[tuple[str, int]]:
-    """In an order that does not depend on how the text was read."""
-    return sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
-
-
-def is_whole(encoded: EncodedText) -> bool:
-    """Whether the arrays are still those that were written; reads all of them."""
-    checksums = {name: _checksum(encoded.folder / name) for name in ARRAYS}
-    return checksums == read_checked(encoded.folder / "meta.json")["checksums"]
-
-
 def open_encoded(folder: Path, name: str) -> EncodedText | None:
     """The cache entry in a folder if it is there and its files have the right sizes."""
     try:
@@ -268,11 +194,3 @@ def _count_unknown(unknown: Counter[str], block: np.ndarray | list[str], is_unkn
         codes, counts = np.unique(block[is_unknown], return_counts=True)
         for code, count in zip(codes.tolist(), counts.tolist(), strict=True):
             unknown[chr(code)] += count
-
-
-def _without_unk(file: TextFile, dictionary: Dictionary, unknown: Counter[str]) -> str:
-    examples = " ".join(repr(item) for item, _ in _most_common(unknown, 10))
-    return (
-        f"{file.url}: {unknown.total():,} items are not in the dictionary ({len(dictionary)} items), which has no "
-        f"<unk> to stand for them; the most frequent: {examples}. Use dictionary=corpus, or a dictionary with <unk>."
-    )

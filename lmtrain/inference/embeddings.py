@@ -80,10 +80,10 @@ class StringEmbeddings:
         self.tokenized_lm = tokenized_lm
         self.is_lower = is_lower
         self.dtype = product_dtype(precision, language_models[0].model, _MAX_LANES["cpu"])
-        self._forget_steppers()
+        self.forget_steppers()
         _all.add(self)
 
-    def _forget_steppers(self) -> None:
+    def forget_steppers(self) -> None:
         self._lock = threading.Lock()  # a stepper is one sequence of states
         self._steppers: list[Stepper | None] = [None] * len(self.language_models)
 
@@ -92,7 +92,7 @@ class StringEmbeddings:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self._forget_steppers()
+        self.forget_steppers()
         _all.add(self)
 
     @property
@@ -202,7 +202,7 @@ _all: weakref.WeakSet[StringEmbeddings] = weakref.WeakSet()
 def _forget_all_steppers() -> None:
     """In a forked process: another thread may have been using them, and would never release the locks here."""
     for embeddings in list(_all):
-        embeddings._forget_steppers()
+        embeddings.forget_steppers()
 
 
 if hasattr(os, "register_at_fork"):

@@ -18,7 +18,7 @@ from lmtrain.model.language_model import Hidden, LanguageModel
 _BLOCK_ELEMENTS = 1 << 22  # numbers of noise that are drawn at once: 16 MiB
 
 
-def generate(
+def generate(  # noqa: PLR0913  # one for each flag of the command
     language_model: LanguageModel,
     prefix: str = "\n",
     length: int = 1000,
@@ -77,7 +77,7 @@ def generate(
     ]
 
 
-def _sample(
+def _sample(  # noqa: PLR0913
     runner: Stepper,
     ids: Tensor,
     length: int,

@@ -15,10 +15,9 @@ done again. The workers of a cluster must see that folder, and local sources, un
 import json
 import math
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,9 @@ from lmtrain.data.formats.lines import Text
 from lmtrain.data.formats.reader import Tally
 from lmtrain.data.formats.registry import READERS
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.graph import Compute, Progress, import_dask, scheduler
 from lmtrain.prepare.joining import join_until_few
+from lmtrain.prepare.manifest import Counts, counts_of, described_source, manifest_of
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.once import read_once
 from lmtrain.prepare.options import PrepareOptions
@@ -48,13 +47,9 @@ from lmtrain.prepare.tasks import (
 )
 from lmtrain.program.command import interrupt_deferred
 from lmtrain.program.files import unfinished_folder
-from lmtrain.version import lmtrain_version
-
-Counts = dict[str, tuple[int, int, int]]
-"""Documents, characters and bytes of each part."""
 
 
-def prepare_corpus(
+def prepare_corpus(  # noqa: PLR0913  # one for each flag of the command
     inputs: Sequence[str | Path],
     output: str | Path,
     options: PrepareOptions | None = None,
@@ -115,7 +110,7 @@ def _prepare(
         cleaned, read = _clean(sources, blocks, options, work, compute, progress)
         splits, options = _merge(cleaned, options, folder, work, compute, progress)
         read = [one | {"url": names.get(one["url"], one["url"])} for one in read]
-        manifest = _manifest(read, beside, options, cleaned, splits) | {"files": _hash_files(folder, compute)}
+        manifest = manifest_of(read, beside, options, cleaned, splits) | {"files": _hash_files(folder, compute)}
         text = json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         (folder / "manifest.json").write_text(text, encoding="utf-8", errors="surrogateescape")
         shutil.rmtree(work)
@@ -211,7 +206,7 @@ def _clean(
     raise_if_any([problem for source in problems.values() for problem in source])
     stored = dict(zip(local, hashes, strict=True))
     stored |= {block.source.url: result.stored for block, result in zip(blocks, cleaned, strict=True) if result.stored}
-    return cleaned, [_described(source, tallies[source.url], *stored[source.url]) for source in sources]
+    return cleaned, [described_source(source, tallies[source.url], *stored[source.url]) for source in sources]
 
 
 def _is_unused(source: Source, tally: Tally) -> bool:
@@ -221,18 +216,6 @@ def _is_unused(source: Source, tally: Tally) -> bool:
 def _unused(source: Source, tally: Tally) -> str:
     title = READERS[source.format].title
     return f"{source.url}, read as {title}, has nothing that can be used: {tally.reasons() or 'it has no text'}."
-
-
-def _described(source: Source, tally: Tally, size: int, digest: str) -> dict[str, Any]:
-    described: dict[str, Any] = {"url": source.url, "format": source.format, "size": size, "sha256": digest}
-    if source.encoding:
-        described["encoding"] = source.encoding
-    if tally.replaced:
-        described["replaced"] = tally.replaced
-    if tally.members:
-        described["members"] = dict(tally.members)
-    examples = {reason: example for reason, example in tally.examples.items() if example}
-    return described | {"documents": tally.used, "left_out": dict(tally.left_out), "examples": examples}
 
 
 def _merge(
@@ -306,57 +289,14 @@ def _hash_files(folder: Path, compute: Compute) -> dict[str, dict[str, Any]]:
     return {name: file for one in compute(tasks, lambda _: None) for name, file in one.items()}
 
 
-def _total(splits: list[Counts], part: str) -> tuple[int, ...]:
-    return tuple(map(sum, zip(*(counts[part] for counts in splits), strict=True)))
-
-
 def _check_parts(splits: list[Counts], dealing: Dealing) -> None:
-    total = sum(_total(splits, part)[0] for part in PARTS)
+    documents = sum(counts_of(splits, part)[0] for part in PARTS)
     problems = [
-        f"No document falls into {part}: of {total:,}, {share:.2%} should. Raise --{part}, split the text into smaller "
-        "documents (--split-at), or give more of it."
+        f"No document falls into {part}: of {documents:,}, {share:.2%} should. Raise --{part}, split the text into "
+        "smaller documents (--split-at), or give more of it."
         for part, share in (("valid", dealing.valid), ("test", dealing.test))
-        if _total(splits, part)[0] == 0
+        if counts_of(splits, part)[0] == 0
     ]
-    if _total(splits, "train")[0] == 0:
+    if counts_of(splits, "train")[0] == 0:
         problems.append("No document is left to train on. Lower --valid and --test, or give more text.")
     raise_if_any(problems)
-
-
-def _manifest(
-    sources: list[dict[str, Any]],
-    beside: list[str],
-    options: PrepareOptions,
-    cleaned: list[Cleaned],
-    splits: list[Counts],
-) -> dict[str, Any]:
-    steps = sum((result.steps for result in cleaned), Counter())
-    totals = {part: _total(splits, part) for part in PARTS}
-    for place, what in enumerate(("documents", "characters")):
-        after = sum(total[place] for total in totals.values())
-        dropped = {step: _total(splits, step)[place] for step in ("max_copies", "near_duplicates")}
-        if options.dealing.deduplicate:
-            steps["deduplicate", what] = after + sum(dropped.values())
-        if options.dealing.max_copies:
-            steps["max_copies", what] = after + dropped["near_duplicates"]
-        if options.dealing.near_duplicates:
-            steps["near_duplicates", what] = after
-    table: list[dict[str, Any]] = []
-    for name in dict.fromkeys(step for step, _ in steps):
-        out = {what: steps[name, what] for what in ("documents", "characters")}
-        changed = {"changed": steps[name, "changed"]} if name in CHANGING else {}
-        table.append({"step": name, "in": table[-1]["out"] if table else out, "out": out} | changed)
-    return {
-        "format": "lmtrain corpus",
-        "version": 1,
-        "made_by": f"lmtrain {lmtrain_version()}",
-        "options": asdict(options),
-        "sources": sources,
-        "beside": beside,
-        "steps": table,
-        "parts": {
-            part: {"files": len([1 for counts in splits if counts[part][0]]) if part == "train" else 1}
-            | dict(zip(("documents", "characters", "bytes"), totals[part], strict=True))
-            for part in PARTS
-        },
-    }

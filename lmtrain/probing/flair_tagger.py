@@ -34,7 +34,7 @@ def check_flair() -> None:
         raise UserError("--tagger needs Flair. Install it: pip install 'lmtrain[flair]'.")
 
 
-def tagger_curve(
+def tagger_curve(  # noqa: PLR0913
     material: Material,
     language_models: Sequence[LanguageModel],
     sizes: Sequence[int],

@@ -28,7 +28,7 @@ class WindowDataModule(LightningDataModule):
         backward: serve the text from its end to its beginning.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # three texts and the keys of `data` that say how windows are cut
         self,
         train: Sequence[Split],
         valid: Split,

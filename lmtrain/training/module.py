@@ -8,46 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch import Tensor
 
 from lmtrain.data.windows import Window
 from lmtrain.model.language_model import Hidden, RecurrentLM, detach
 from lmtrain.training.clipping import clip_norm
+from lmtrain.training.divergence import raise_if_diverged
+from lmtrain.training.running_mean import RunningMean
+from lmtrain.training.weight_traces import same_traces, traces
 from lmtrain.units import perplexity
-
-
-class RunningMean:
-    """The mean negative log-likelihood per item, summed on the device and read only when it is asked for.
-
-    Args:
-        total: the sum so far, in nats.
-        items: how many items it is of.
-    """
-
-    def __init__(self, total: float = 0.0, items: int = 0) -> None:
-        self._total: Tensor | float = total
-        self.items = items
-
-    def add(self, mean: Tensor, items: int) -> None:
-        """Adds the mean of `items` items: a scalar, not synchronised with the host."""
-        if not isinstance(self._total, Tensor):
-            # filled there, not copied: a copy would make the host wait for the device
-            self._total = torch.full((), self._total, dtype=_sum_dtype(mean.device), device=mean.device)
-        self._total.add_(mean.detach(), alpha=items)
-        self.items += items
-
-    def sums(self, device: torch.device) -> Tensor:
-        """Total and number of items, `(2,)`, to be added over ranks."""
-        dtype = _sum_dtype(device)
-        total = self._total if isinstance(self._total, Tensor) else torch.full((), self._total, device=device)
-        return torch.stack([total.to(device, dtype), torch.full((), self.items, dtype=dtype, device=device)])
-
-
-def _sum_dtype(device: torch.device) -> torch.dtype:
-    return torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
-
 
 _PLAIN_ATTRIBUTES = frozenset({"_current_fx_name", "hidden", "items_seen", "grad_norm", "_begin", "_is_counted"})
 
@@ -271,31 +242,6 @@ class LanguageModelModule(LightningModule):
         return torch.cat([part[:, :share] for part, share in zip(parts, shares, strict=True)], dim=1).cpu()
 
 
-def traces(model: torch.nn.Module) -> Tensor:
-    """What tells a model's weights from others: sums of the bits of each, int64 `(weights, 2)`, on their device.
-
-    Rows and columns are multiplied with their numbers, so that the same weights in other places have other sums. As
-    integers they are summed without rounding: on every device, in every order, to the same.
-    """
-    with torch.no_grad():
-        bits = [weight.view(_INTEGERS[weight.element_size()]) for weight in model.parameters()]
-        return torch.stack([_sums_by_place(weight.reshape(len(weight), -1)) for weight in bits])
-
-
-def _sums_by_place(bits: Tensor) -> Tensor:
-    """Integers `(rows, columns)` → int64 `(2,)`: by row and by column."""
-    sums = [bits.sum(dim=1, dtype=torch.int64), bits.sum(dim=0, dtype=torch.int64)]
-    return torch.stack([(part * torch.arange(1, len(part) + 1, device=part.device)).sum() for part in sums])
-
-
-_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of a weight
-
-
-def same_traces(one: Tensor, other: Tensor) -> bool:
-    """Whether they are of the same weights, on whatever devices: Lightning moves the model to the CPU at the end."""
-    return torch.equal(one.cpu(), other.cpu())
-
-
 def _seed(device: torch.device, seed: int) -> None:
     """Seeds the device's default generator only: `torch.manual_seed` costs a millisecond where there is no GPU."""
     if device.type == "cuda":
@@ -304,29 +250,3 @@ def _seed(device: torch.device, seed: int) -> None:
         torch.mps.manual_seed(seed)
     else:
         torch.default_generator.manual_seed(seed)
-
-
-class Diverged(Exception):
-    """The loss or the gradient is not finite any more.
-
-    Args:
-        step: optimizer steps done when it was seen.
-        lr: the learning rate then.
-    """
-
-    def __init__(self, step: int, lr: float) -> None:
-        self.step = step
-        self.lr = lr
-        super().__init__(f"not finite at step {step}, learning rate {lr:g}")
-
-
-def raise_if_diverged(loss: float, grad_norm: Tensor | None, trainer: Trainer) -> None:
-    """Raises `Diverged` on all ranks alike, if it is called with the same figures on all of them.
-
-    With 16-mixed a gradient that is not finite only says that its scale was too large: the step is skipped and the
-    scale halved. Not so where there is nothing left to halve.
-    """
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    is_skipped = scaler is not None and scaler.get_scale() >= 1
-    if not math.isfinite(loss) or not (grad_norm is None or is_skipped or math.isfinite(grad_norm.item())):
-        raise Diverged(trainer.global_step, trainer.optimizers[0].param_groups[0]["lr"])

@@ -8,11 +8,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unittest.mock import patch
-
-from lightning.pytorch.strategies.launchers import subprocess_script
 
 from lmtrain.program.signals import STOP, SignalWatch, say
+from lmtrain.training.lightning_internals.processes import observing_with
 
 _LOOK_SECONDS = 0.2
 _STUCK_SECONDS = 10.0  # after which who waits for a rank that is gone is ended where it stands
@@ -40,7 +38,7 @@ class RankWatch:
     def in_place(self) -> Iterator[None]:
         """Within the block processes that Lightning starts are watched by this."""
         try:
-            with patch.object(subprocess_script, "_launch_process_observer", self._start):
+            with observing_with(self._start):
                 yield
         finally:
             with self._lock:

@@ -40,11 +40,13 @@ from lmtrain.training.callbacks.settings_watch import SettingsWatch
 from lmtrain.training.callbacks.text_samples import TextSamples
 from lmtrain.training.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.training.datamodule import WindowDataModule
+from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import grown
 from lmtrain.training.hardware import what_is_used
+from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
 from lmtrain.training.loggers.tensorboard import TensorBoard
-from lmtrain.training.module import Diverged, LanguageModelModule
+from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.optimizer_trial import problem_of
 from lmtrain.training.precision import choose_precision
 from lmtrain.training.text import PreparedText
@@ -63,7 +65,7 @@ class Run:
         time_limit: when to end.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         config: Config,
         text: PreparedText,
@@ -119,6 +121,7 @@ class Run:
         self.trainer = make_trainer(
             config, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
         )
+        use_window_loop(self.trainer)
         # already now: before Lightning does it, it reads a checkpoint's weights and callbacks copy the model
         self.trainer.precision_plugin.convert_module(self.module)
 

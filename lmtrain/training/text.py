@@ -2,13 +2,12 @@
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmtrain.config.schema import Config, DictionaryConfig
+from lmtrain.config.schema import Config
 from lmtrain.data.cache.text_cache import May, NotThere, TextCache
 from lmtrain.data.cache.turns import in_turn
 from lmtrain.data.corpus import Corpus, TextFile, find_corpus
@@ -17,11 +16,10 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.id_cache import EncodedText, TextFormat
 from lmtrain.data.splits import FileRange, Split, cut_splits
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.model_files.flair import load_dictionary
 from lmtrain.program.pool import Here, Pool, Processes, processors
 from lmtrain.program.time_left import time_left
 from lmtrain.runs.contents import Contents
-from lmtrain.training.fine_tuning import expanded
+from lmtrain.training.dictionary_choice import make_dictionary, report_coverage
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +94,7 @@ def prepare_text(config: Config, devices: int, initial: Dictionary | None = None
         _joined("valid", valid),
         _joined("test", test),
     )
-    problems = _report_coverage(config.dictionary, initial is not None, dictionary, train, valid)
+    problems = report_coverage(config.dictionary, initial is not None, dictionary, train, valid)
     problems += _check_lengths(prepared, data.batch_size, devices)
     raise_if_any(problems)
     return prepared
@@ -192,77 +190,8 @@ def _find(config: Config, cache_dir: Path, may: May) -> Corpus:
         raise UserError(*error.problems, *([f"{data.how_to_get}."] if data.how_to_get else [])) from None
 
 
-def make_dictionary(
-    config: DictionaryConfig, level: str, count: Callable[[], Counter[str]], initial: Dictionary | None = None
-) -> Dictionary:
-    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for.
-
-    Args:
-        level: of the items.
-        count: gives how often each item occurs in the training files.
-    """
-    if initial is not None and not config.expand:
-        return initial
-    if initial is None and config.source == "chars":
-        if level == "word":
-            raise UserError("dictionary=chars holds characters; with data.level=word use dictionary=corpus or file.")
-        return Dictionary.general()
-    if initial is None and config.source == "file":
-        if config.path is None:
-            raise UserError("dictionary=file needs dictionary.path=FILE, a dictionary.json or a Flair dictionary.")
-        return load_dictionary(config.path)
-    counts = count()
-    if initial is not None:
-        return expanded(initial, counts, config.min_count)
-    return Dictionary.from_counts(
-        counts, min_count=config.min_count, coverage=config.coverage, max_size=config.max_size
-    )
-
-
 def _joined(name: str, texts: list[EncodedText]) -> Split:
     return Split(name, tuple(FileRange(text, 0, text.items) for text in texts))
-
-
-def _report_coverage(
-    config: DictionaryConfig,
-    is_brought: bool,
-    dictionary: Dictionary,
-    train: list[EncodedText],
-    valid: list[EncodedText],
-) -> list[str]:
-    log.info("Dictionary: %s items", f"{len(dictionary):,}")
-    problems = []
-    for part, texts in (("train", train), ("valid", valid)):
-        items = sum(text.items for text in texts)
-        unknown = sum(text.unknown_total for text in texts)
-        if not unknown:
-            log.info("  covers all of %s (%s items)", part, f"{items:,}")
-            continue
-        counts: Counter[str] = Counter()
-        for text in texts:  # a sum of counters would copy them all for each text
-            counts.update(text.unknown)
-        examples = " ".join(f"{item!r}×{count:,}" for item, count in counts.most_common(10))
-        covered = 100 - 100 * unknown / items
-        log.info("  covers %.4f %% of %s (%s items); unknown: %s", covered, part, f"{items:,}", examples)
-        if unknown > config.max_unknown * items:
-            problems.append(
-                f"{unknown / items:.2%} of the items of {part} are not in the dictionary ({len(dictionary):,} items), "
-                f"above dictionary.max_unknown={config.max_unknown}; the most frequent: {examples}. "
-                + _remedy(config, is_brought)
-            )
-    return problems
-
-
-def _remedy(config: DictionaryConfig, is_brought: bool) -> str:
-    if is_brought:
-        remedy = "Add them to the model's dictionary with dictionary.expand=true"
-    elif config.source != "corpus":
-        remedy = "Use dictionary=corpus, which counts the training files"
-    elif (config.min_count, config.coverage, config.max_size) == (1, 1, None):
-        remedy = "The training files do not have them: train on text that does"
-    else:
-        remedy = "Cut the dictionary less (dictionary.min_count, dictionary.coverage, dictionary.max_size)"
-    return f"{remedy}, or allow more with dictionary.max_unknown."
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:

@@ -25,12 +25,12 @@ from lmtrain.runs.run_folder import RunFolder, is_finished
 from lmtrain.training.announcements import log_start, loss_figures
 from lmtrain.training.callbacks.ending import limits
 from lmtrain.training.callbacks.run_length import TimeLimit
+from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, inherit
 from lmtrain.training.lanes import with_lanes
 from lmtrain.training.loggers.make import check_logger_packages
 from lmtrain.training.loggers.mlflow import tracking_uri_kept
 from lmtrain.training.memory import check_fits, is_exhausted, too_little
-from lmtrain.training.module import Diverged
 from lmtrain.training.rank_watch import RankWatch
 from lmtrain.training.ranks import end_with_first_process, is_first_process
 from lmtrain.training.run import Run, check_optimizer

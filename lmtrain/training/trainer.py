@@ -24,7 +24,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lmtrain.config.schema import Config, TrainerConfig
 from lmtrain.config.trainer_values import SHORT_PRECISIONS
 from lmtrain.errors import UserError
-from lmtrain.training.epoch_loop import EpochLoop, WindowLoop
+from lmtrain.training.lightning_internals.processes import leave_signals_alone
 from lmtrain.training.precision import choose_precision
 
 
@@ -50,11 +50,7 @@ def make_trainer(config: Config, folder: Path | None = None, **more: Any) -> Tra
     except _REFUSALS as error:
         raise UserError(_reason(error, arguments)) from None
     _check_devices(trainer, config.trainer)
-    # lmtrain follows signals itself (callbacks/signals.py); Lightning would end a test without a word
-    trainer._signal_connector.register_signal_handlers = lambda: None
-    windows = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
-    trainer.fit_loop = EpochLoop(trainer, trainer.min_epochs, trainer.max_epochs)
-    trainer.fit_loop.epoch_loop = windows
+    leave_signals_alone(trainer)
     return trainer
 
 

@@ -20,6 +20,7 @@ from lmtrain.training.callbacks.checkpoint import RunCheckpoint
 from lmtrain.training.callbacks.ending import Ending
 from lmtrain.training.callbacks.probe import Probe
 from lmtrain.training.checkpoint_content import encoded, unreadable_parts
+from lmtrain.training.lightning_internals.callback_defaults import look_after_validations
 
 _FIGURES = ("val/loss", "val/ppl", "val/bpc")
 _WITHOUT_COLUMNS = "lmtrain.training.loggers.metrics_csv.MetricsCSV"
@@ -30,10 +31,7 @@ def make_callbacks(settings: Mapping[str, dict[str, Any]]) -> dict[str, Callback
     every validation. A probe stands before callbacks that may put other weights back after a validation."""
     callbacks = {name: instantiate(callback, _convert_="all") for name, callback in settings.items()}
     for callback in callbacks.values():
-        if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is None:
-            callback._check_on_train_epoch_end = False
-        if isinstance(callback, ModelCheckpoint) and callback._save_on_train_epoch_end is None:
-            callback._save_on_train_epoch_end = False
+        look_after_validations(callback)
     return dict(sorted(callbacks.items(), key=lambda pair: not isinstance(pair[1], Probe)))
 
 

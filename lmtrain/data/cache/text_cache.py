@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lmtrain.data.cache.checked import Checked, state
-from lmtrain.data.cache.pieces import PIECE_BYTES, cut_pieces
+from lmtrain.data.cache.pieces import PIECE_BYTES, cut_pieces, is_whole, join_pieces
 from lmtrain.data.cache.stamps import local_stamp
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
@@ -34,8 +34,6 @@ from lmtrain.data.id_cache import (
     TextFormat,
     count_piece,
     encode_piece,
-    is_whole,
-    join_pieces,
     open_encoded,
     read_checked,
     write_checked,

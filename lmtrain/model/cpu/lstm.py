@@ -91,7 +91,7 @@ class _Layer(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, inputs, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dtype):
+    def forward(ctx, inputs, h, c, weight_ih, weight_hh, bias_ih, bias_hh, dtype):  # noqa: PLR0913
         (T, B, E), H = inputs.shape, weight_hh.shape[1]
         K = -(-(H + E + 1) // _ALIGNED) * _ALIGNED
         weight = weight_hh.new_zeros(4 * H, K, dtype=dtype)

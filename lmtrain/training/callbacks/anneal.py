@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from lmtrain.training.lightning_internals.loop_state import can_stop_early
+
 log = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class AnnealOnPlateau(Callback):
         if trainer.optimizers[0].param_groups[0]["lr"] < self.min_lr:
             self.is_below_min_lr = True
             trainer.should_stop = True
-            when = "here" if trainer.fit_loop._can_stop_early else "at trainer.min_epochs or trainer.min_steps"
+            when = "here" if can_stop_early(trainer) else "at trainer.min_epochs or trainer.min_steps"
             log.info("The learning rate fell below anneal.min_lr=%g: training ends %s", self.min_lr, when)
 
     def state_dict(self) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.trainer.call import _call_callback_hooks
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from lmtrain.errors import UserError, raise_if_any
@@ -20,7 +19,9 @@ from lmtrain.program.files import atomic_write
 from lmtrain.program.signals import END, SAVE, SAVE_AND_GO_ON, STOP, Interrupted, SignalWatch
 from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.checkpoint_content import copied, encoded, unreadable_parts
-from lmtrain.training.module import LanguageModelModule, traces
+from lmtrain.training.lightning_internals.loop_state import checkpoint_of, settle_loops, validate_again
+from lmtrain.training.module import LanguageModelModule
+from lmtrain.training.weight_traces import traces
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +75,6 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()
         self.time_limit.start()
-        # Lightning asks all ranks at every step whether there was a SIGTERM, which costs a collective and a
-        # synchronisation with the host; `_agreed` does that about once a second, for all signals
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
         self._content(trainer)  # what could not be read again is said before the first step
         self._saved_at = self._talked_at = time.monotonic()
         self._saved_step = trainer.global_step
@@ -94,12 +92,7 @@ class RunCheckpoint(Checkpoint):
         has_ended = self._saved_position["window"] == 0
         epoch.completed -= has_ended  # what callbacks take for the current epoch
         self._is_catching_up = True
-        trainer.validating = True
-        trainer.fit_loop.epoch_loop.val_loop.run()
-        trainer.training = True
-        if has_ended:
-            _call_callback_hooks(trainer, "on_train_epoch_end", monitoring_callbacks=False)
-            _call_callback_hooks(trainer, "on_train_epoch_end", monitoring_callbacks=True)
+        validate_again(trainer, has_ended)
         self._is_catching_up = False
         epoch.completed += has_ended
         self.validation_is_due = False
@@ -246,7 +239,7 @@ class RunCheckpoint(Checkpoint):
         Raises:
             UserError: something in it could not be read again.
         """
-        content = encoded(trainer._checkpoint_connector.dump_checkpoint(weights_only=False))
+        content = encoded(checkpoint_of(trainer))
         content["epoch"] = trainer.datamodule.state_dict()["epoch"]  # Lightning's own depends on the hook that saves
         writers = [type(callback).__name__ for callback in self.others if is_overridden("on_save_checkpoint", callback)]
         raise_if_any(unreadable_parts(content, writers))
@@ -278,23 +271,3 @@ class RunCheckpoint(Checkpoint):
         """Gives Lightning's loops the one state that they restart from without surprises."""
         position = checkpoint[type(trainer.datamodule).__qualname__]
         settle_loops(checkpoint["loops"]["fit_loop"], position["epoch"], position["window"])
-
-
-def settle_loops(fit_loop: dict[str, Any], epoch: int, window: int) -> None:
-    """Writes "`epoch` epochs and `window` windows of the next are done, nothing is under way" into saved loop state.
-
-    Lightning saves whatever its counters are in the hook that saves (a batch counted as begun, but not as
-    completed; a validation under way), and guesses from that where to go on.
-    """
-
-    def settle(progress: dict[str, dict[str, int]], begun: int, done: int) -> None:
-        for counters in (progress["total"], progress["current"]):
-            counters.update(ready=begun, started=begun, processed=done, completed=done)
-
-    settle(fit_loop["epoch_progress"], epoch + (window > 0), epoch)
-    batches = fit_loop["epoch_loop.batch_progress"]
-    settle(batches, window, window)
-    batches["is_last_batch"] = False
-    fit_loop["epoch_loop.val_loop.batch_progress"]["is_last_batch"] = False
-    optimizer_steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
-    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] = optimizer_steps["completed"]

@@ -8,7 +8,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.best_model import BestModel
-from lmtrain.training.module import LanguageModelModule, RunningMean, raise_if_diverged
+from lmtrain.training.divergence import raise_if_diverged
+from lmtrain.training.module import LanguageModelModule
+from lmtrain.training.running_mean import RunningMean
 
 
 class Monitor(Callback):

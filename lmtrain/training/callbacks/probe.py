@@ -37,7 +37,7 @@ class Probe(Callback):
         UserError: scikit-learn is missing, or the files are none to probe with.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # one for each key of its configuration
         self,
         train: str | Path | None = None,
         test: str | Path | None = None,

@@ -26,6 +26,13 @@ _HOOKS = (
 )
 
 
+def use_window_loop(trainer: Trainer) -> None:
+    """Puts these loops into a Trainer: its `fit` then takes window after window through `WindowLoop.advance`."""
+    windows = WindowLoop(trainer, trainer.min_steps, trainer.max_steps)
+    trainer.fit_loop = EpochLoop(trainer, trainer.min_epochs, trainer.max_epochs)
+    trainer.fit_loop.epoch_loop = windows
+
+
 class EpochLoop(_FitLoop):
     """Lightning's own, which also begins when nothing is left to do but a validation that a signal interrupted."""
 
@@ -43,6 +50,10 @@ class WindowLoop(_TrainingEpochLoop):
     that `LanguageModelModule` has no use for not at all. Where it does not know better (several ranks, accumulated or
     scaled gradients, a profiler, the first step after a restart) Lightning's own steps are made.
     """
+
+    def _broadcast_sigterm_tensor(self) -> None:
+        """Lightning's asks all ranks at every step for a SIGTERM, which costs a collective and a synchronisation with
+        the host; `RunCheckpoint` asks about once a second, for all signals."""
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)

@@ -1,0 +1,35 @@
+"""All that lmtrain knows of the inside of Lightning: every private name, and why it is needed.
+
+Nothing else in lmtrain touches one, which ruff (SLF001) and tests/test_architecture.py hold; the test also says which
+of them a new version of Lightning does not have any more. `loggers/tensorboard.py` has those of TensorBoard's writers.
+
+- `window_loop.py`: Lightning's loops with less around each step; `run.py` puts them in.
+- `loop_state.py`: what Lightning saves of its loops, and how a fit goes on from that.
+- `processes.py`: signals and the processes of other ranks.
+- `callback_defaults.py`: when Lightning's own callbacks look.
+- `importing.py`: Lightning is imported without what only its metrics need.
+"""
+
+# of a module, or of an object: a Trainer, a LightningModule, a callback; and what it is needed for
+PRIVATE_NAMES = {
+    "lightning.pytorch.loops._FitLoop": "the loop over epochs, which also begins if only a validation is left to do",
+    "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop": "the loop over the windows of an epoch",
+    "lightning.pytorch.loops.fetchers._DataFetcher": "what gives that loop its windows",
+    "lightning.pytorch.trainer.call._call_callback_hooks": "the end of an epoch whose last validation is made again",
+    "lightning.pytorch.strategies.launchers.subprocess_script._launch_process_observer": "sees ranks end",
+    "early_stopping._check_on_train_epoch_end": "looks after validations",
+    "model_checkpoint._save_on_train_epoch_end": "likewise",
+    "module._current_fx_name": "which hook runs, for what is logged in it",
+    "lightning_utilities.core.imports._version": "hides slow packages from torchmetrics",
+    "lightning_utilities.core.imports.package_available": "likewise",
+    "trainer._signal_connector.register_signal_handlers": "lmtrain follows signals itself",
+    "trainer._checkpoint_connector.dump_checkpoint": "what is in a checkpoint, before it is written",
+    "trainer._logger_connector.on_batch_start": "notes a batch, for what is logged in a step",
+    "trainer._logger_connector.on_batch_end": "likewise",
+    "trainer._logger_connector.update_train_step_metrics": "likewise",
+    "trainer._val_check_time_interval": "whether validations are due by the clock: then Lightning's own loop runs",
+    "trainer.fit_loop._can_stop_early": "whether a wish to stop is followed here",
+    "trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor": "a collective at each step, which lmtrain does not need",
+    "trainer.fit_loop.epoch_loop._batches_that_stepped": "the step by which figures are logged",
+    "trainer.fit_loop.epoch_loop._results": "what was logged in a step",
+}
