@@ -35,7 +35,7 @@ def test_the_core_from_text_to_step_is_small():
 
 
 def test_no_module_is_long():
-    assert [str(path) for path in MODULES if lines(path) > 360] == []
+    assert [str(path) for path in MODULES if lines(path) > 400] == []
 
 
 def test_functions_fit_a_screen():
