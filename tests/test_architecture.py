@@ -31,11 +31,11 @@ def test_the_core_from_text_to_step_is_small():
     core = [path for path in (PACKAGE / "data").glob("*.py") if path.stem != "demo_corpus"]
     core += (PACKAGE / "model").rglob("*.py")
     core += [PACKAGE / f"training/{name}.py" for name in ("run", "text", "datamodule", "module")]
-    assert sum(map(lines, core)) <= 2560, {str(path.relative_to(PACKAGE)): lines(path) for path in core}
+    assert sum(map(lines, core)) <= 2900, {str(path.relative_to(PACKAGE)): lines(path) for path in core}
 
 
 def test_no_module_is_long():
-    assert [str(path) for path in MODULES if lines(path) > 400] == []
+    assert [str(path) for path in MODULES if lines(path) > 420] == []
 
 
 def test_functions_fit_a_screen():
