@@ -14,6 +14,7 @@ import yaml
 from rich.markup import escape
 from rich.table import Table
 
+from lmtrain.config.earlier import as_of_today
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.curves import Row, count_axis, draw, extreme, new_figure, read_metrics, save_figure
 from lmtrain.runs.run_folder import RunFolder, flat, is_finished, may_change
@@ -64,7 +65,11 @@ class RunSummary:
     def kind(self) -> str:
         """What a run has in common with its twin, the run of the other direction."""
         differing = ("name", "direction", "init_from", "seed")
-        same = {key: value for key, value in self.config.items() if key not in differing and not may_change(key)}
+        same = {
+            key: _comparable(value)
+            for key, value in self.config.items()
+            if key not in differing and not may_change(key)
+        }
         return json.dumps([self.text, same], sort_keys=True)
 
     @property
@@ -108,16 +113,21 @@ def _what_is_wrong(path: Path) -> str | None:
     if not config.exists():
         return f"{path} is not a run: it has no config.yaml. Leave it out."
     try:
-        keys = flat(yaml.safe_load(config.read_text(encoding="utf-8")))
+        keys = _keys(config)
     except (OSError, ValueError, yaml.YAMLError, AttributeError) as error:
         return f"{config} cannot be read: {' '.join(str(error).split())}. Leave this folder out."
     missing = [key for key in _NEEDED if key not in keys]
     return f"{config} is not a run's: it has no {', '.join(missing)}. Leave this folder out." if missing else None
 
 
+def _keys(config: Path) -> dict[str, Any]:
+    """A config.yaml with names such as "model.hidden_size", as of today."""
+    return flat(as_of_today(yaml.safe_load(config.read_text(encoding="utf-8"))))
+
+
 def _read_run(path: Path, name: str) -> RunSummary:
     folder = RunFolder(path)
-    config = flat(yaml.safe_load(folder.config.read_text(encoding="utf-8")))
+    config = _keys(folder.config)
     rows = read_metrics(path / "metrics.csv")
     results = folder.read_results()
     figures = _figures(rows) if rows else _figures_of_the_end(results or {})
@@ -135,9 +145,16 @@ def _read_run(path: Path, name: str) -> RunSummary:
 
 
 def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
-    """Whether a run has reached its limits, or a callback has ended it and it has not gone on since."""
-    by_callback = results is not None and results.get("ended_by") == "callbacks" and results["steps"] >= (steps or 0)
-    return by_callback or is_finished(results, config)
+    """Whether a run has reached its limits, or a callback has ended it and it has not gone on since.
+
+    Runs of earlier versions do not say what ended them; all that have results had ended.
+    """
+    if results is None:
+        return False
+    has_gone_on = results["steps"] < (steps or 0)
+    if "ended_by" not in results:
+        return not has_gone_on and all(config.get(key) == limit for key, limit in results["limits"].items())
+    return is_finished(results, config) or (results["ended_by"] == "callbacks" and not has_gone_on)
 
 
 def _figures(rows: list[Row]) -> dict[str, float | None]:
@@ -165,8 +182,16 @@ def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.config if not _NOT_COMPARED & {key, key.partition(".")[0]})
     same_data = len({run.data for run in runs}) == len({run.config["data.path"] for run in runs})
     return [
-        key for key in keys if len({_shown(run, key) for run in runs}) > 1 and not (key == "data.path" and same_data)
+        key
+        for key in keys
+        if len({json.dumps(_comparable(run.config.get(key))) for run in runs}) > 1
+        and not (key == "data.path" and same_data)
     ]
+
+
+def _comparable(value: Any) -> Any:
+    """The number 0.0 for 0, which earlier versions wrote where today's write 0.0."""
+    return float(value) if type(value) is int else value
 
 
 def _shown(run: RunSummary, key: str) -> str:

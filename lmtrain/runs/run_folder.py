@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from lmtrain.config import trainer_arguments
+from lmtrain.config.earlier import as_of_today
 from lmtrain.config.schema import AnnealConfig, Mark, as_checked, is_marked
 from lmtrain.data.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
@@ -177,7 +178,7 @@ class RunFolder:
         """The same keys, but for those that may change, and the same contents, wherever they stand now."""
         try:
             began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            before, now = flat(as_checked(began_with)), flat(values)
+            before, now = flat(as_checked(as_of_today(began_with))), flat(values)
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
         ignored = AnnealConfig.model_validate(values["anneal"]).ignored()
