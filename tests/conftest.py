@@ -16,7 +16,7 @@ from processes import ROOT
 from running import Ended
 
 from lmtrain.cli.command_line import main
-from lmtrain.config.compose import compose_values
+from lmtrain.config.compose import compose_config
 
 # a busy machine must not fail a test: nothing is timed
 settings.register_profile("lmtrain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -82,7 +82,7 @@ def pair_of_runs(tmp_path_factory) -> Path:
     prepare_corpus([folder / "one.txt", folder / "two.txt"], folder / "corpus", options, workers=1)
     for direction in ("forward", "backward"):
         train(
-            compose_values(
+            compose_config(
                 *("data=folder", f"data.path={folder}/corpus", f"data.cache_dir={folder}/cache", "data.batch_size=4"),
                 *("data.sequence_length=20", "data.validations_per_epoch=3", "model=tiny", "model.hidden_size=16"),
                 *(f"runs_dir={folder}/runs", f"name={direction}", f"direction={direction}", "trainer.max_epochs=1"),

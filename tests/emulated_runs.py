@@ -100,14 +100,14 @@ def place(name: str) -> str:
 
 
 def train(folder: Path, run: str, name: str, *more: str) -> dict:
-    from lmtrain.config.compose import compose_values
+    from lmtrain.config.compose import compose_config
     from lmtrain.training.train import train
 
     options = {override.lstrip("+").split("=")[0]: override for override in (*BASE, *CASES.get(name, ()), *more)}
     if {"optimizer=muon", "optimizer=adamw"} & set(options.values()):
         options["optimizer.lr"] = "optimizer.lr=0.01"
     places = (f"data.path={folder}/corpus", f"data.cache_dir={folder}/cache", f"runs_dir={folder}", f"name={run}")
-    return train(compose_values(*options.values(), *places))
+    return train(compose_config(*options.values(), *places))
 
 
 def losses(run: Path) -> list[float]:

@@ -190,8 +190,7 @@ def cost(folder: Path) -> dict:
     """What is estimated, and whether that was in float16, bfloat16 or on the CPU."""
     import emulated_cuda
 
-    from lmtrain.config.compose import compose_values
-    from lmtrain.config.schema import check_config
+    from lmtrain.config.compose import compose_config
     from lmtrain.prepare.cost import estimate_cost
 
     small = ("data=folder", "model=tiny", "data.batch_size=4", "data.sequence_length=10")
@@ -199,7 +198,7 @@ def cost(folder: Path) -> dict:
     precisions = [f"trainer.precision={precision}" for precision in ("auto", "32-true", "16-mixed")]
     for more in (*precisions, "trainer.accelerator=cpu"):
         emulated_cuda.device().seen()
-        estimated = estimate_cost(check_config(compose_values(*small, more)), 20, 1000, 100)
+        estimated = estimate_cost(compose_config(*small, more), 20, 1000, 100)
         seen = emulated_cuda.device().seen()
         devices[more] = [estimated.device, estimated.precision, seen.halves > 0, seen.writes > 0]
     return devices

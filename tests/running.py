@@ -1,10 +1,12 @@
 """Composing and running configurations in tests."""
 
 import csv
+from collections.abc import Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lmtrain.config.compose import compose_values as compose  # noqa: F401 - a name for the tests
+from lmtrain.config.schema import check_config
 
 SMALL = (
     *("data=folder", "data.path=corpus", "data.cache_dir=cache", "data.batch_size=4", "data.sequence_length=20"),
@@ -17,6 +19,13 @@ class Ended(NamedTuple):
 
     status: int | None
     message: str
+
+
+def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, Any]:
+    """Trains with composed values, which tests change before."""
+    from lmtrain.training.train import train as train_config  # slow to import
+
+    return train_config(check_config(values), explicit)
 
 
 def explicit(*overrides: str) -> set[str]:

@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 from corpora import sentences, write_corpus
-from running import SMALL, compose, read_metrics
+from running import SMALL, compose, read_metrics, train
 
-from lmtrain.config.schema import Mark, all_fields, is_marked
+from lmtrain.config.keys import is_marked
+from lmtrain.config.schema import Mark, all_fields
 from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_language_model, save_language_model
-from lmtrain.training.train import train
 
 STEPS = ("trainer.max_steps=6", "data.validations_per_epoch=100", "test=false", "trainer.precision=32-true")
 

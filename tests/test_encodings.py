@@ -15,7 +15,8 @@ from running import compose
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.config.schema import as_checked, check_config
+from lmtrain.config.saved import as_saved
+from lmtrain.config.schema import check_config
 from lmtrain.data.cache.text_cache import count_items
 from lmtrain.data.corpus import find_corpus
 from lmtrain.data.id_cache import TextFormat
@@ -201,7 +202,7 @@ def test_the_same_text_as_before_has_the_same_place_in_the_cache(tmp_path):
 def test_a_run_that_began_before_there_was_the_key_goes_on() -> None:
     values = compose("data=demo")
     before = {**values, "data": {key: value for key, value in values["data"].items() if key != "encoding"}}
-    assert as_checked(before) == as_checked(values)
+    assert as_saved(before) == as_saved(values)
 
 
 def test_bytes_that_are_replaced_are_counted_and_said(tmp_path, capsys):

@@ -6,9 +6,7 @@ import pytest
 import torch
 from corpora import write_corpus
 from hooks import Diary
-from running import SMALL, compose, read_metrics
-
-from lmtrain.training.train import train
+from running import SMALL, compose, read_metrics, train
 
 LIGHTNINGS_OWN = "+trainer.profiler=simple"  # whoever profiles wants to see Lightning's hooks
 

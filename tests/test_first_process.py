@@ -2,8 +2,9 @@
 
 import pytest
 import yaml
-from running import compose
 
+from lmtrain.config.compose import compose_config
+from lmtrain.config.saved import saved
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.lanes import with_lanes
 from lmtrain.training.ranks import is_first_process
@@ -51,12 +52,12 @@ def test_srun_that_is_there_but_not_used_is_no_matter_here(environment, monkeypa
 
 
 def test_lanes_grow_with_the_devices_and_stay_when_a_run_goes_on(tmp_path):
-    values = compose("data=folder", "data.lanes_per_device=100")
+    config = compose_config("data=folder", "data.lanes_per_device=100")
     folder = RunFolder(tmp_path / "run")
-    begun = with_lanes(values, 8, {"data.lanes_per_device"}, folder)
-    assert begun["data"]["batch_size"] == 800
+    begun = with_lanes(config, 8, {"data.lanes_per_device"}, folder)
+    assert begun.data.batch_size == 800
     folder.path.mkdir()
-    folder.config.write_text(yaml.safe_dump(begun), encoding="utf-8")  # as `occupy` does
-    assert with_lanes(values, 4, {"data.lanes_per_device"}, folder) == begun
-    assert with_lanes({**values, "overwrite": True}, 4, (), folder)["data"]["batch_size"] == 400
-    assert with_lanes(compose("data=folder"), 8, (), folder)["data"]["batch_size"] == 100
+    folder.config.write_text(yaml.safe_dump(saved(begun)), encoding="utf-8")  # as `occupy` does
+    assert with_lanes(config, 4, {"data.lanes_per_device"}, folder) == begun
+    assert with_lanes(config.changed({"overwrite": True}), 4, (), folder).data.batch_size == 400
+    assert with_lanes(compose_config("data=folder"), 8, (), folder).data.batch_size == 100

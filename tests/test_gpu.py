@@ -3,10 +3,9 @@
 import pytest
 import torch
 from corpora import write_corpus
-from running import compose, read_metrics
+from running import compose, read_metrics, train
 
 from lmtrain.cli.gpu_check import Size, check_gpu
-from lmtrain.training.train import train
 
 pytestmark = [
     pytest.mark.gpu,

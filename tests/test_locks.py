@@ -17,13 +17,12 @@ from pathlib import Path
 import pytest
 from corpora import write_corpus
 from processes import ROOT
-from running import SMALL, compose
+from running import SMALL, compose, train
 
 from lmtrain.errors import UserError
 from lmtrain.program import locks
 from lmtrain.program.locks import Lock, read_owner
 from lmtrain.program.log import logging_to
-from lmtrain.training.train import train
 
 HOLD = """
 import errno, fcntl, sys

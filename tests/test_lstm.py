@@ -3,13 +3,12 @@
 import pytest
 import torch
 from corpora import write_corpus
-from running import SMALL, compose, read_metrics
+from running import SMALL, compose, read_metrics, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from lmtrain.model.cpu import lstm as lstm_module
 from lmtrain.model.cpu.lstm import LSTM
-from lmtrain.training.train import train
 
 T, B, E = 9, 5, 7
 

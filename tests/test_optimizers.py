@@ -7,11 +7,10 @@ import torch
 from corpora import write_corpus
 from measured import assert_saved_is_measured
 from outcomes import assert_same_outcome, outcome
-from running import SMALL, compose, read_metrics
+from running import SMALL, compose, read_metrics, train
 from stopping import Killed
 
 from lmtrain.errors import UserError
-from lmtrain.training.train import train
 
 RATES = {
     **{"ASGD": 1, "Adadelta": 1, "Adafactor": 0.05, "Adagrad": 0.05, "Adam": 0.01, "AdamW": 0.01, "Adamax": 0.02},

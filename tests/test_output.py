@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 from corpora import write_corpus
-from running import SMALL, compose
+from running import SMALL, compose, train
 from script_calls import SCRIPTS, call
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.inference.generation import readable
 from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 from lmtrain.model_files.flair import save_language_model
-from lmtrain.training.train import train
 
 BYTES = ["<unk>", *map(chr, range(128)), *(chr(0xDC00 + byte) for byte in range(128, 256))]
 

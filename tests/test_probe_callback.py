@@ -8,7 +8,7 @@ import pytest
 import torch
 from corpora import write_corpus
 from outcomes import assert_same_outcome, outcome
-from running import compose, read_metrics
+from running import compose, read_metrics, train
 from stopping import Killed
 from tagged import tagged_by_what_stands_before, write_columns
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,7 +17,6 @@ from lmtrain.inference.embeddings import StringEmbeddings
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.probing.experiment import found_by_vectors
 from lmtrain.probing.material import drawn, judged, read_material
-from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,10 @@ import pytest
 import torch
 from corpora import write_corpus
 from lightning.pytorch import Callback
-from running import SMALL, compose
+from running import SMALL, compose, train
 from stopping import Killed
 
 from lmtrain.errors import UserError
-from lmtrain.training.train import train
 
 
 @pytest.fixture(autouse=True)

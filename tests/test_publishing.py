@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from running import read_metrics
 from script_calls import call
 
+from lmtrain.config.schema import check_config
 from lmtrain.inference.scoring import score
 from lmtrain.model_files.export import load_model
 from lmtrain.runs.model_card import _manifest, model_card
@@ -54,9 +55,9 @@ def test_the_card_tells_in_short_where_the_corpus_comes_from(pair_of_runs):
 
 def test_a_run_that_failed_has_a_card_too(run):
     folder = RunFolder(run)
-    values = yaml.safe_load(folder.config.read_text())
+    config = check_config(yaml.safe_load(folder.config.read_text()))
     results = folder.read_results() | {"val/loss": 9005.0}
-    assert "| validation | 9005.0000 | inf | 12991.469 |" in model_card(folder, values, results, rows=[])
+    assert "| validation | 9005.0000 | inf | 12991.469 |" in model_card(folder, config, results, rows=[])
 
 
 def test_the_hub_reads_the_cards_metadata(run):

@@ -6,8 +6,8 @@ import pytest
 import yaml
 from running import compose
 
+from lmtrain.config.saved import flat
 from lmtrain.config.schema import check_config
-from lmtrain.runs.run_folder import flat
 
 CONF = Path(__file__).parent.parent / "conf"
 # What a recipe is made of, whatever the options; and what it says of an optimizer, whose own values it replaces.

@@ -5,11 +5,10 @@ import random
 import pytest
 from measured import assert_saved_is_measured
 from outcomes import assert_same_outcome, outcome
-from running import compose
+from running import compose, train
 
 from lmtrain.errors import UserError
 from lmtrain.program.signals import Interrupted
-from lmtrain.training.train import train
 
 EMA = {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}
 WINDOWS = 26  # of two epochs of two splits of 6 and 7 windows; a validation has 4

@@ -1,11 +1,10 @@
 """The learning rate over the length of a run."""
 
 import pytest
-from running import compose, explicit, read_metrics
+from running import compose, explicit, read_metrics, train
 from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
-from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

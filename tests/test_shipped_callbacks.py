@@ -11,13 +11,12 @@ from lightning.pytorch import Callback
 from lightning.pytorch.serve import servable_module_validator
 from measured import assert_saved_is_measured
 from outcomes import assert_same, assert_same_outcome, outcome
-from running import SMALL, compose
+from running import SMALL, compose, train
 from stopping import Killed
 
 from lmtrain.config.schema import check_config
 from lmtrain.config.shipped_callbacks import SHIPPED, as_markdown, decision
 from lmtrain.errors import UserError
-from lmtrain.training.train import train
 
 
 def shipped() -> dict[str, type]:

@@ -8,13 +8,12 @@ import sys
 import pytest
 import torch
 from processes import ROOT
-from running import compose, read_metrics
+from running import compose, read_metrics, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.training.loggers.metrics_csv import COLUMNS
-from lmtrain.training.train import train
 
 
 @pytest.fixture(scope="module")

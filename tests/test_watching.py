@@ -11,14 +11,13 @@ import pytest
 import torch
 from corpora import write_corpus
 from rich.console import Console
-from running import compose, read_metrics
+from running import compose, read_metrics, train
 from stopping import Killed
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lmtrain.errors import UserError
 from lmtrain.training.callbacks import progress
-from lmtrain.training.train import train
 
 
 def settings(corpus, folder, *more) -> dict:

@@ -18,7 +18,7 @@ from lmtrain.cli.workers import are_used, run_in_worker, stopped_status
 from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.hydra_errors import explained
 from lmtrain.config.overrides import as_hydra_reads
-from lmtrain.config.schema import local_path
+from lmtrain.config.schema import check_config, local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted
@@ -96,6 +96,8 @@ def _job(config: DictConfig) -> float:
     try:
         add_swept_values(config)
         with explained():
+            if choice.mode == RunMode.MULTIRUN and config.trainer.devices != 1:
+                return _run_apart(config, choice)
             return _run(OmegaConf.to_container(config, resolve=True, throw_on_missing=True), choice)
     except UserError as error:
         status = _say(error.report())
@@ -105,8 +107,6 @@ def _job(config: DictConfig) -> float:
 
 
 def _run(values: dict[str, Any], choice: DictConfig) -> float:
-    if choice.mode == RunMode.MULTIRUN and values["trainer"]["devices"] != 1:
-        return _run_apart(values, choice)
     # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
     HydraConfig.instance().cfg = None
     from lmtrain.training.lightning_internals.importing import (
@@ -117,18 +117,19 @@ def _run(values: dict[str, Any], choice: DictConfig) -> float:
         from lmtrain.cli.interruption import stop
         from lmtrain.training.train import train
 
+        config = check_config(values)
     try:
-        return train(values, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})["val/loss"]
+        return train(config, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})["val/loss"]
     except Interrupted as interruption:
-        sys.exit(stop(interruption, values))
+        sys.exit(stop(interruption, config.checkpoint.requeue_signal))
 
 
-def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
+def _run_apart(config: DictConfig, choice: DictConfig) -> float:
     """A job of a sweep in a process of its own: its ranks share what a process can have only once."""
     overrides = {override.partition("=")[0]: override for override in choice.overrides.task}
-    overrides["name"] = f"name={quoted(values['name'])}"
+    overrides["name"] = f"name={quoted(config.name)}"
     if (key := "data.document_delimiter") in overrides:
-        overrides[key] = f"{key}={quoted(escaped(values['data']['document_delimiter']))}"
+        overrides[key] = f"{key}={quoted(escaped(config.data.document_delimiter))}"
     command = [sys.executable, sys.argv[0], *overrides.values(), "hydra.mode=RUN"]
     process = subprocess.Popen(command)
     try:
@@ -139,9 +140,9 @@ def _run_apart(values: dict[str, Any], choice: DictConfig) -> float:
         sys.exit(128 + interruption.signum)
     if status >= 128 or status < 0:
         sys.exit(status if status > 0 else 128 - status)
-    results = RunFolder(Path(local_path(values["runs_dir"])) / values["name"]).read_results()
-    if status == 0 and values["trainer"].get("fast_dev_run"):  # it leaves nothing
+    results = RunFolder(Path(local_path(config.runs_dir)) / config.name).read_results()
+    if status == 0 and config.trainer.get("fast_dev_run"):  # it leaves nothing
         return math.nan
     if status or results is None:
-        raise RunFailed(f"The run {values['name']} ended with status {status}.")
+        raise RunFailed(f"The run {config.name} ended with status {status}.")
     return results["val/loss"]

@@ -4,14 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from typing import Any
 
 from lmtrain.program.signals import Interrupted, say, submitits_signal
 from lmtrain.training.ranks import is_first_process
 
 
-def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
+def stop(interruption: Interrupted, requeue_signal: str | None) -> int:
     """Says how to go on, and requeues the SLURM job if that is what the signal asked for.
+
+    Args:
+        requeue_signal: the name of the signal that asks for it, `checkpoint.requeue_signal`.
 
     A job of a sweep on SLURM is queued again by submitit, whose handler the signal had before; it ends the process.
 
@@ -24,8 +26,7 @@ def stop(interruption: Interrupted, values: dict[str, Any]) -> int:
     say(interruption)
     if interruption.signum == submitits_signal() and callable(handler := signal.getsignal(interruption.signum)):
         handler(interruption.signum, None)
-    requeue = values["checkpoint"]["requeue_signal"]
-    if signal.Signals(interruption.signum).name == requeue and "SLURM_JOB_ID" in os.environ:
+    if signal.Signals(interruption.signum).name == requeue_signal and "SLURM_JOB_ID" in os.environ:
         return _requeue()
     return 128 + interruption.signum
 

@@ -7,7 +7,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from lmtrain.config.overrides import as_hydra_reads
-from lmtrain.config.schema import local_path
+from lmtrain.config.schema import Config, check_config, local_path
 from lmtrain.errors import UserError
 from lmtrain.program.command import program
 
@@ -26,8 +26,17 @@ OmegaConf.register_new_resolver("needed", _needed, replace=True)
 OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
 
 
+def compose_config(*overrides: str) -> Config:
+    """The configuration that `train.py OVERRIDES` trains with, outside a run of Hydra.
+
+    Raises:
+        UserError: every key whose value is wrong, with the value and what is required.
+    """
+    return check_config(compose_values(*overrides))
+
+
 def compose_values(*overrides: str) -> dict[str, Any]:
-    """The values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
+    """The unchecked values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = hydra.compose("config", as_hydra_reads(overrides))
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

@@ -67,7 +67,8 @@ def _user_error_behind(error: BaseException) -> UserError | None:
 
 def _explain(error: Exception) -> str:
     """What Hydra says, shorter, with the nearest key or option where there is one."""
-    from lmtrain.config.schema import hint, most_like  # slow to import, like training
+    from lmtrain.config.messages import hint, most_like  # slow to import, like training
+    from lmtrain.config.schema import all_keys
 
     if isinstance(error, OverrideParseException):
         reason = error.message.replace(f"Error parsing override '{error.override}'", "").split("See https:")[0]
@@ -92,7 +93,7 @@ def _explain(error: Exception) -> str:
     key = getattr(cause, "full_key", None)
     if key and "not in struct" in str(cause):
         groups = most_like(key, ["experiment"])
-        return f"there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key))
+        return f"there is no key {key}. " + (f"Did you mean {groups[0]}?" if groups else hint(key, all_keys()))
     message = " ".join((str(error) or str(cause)).split())
     if ambiguous := re.search(r"Ambiguous value for argument '(.*?)=(.*?)' 1\.", message):
         text = override_of(ambiguous[1], ambiguous[2], is_quoted=True)

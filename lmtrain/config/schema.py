@@ -3,8 +3,7 @@
 import inspect
 import os
 import pkgutil
-from collections.abc import Iterable, Mapping
-from difflib import SequenceMatcher
+from collections.abc import Mapping
 from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -23,9 +22,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from lmtrain.aliases import present_name
+from lmtrain.config.messages import sentences
 from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
 from lmtrain.config.shipped_callbacks import refusal
-from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
 from lmtrain.config.trainer_arguments import problems as trainer_problems
 from lmtrain.data.formats.encodings import checked_encoding
 from lmtrain.errors import raise_if_any
@@ -302,6 +301,17 @@ class Config(Section):
     logger: Annotated[Targets, Mark.MAY_CHANGE]
     callbacks: Annotated[Callbacks, Mark.MAY_CHANGE]
 
+    def changed(self, values: Mapping[str, Any]) -> "Config":
+        """The configuration with other values for some keys, such as "data.batch_size", checked anew."""
+        sections = self.model_dump()
+        for key, value in values.items():
+            *path, name = key.split(".")
+            section = sections
+            for part in path:
+                section = section[part]
+            section[name] = value
+        return check_config(sections)
+
     @field_validator("trainer")
     @classmethod
     def _ends(cls, value: TrainerConfig, info: ValidationInfo) -> TrainerConfig:
@@ -320,7 +330,7 @@ class Config(Section):
 
 
 def check_config(values: dict[str, Any]) -> Config:
-    """Checks resolved values.
+    """The configuration that these values are, without interpolations.
 
     Raises:
         UserError: every key whose value is wrong, with the value and what is required.
@@ -329,63 +339,11 @@ def check_config(values: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(values)
     except ValidationError as error:
-        problems = _sentences(error.errors())
+        problems = sentences(error.errors(), all_keys())
     if isinstance(values.get("trainer"), dict):
         problems += trainer_problems(values["trainer"])
     raise_if_any(problems)
     return config
-
-
-def as_checked(values: dict[str, Any]) -> dict[str, Any]:
-    """The values as a checked configuration has them, with those that were left out; as they are if it is none."""
-    try:
-        return Config.model_validate(values).model_dump()
-    except ValidationError:
-        return values
-
-
-def _sentences(problems: Iterable[Mapping[str, Any]]) -> list[str]:
-    sentences: dict[str, str] = {}
-    for problem in problems:
-        # a union's problems are located at its members; they name types, which are no part of the key
-        key = ".".join(str(part) for part in problem["loc"] if str(part) not in ("int", "str", "float", "list[int]"))
-        message = problem["msg"].removeprefix("Value error, ")
-        message = message.replace("Input should", "it must").replace("String should", "it must")
-        if problem["type"] == "extra_forbidden":
-            sentences[key] = f"{key} is no key of the configuration. {hint(key)}"
-        elif problem["type"] == "missing":
-            sentences[key] = f"{key} is missing. Give {key}=VALUE."
-        elif key in sentences:
-            sentences[key] = f"{sentences[key].removesuffix('.')}; or {message}."
-        else:
-            value = "" if isinstance(problem["input"], dict) else f"={problem['input']}"
-            sentences[key] = f"{key}{value}: {message}."
-    return list(sentences.values())
-
-
-def hint(key: str) -> str:
-    """What to do about a key that does not exist."""
-    if key.removeprefix("trainer.") in TRAINER_ARGUMENTS:
-        return f"It is an argument of Lightning's Trainer: write +{key}=VALUE. docs/lightning.md lists all."
-    if key.startswith(("callbacks.", "logger.")):
-        return f"To add one, write '+{key}={{_target_: CLASS, ARGUMENT: VALUE}}'."
-    if key.startswith(("trainer.", "optimizer.")):
-        owner = {"trainer": "Lightning's Trainer", "optimizer": "the optimizer"}[key.partition(".")[0]]
-        more = f" If it is an argument of {owner}, write +{key}=VALUE."
-    else:
-        more = ""
-    nearest = most_like(key, [*all_keys(), *(f"trainer.{name}" for name in TRAINER_ARGUMENTS)])
-    return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
-
-
-def most_like(name: str, names: Iterable[str]) -> list[str]:
-    """The names, three at most, that are or end like this one, best first."""
-
-    def likeness(other: str) -> float:
-        pairs = (name, other), (name.rpartition(".")[2], other.rpartition(".")[2])
-        return max(SequenceMatcher(None, *pair).ratio() for pair in pairs)
-
-    return [other for other in sorted(names, key=likeness, reverse=True)[:3] if likeness(other) >= 0.7]
 
 
 @cache
@@ -402,11 +360,3 @@ def all_fields(section: type[BaseModel] = Config, prefix: str = "") -> dict[str,
 def all_keys() -> list[str]:
     """Every key of a configuration, such as "model" and "model.hidden_size"."""
     return list(all_fields())
-
-
-def is_marked(key: str, *marks: Mark) -> bool:
-    """Whether a key, or a section that it is in, bears one of the marks."""
-    fields = all_fields()
-    parts = key.split(".")
-    names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
-    return any(mark in fields[name].metadata for name in names if name in fields for mark in marks)

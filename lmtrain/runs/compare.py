@@ -15,9 +15,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmtrain.config.earlier import as_of_today
+from lmtrain.config.keys import may_change
+from lmtrain.config.saved import flat
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.curves import Row, count_axis, draw, extreme, new_figure, read_metrics, save_figure
-from lmtrain.runs.run_folder import RunFolder, flat, is_finished, may_change
+from lmtrain.runs.run_folder import RunFolder, is_finished
 
 TOLERANCE = 1.1
 """A direction whose perplexity is more than 10 % above its twin's is suspect; docs/how_good.md says why 10."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtrain.config.schema import local_path
+from lmtrain.config.schema import Config, local_path
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
 from lmtrain.program.files import atomic_write
@@ -44,14 +44,15 @@ class Contents:
             unfinished.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
 
-def changes(folder: "RunFolder", before: dict[str, Any], now: dict[str, Any], contents: Contents) -> list[str]:
+def changes(folder: "RunFolder", before: dict[str, Any], now: Config, contents: Contents) -> list[str]:
     """What has changed since the run in a folder began, in sentences.
 
     A file is known by its text and its place in the order of the files, which is that of their names; the names
     themselves do not matter. Of runs that began before this was kept, the place of the model is compared.
 
     Args:
-        before, now: the configuration, flat.
+        before: the configuration then, flat, perhaps from another version of lmtrain.
+        now: the configuration.
         contents: as they are now.
     """
     kept = _read(folder.contents)
@@ -63,9 +64,9 @@ def changes(folder: "RunFolder", before: dict[str, Any], now: dict[str, Any], co
             f"The corpus has changed since the run in {folder.path} began: {changed}. Put the text back, train on the "
             "new text under another name=NAME, or start this run anew with overwrite=true."
         )
-    if (now["init_from"] or before.get("init_from")) and not _is_same_model(kept, before, now, contents):
+    if (now.init_from or before.get("init_from")) and not _is_same_model(kept, before, now, contents):
         problems.append(
-            f"init_from={now['init_from']} is not the model that the run in {folder.path} began with (init_from="
+            f"init_from={now.init_from} is not the model that the run in {folder.path} began with (init_from="
             f"{before.get('init_from')}). Give that model, give this run another name=NAME, or start it anew with "
             "overwrite=true."
         )
@@ -79,9 +80,9 @@ def _read(path: Path) -> Contents | None:
         return None
 
 
-def _changed_dictionary(folder: "RunFolder", now: dict[str, Any], contents: Contents) -> str | None:
+def _changed_dictionary(folder: "RunFolder", now: Config, contents: Contents) -> str | None:
     """A dictionary that is counted from the text changes only with the text, of which is told then."""
-    if now["init_from"] is None and now["dictionary.source"] == "corpus":
+    if now.init_from is None and now.dictionary.source == "corpus":
         return None
     try:
         items = Dictionary.load(folder.dictionary)
@@ -89,16 +90,20 @@ def _changed_dictionary(folder: "RunFolder", now: dict[str, Any], contents: Cont
         return None
     if items.fingerprint == contents.dictionary:
         return None
-    whose = "dictionary.path" if now["dictionary.path"] and not now["init_from"] else "dictionary.source"
-    whose = "init_from" if now["init_from"] else whose
+    if now.init_from:
+        whose = f"init_from={now.init_from}"
+    elif now.dictionary.path:
+        whose = f"dictionary.path={now.dictionary.path}"
+    else:
+        whose = f"dictionary.source={now.dictionary.source}"
     return (
-        f"{whose}={now[whose]} gives another dictionary than the one that the run in {folder.path} began with "
+        f"{whose} gives another dictionary than the one that the run in {folder.path} began with "
         f"({folder.dictionary}). Put it back, give this run another name=NAME, or start it anew with overwrite=true."
     )
 
 
 def _changed_files(
-    folder: "RunFolder", kept: Contents | None, before: dict[str, Any], now: dict[str, Any], contents: Contents
+    folder: "RunFolder", kept: Contents | None, before: dict[str, Any], now: Config, contents: Contents
 ) -> str:
     """The files that are not what they were; nothing if all are."""
     if kept is None:
@@ -123,16 +128,14 @@ _PARTS = ("train", "valid", "test")
 _NAMED = 20  # of files that have changed
 
 
-def _of_an_older_run(
-    folder: "RunFolder", before: dict[str, Any], now: dict[str, Any], contents: Contents
-) -> tuple[Part, bool]:
+def _of_an_older_run(folder: "RunFolder", before: dict[str, Any], now: Config, contents: Contents) -> tuple[Part, bool]:
     """What corpus.json says, in which the parts are not told apart."""
     files = contents.files()
     try:
         began_with = json.loads(folder.corpus.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         began_with = files
-    same_parts = all(before.get(f"data.{part}") == now[f"data.{part}"] for part in _PARTS)
+    same_parts = all(before.get(f"data.{part}") == getattr(now.data, part) for part in _PARTS)
     is_same = began_with == files or (same_parts and list(began_with.values()) == list(files.values()))
     return began_with, is_same
 
@@ -141,8 +144,8 @@ def _counted(files: Part) -> Counter[tuple[int, ...]]:
     return Counter(tuple(text) for text in files.values())
 
 
-def _is_same_model(kept: Contents | None, before: dict[str, Any], now: dict[str, Any], contents: Contents) -> bool:
+def _is_same_model(kept: Contents | None, before: dict[str, Any], now: Config, contents: Contents) -> bool:
     if kept is not None:
         return kept.init_from == contents.init_from
-    places = [place and os.path.realpath(local_path(place)) for place in (before.get("init_from"), now["init_from"])]
+    places = [place and os.path.realpath(local_path(place)) for place in (before.get("init_from"), now.init_from)]
     return places[0] == places[1]

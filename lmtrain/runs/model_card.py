@@ -12,60 +12,61 @@ from typing import Any
 
 import yaml
 
-from lmtrain.config.schema import AnnealConfig, TrainerConfig
+from lmtrain.config.saved import flat, saved
+from lmtrain.config.schema import Config, DataConfig, TrainerConfig
 from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.model.language_model import Sizes, parameter_count
+from lmtrain.model.language_model import parameter_count
 from lmtrain.program.command import typed
 from lmtrain.runs.curves import Row, column
-from lmtrain.runs.run_folder import RunFolder, flat
+from lmtrain.runs.run_folder import RunFolder
 from lmtrain.units import perplexity
 from lmtrain.version import lmtrain_version
 
 
-def model_card(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+def model_card(folder: RunFolder, config: Config, results: dict[str, Any], rows: list[Row]) -> str:
     """The text of the run's README.md, with the metadata that the Hugging Face Hub reads at its head.
 
     Args:
         folder: the run's, with its dictionary.json and corpus.json.
-        values: the configuration.
+        config: of the run.
         results: what `results.json` holds.
         rows: those of metrics.csv.
     """
-    level = values["data"]["level"]
+    level = config.data.level
     sections = [
-        _metadata(values),
-        f"# {values['name']}",
-        _what_it_is(folder, values),
+        _metadata(config),
+        f"# {config.name}",
+        _what_it_is(folder, config),
         "## Results",
         _results_table(results, level),
-        _best(folder, values, results, rows),
+        _best(folder, config, results, rows),
         "![Curves](report.png)" if rows else "",
         "## Use",
         _use(level),
         "## Data",
-        f"`{values['data']['path'] or values['data']['name']}`",
+        f"`{config.data.path or config.data.name}`",
         _data_table(folder, level),
-        _manifest(values["data"]["path"]),
+        _manifest(config.data.path),
         "## Recipe",
-        _recipe(values, results, rows),
+        _recipe(config, results, rows),
         "## Provenance",
-        _provenance(values, results),
+        _provenance(config, results),
         "The whole configuration:",
-        f"```yaml\n{yaml.safe_dump(values, allow_unicode=True, sort_keys=False)}```",
+        f"```yaml\n{yaml.safe_dump(saved(config), allow_unicode=True, sort_keys=False)}```",
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _metadata(values: dict[str, Any]) -> str:
+def _metadata(config: Config) -> str:
     """What is known; a language and a license are not."""
-    level = values["data"]["level"]
+    level = config.data.level
     tags = [
         "flair",
         "lmtrain",
         f"{level}-language-model",
-        values["model"]["recurrent_type"].lower(),
-        values["direction"],
+        config.model.recurrent_type.lower(),
+        config.direction,
     ]
     if level == "character":
         tags.append("contextual-string-embeddings")
@@ -73,20 +74,18 @@ def _metadata(values: dict[str, Any]) -> str:
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---"
 
 
-def _what_it_is(folder: RunFolder, values: dict[str, Any]) -> str:
-    model, level = values["model"], values["data"]["level"]
+def _what_it_is(folder: RunFolder, config: Config) -> str:
+    model, level = config.model, config.data.level
     dictionary = Dictionary.load(folder.dictionary)
-    sizes = Sizes(len(dictionary), **{name: value for name, value in model.items() if name != "name"})
-    start = values["init_from"]
     return (
-        f"A {values['direction']} {level}-level {model['recurrent_type']} language model"
+        f"A {config.direction} {level}-level {model.recurrent_type} language model"
         + (" for contextual string embeddings (Akbik et al., 2018)" if level == "character" else "")
         + ", trained with lmtrain"
-        + (f" from the weights of `{start}`" if start else "")
-        + f": {model['nlayers']} × {model['hidden_size']} hidden units"
-        + (f", projected to {model['nout']}" if model["nout"] else "")
-        + f", embedding size {model['embedding_size']}, {len(dictionary):,} {level}s in its dictionary, "
-        f"{parameter_count(sizes):,} parameters."
+        + (f" from the weights of `{config.init_from}`" if config.init_from else "")
+        + f": {model.nlayers} × {model.hidden_size} hidden units"
+        + (f", projected to {model.nout}" if model.nout else "")
+        + f", embedding size {model.embedding_size}, {len(dictionary):,} {level}s in its dictionary, "
+        f"{parameter_count(model.sizes(len(dictionary))):,} parameters."
     )
 
 
@@ -99,16 +98,16 @@ def _results_table(results: dict[str, Any], level: str) -> str:
     return "\n".join(lines)
 
 
-def _best(folder: RunFolder, values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
+def _best(folder: RunFolder, config: Config, results: dict[str, Any], rows: list[Row]) -> str:
     validations = len(column(rows, "val/loss")[0])
     chars = [row["chars"] for row in rows if "val/loss" in row and row.get("step") == results["best_step"]]
-    items = folder.train_items(values["data"]["train"])
+    items = folder.train_items(config.data.train)
     after = f", after {chars[0] / items:.2f} epochs" if items and chars else ""
     epochs = f"{results['chars'] / items:.2f} epochs" if items else f"{results['epochs']:,} epochs"
     return (
         (f"The best of {validations} validations" if validations else "The best validation")
         + f" was at step {results['best_step']:,} of {results['steps']:,}{after}. Training saw "
-        f"{results['chars']:,} {values['data']['level']}s, {epochs} (passes over the training text), and took "
+        f"{results['chars']:,} {config.data.level}s, {epochs} (passes over the training text), and took "
         f"{_duration(results['seconds'])}, validations included."
     )
 
@@ -171,47 +170,47 @@ def _options(options: dict[str, Any]) -> str:
     return ", ".join(f"`{name}`" if value is True else f"`{name}={value!r}`" for name, value in chosen.items())
 
 
-def _recipe(values: dict[str, Any], results: dict[str, Any], rows: list[Row]) -> str:
-    data, anneal, trainer, optimizer = (values[name] for name in ("data", "anneal", "trainer", "optimizer"))
+def _recipe(config: Config, results: dict[str, Any], rows: list[Row]) -> str:
+    data, trainer, optimizer = config.data, config.trainer, config.optimizer.model_dump()
     arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
     unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
-    dictionary = values["dictionary"]
-    limits = TrainerConfig.model_validate(trainer).limits()
+    dictionary = config.dictionary
+    limits = trainer.limits()
     table = {
         "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
-        "annealing": AnnealConfig.model_validate(anneal).made().describe(limits),
+        "annealing": config.anneal.made().describe(limits),
         "window": _window(data, trainer),
         "gradient clipping": _clipping(trainer),
-        "dropout": str(values["model"]["dropout"]),
+        "dropout": str(config.model.dropout),
         "limits": limits,
-        "precision": str(results.get("precision", trainer["precision"]))
+        "precision": str(results.get("precision", trainer.precision))
         + (f" (`auto`: {reason})" if (reason := results.get("precision_reason")) else ""),
-        "documents": f"{'shuffled' if data['shuffle'] else 'in their order'}"
-        + (", 1 % each lower-cased and upper-cased" if data["random_case_flip"] else ""),
-        "dictionary": ("of the model that training began with" if values["init_from"] else dictionary["source"])
+        "documents": f"{'shuffled' if data.shuffle else 'in their order'}"
+        + (", 1 % each lower-cased and upper-cased" if data.random_case_flip else ""),
+        "dictionary": ("of the model that training began with" if config.init_from else dictionary.source)
         + (f", unknown in validation: {unknown:.4%}" if unknown is not None else ""),
-        "weights": f"`{values['init_from']}` at the beginning" if values["init_from"] else "random at the beginning",
+        "weights": f"`{config.init_from}` at the beginning" if config.init_from else "random at the beginning",
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in table.items())])
 
 
-def _window(data: dict[str, Any], trainer: dict[str, Any]) -> str:
-    window = f"{data['sequence_length']} {data['level']}s × {data['batch_size']} lanes, over all devices"
-    if data["grow_to_sequence_length"] > data["sequence_length"]:
-        window += f"; one longer with every split, up to {data['grow_to_sequence_length']}"
-    if trainer["accumulate_grad_batches"] > 1:
-        window += f"; a step for {trainer['accumulate_grad_batches']} windows"
+def _window(data: DataConfig, trainer: TrainerConfig) -> str:
+    window = f"{data.sequence_length} {data.level}s × {data.batch_size} lanes, over all devices"
+    if data.grow_to_sequence_length > data.sequence_length:
+        window += f"; one longer with every split, up to {data.grow_to_sequence_length}"
+    if trainer.accumulate_grad_batches > 1:
+        window += f"; a step for {trainer.accumulate_grad_batches} windows"
     return window
 
 
-def _clipping(trainer: dict[str, Any]) -> str:
-    if trainer["gradient_clip_val"] is None:
+def _clipping(trainer: TrainerConfig) -> str:
+    if trainer.gradient_clip_val is None:
         return "none"
-    algorithm = (trainer.get("gradient_clip_algorithm") or "norm").lower()
-    return f"{trainer['gradient_clip_val']}, of {'the norm' if algorithm == 'norm' else 'each value'}"
+    algorithm = (trainer.added("gradient_clip_algorithm") or "norm").lower()
+    return f"{trainer.gradient_clip_val}, of {'the norm' if algorithm == 'norm' else 'each value'}"
 
 
-def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
+def _provenance(config: Config, results: dict[str, Any]) -> str:
     packages = " · ".join(f"{name} {_version(name)}" for name in ("torch", "lightning", "hydra-core"))
     return "\n".join(
         [
@@ -222,7 +221,7 @@ def _provenance(values: dict[str, Any], results: dict[str, Any]) -> str:
                 if "hardware" in results
                 else []
             ),
-            f"- seed {values['seed']}",
+            f"- seed {config.seed}",
             f"- ended on {time.strftime('%Y-%m-%d')}, after {_duration(results['seconds'])}, by {results['ended_by']}",
             _code(typed()),
         ]

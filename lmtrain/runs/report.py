@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmtrain.config.schedules import Plateau, schedule_class
+from lmtrain.config.schedules import Plateau
+from lmtrain.config.schema import Config
 from lmtrain.program.files import atomic_write
 from lmtrain.runs.curves import Row, column, count_axis, draw, new_figure, read_metrics, save_figure
 from lmtrain.runs.model_card import model_card
@@ -15,24 +16,23 @@ from lmtrain.runs.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-def write_report(folder: RunFolder, values: dict[str, Any], results: dict[str, Any]) -> None:
+def write_report(folder: RunFolder, config: Config, results: dict[str, Any]) -> None:
     """Writes `README.md`, a model card, and `report.png`, the curves, into the run folder.
 
     What cannot be written is said, and what stands there from an earlier end of the run is removed.
 
     Args:
         folder: the run's, with its metrics.csv.
-        values: the configuration.
+        config: of the run.
         results: what `results.json` holds.
     """
     rows = read_metrics(folder.path / "metrics.csv")
     for path in _parts(folder, rows):
         try:
             if path.suffix == ".png":
-                is_stepped = schedule_class(values["anneal"]["schedule"]) is Plateau
-                plot(rows, path, values["data"]["level"], is_stepped)
+                plot(rows, path, config.data.level, isinstance(config.anneal.made(), Plateau))
             else:
-                card = model_card(folder, values, results, rows)
+                card = model_card(folder, config, results, rows)
                 with atomic_write(path) as unfinished:  # a path need not be UTF-8
                     unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")
         except Exception as error:  # the run is as good without

@@ -12,9 +12,10 @@ from typing import Any
 
 import yaml
 
-from lmtrain.config import trainer_arguments
 from lmtrain.config.earlier import as_of_today
-from lmtrain.config.schema import AnnealConfig, Mark, as_checked, is_marked
+from lmtrain.config.keys import may_change
+from lmtrain.config.saved import as_saved, flat, saved
+from lmtrain.config.schema import Config
 from lmtrain.data.corpus import in_part
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.files import atomic_write, remove_left
@@ -50,12 +51,11 @@ class RunFolder:
         self._described: dict[Path, bytes] = {}
         self._lost_locks: list[Lock] = []
 
-    def occupy(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
+    def occupy(self, config: Config, contents: Contents) -> None:
         """Takes the folder for this run and writes its configuration.
 
         Args:
-            values: the configuration.
-            overwrite: throw away what the folder holds.
+            config: of the run; with `overwrite` what the folder holds is thrown away.
             contents: what stands at the places that the configuration names.
 
         Raises:
@@ -71,7 +71,7 @@ class RunFolder:
                 f"Another process is training in {self.path}: {other}. Wait for it, or give this run another name=NAME."
             )
         try:
-            self._check(values, overwrite, contents)
+            self._check(config, contents)
         except BaseException:
             self.release()
             raise
@@ -81,14 +81,14 @@ class RunFolder:
         with atomic_write(self.corpus) as unfinished:
             unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")
         with atomic_write(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(values, file, allow_unicode=True, sort_keys=False)
+            yaml.safe_dump(saved(config), file, allow_unicode=True, sort_keys=False)
 
-    def _check(self, values: dict[str, Any], overwrite: bool, contents: Contents) -> None:
+    def _check(self, config: Config, contents: Contents) -> None:
         """Empties the folder, or makes sure that it is this run's."""
-        if overwrite:
+        if config.overwrite:
             self._empty()
         elif self.config.exists():
-            self._check_same_run(values, contents)
+            self._check_same_run(config, contents)
         elif self.best.exists() or self.checkpoints.exists():
             raise UserError(
                 f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
@@ -174,14 +174,14 @@ class RunFolder:
             else:
                 item.unlink()
 
-    def _check_same_run(self, values: dict[str, Any], contents: Contents) -> None:
+    def _check_same_run(self, config: Config, contents: Contents) -> None:
         """The same keys, but for those that may change, and the same contents, wherever they stand now."""
         try:
             began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            before, now = flat(as_checked(as_of_today(began_with))), flat(values)
+            before, now = flat(as_saved(as_of_today(began_with))), flat(saved(config))
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
-        ignored = AnnealConfig.model_validate(values["anneal"]).ignored()
+        ignored = config.anneal.ignored()
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
@@ -194,7 +194,7 @@ class RunFolder:
                 f"{self.path} holds a run with another configuration: {'; '.join(different)}. Give this run another "
                 f"name=NAME, {remedy}"
             )
-        problems += changes(self, before, now, contents)
+        problems += changes(self, before, config, contents)
         raise_if_any(problems)
 
     def last_checkpoint(self) -> Path | None:
@@ -262,29 +262,6 @@ def _is_whole(path: Path) -> bool:
             return archive.testzip() is None
     except (OSError, zipfile.BadZipFile, EOFError, ValueError):
         return False
-
-
-def hyperparameters(values: dict[str, Any]) -> dict[str, Any]:
-    """The keys that runs are compared by, such as "model.hidden_size"; only places among them may change later."""
-    return {key: value for key, value in flat(values).items() if is_marked(key, Mark.COMPARED)}
-
-
-def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The configuration with names such as "model.hidden_size"."""
-    result = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
-    return result
-
-
-def may_change(key: str) -> bool:
-    """Whether a run may go on with another value."""
-    if key.startswith("trainer."):
-        return trainer_arguments.may_change(key.split(".")[1])
-    return is_marked(key, Mark.MAY_CHANGE, Mark.PLACE)
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

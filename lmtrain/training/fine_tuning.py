@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Set
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from lmtrain.config.saved import flat, saved
+from lmtrain.config.schema import Config
 from lmtrain.data.dictionary import UNK, Dictionary
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
@@ -32,13 +33,13 @@ def check_is_a_file(init_from: str) -> None:
     )
 
 
-def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set[str]) -> dict[str, Any]:
+def inherit(config: Config, language_model: LanguageModel, explicit: Set[str]) -> Config:
     """The configuration with what the model brings along: direction, level, delimiter, sizes and dictionary.
 
     Dropout comes along too, but may be set.
 
     Args:
-        values: the composed configuration.
+        config: as it was composed.
         language_model: the model to start from.
         explicit: the keys that the user set, such as "model.hidden_size", or "model" for a group's choice.
 
@@ -53,36 +54,32 @@ def inherit(values: dict[str, Any], language_model: LanguageModel, explicit: Set
         "data.document_delimiter": language_model.document_delimiter,
         **sizes,
     }
-    before, values = values, copy.deepcopy(values)
-    problems = []
+    if "model.dropout" in explicit:
+        del brought["model.dropout"]
+    composed, problems = flat(saved(config)), []
     for key, value in brought.items():
-        *path, name = key.split(".")
-        section = values[path[0]] if path else values
-        is_set = key in explicit or (path and path[0] == "model" and "model" in explicit and key != "model.dropout")
-        if key == "model.dropout" and is_set:
-            continue
-        if is_set and str(section[name]).upper() != str(value).upper():
+        is_set = key in explicit or (key.startswith("model.") and "model" in explicit and key != "model.dropout")
+        if is_set and str(composed[key]).upper() != str(value).upper():
             problems.append(
-                f"{key}={section[name]!r} contradicts {values['init_from']}, which has {value!r}. Leave the key out: "
-                "it comes along with the model."
+                f"{key}={composed[key]!r} contradicts {config.init_from}, which has {value!r}. Leave the key out: it "
+                "comes along with the model."
             )
-        section[name] = value
     if explicit & {"dictionary", "dictionary.source", "dictionary.path"}:
         problems.append(
-            f"dictionary={values['dictionary']['source']} contradicts {values['init_from']}, which brings its own "
+            f"dictionary={config.dictionary.source} contradicts {config.init_from}, which brings its own "
             f"dictionary ({len(language_model.dictionary)} items). Leave it out; dictionary.expand=true adds the new "
             "text's characters."
         )
     raise_if_any(problems)
-    if "model.name" not in explicit:
-        values["model"]["name"] = "tuned"
-    if "name" not in explicit and values["name"].startswith(composed := _default_name(before)):
-        values["name"] = _default_name(values) + values["name"].removeprefix(composed)  # a sweep has appended to it
-    return values
+    tuned = config.changed(brought if "model.name" in explicit else brought | {"model.name": "tuned"})
+    if "name" not in explicit and config.name.startswith(default := _default_name(config)):
+        name = _default_name(tuned) + config.name.removeprefix(default)  # a sweep has appended to it
+        tuned = tuned.changed({"name": name})
+    return tuned
 
 
-def _default_name(values: dict[str, Any]) -> str:
-    return f"{values['model']['name']}-{values['data']['name']}-{values['direction']}"
+def _default_name(config: Config) -> str:
+    return f"{config.model.name}-{config.data.name}-{config.direction}"
 
 
 def fingerprint(language_model: LanguageModel) -> str:

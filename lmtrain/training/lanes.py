@@ -5,17 +5,18 @@ from typing import Any
 
 import yaml
 
+from lmtrain.config.schema import Config
 from lmtrain.errors import UserError
 from lmtrain.runs.run_folder import RunFolder
 
 
-def with_lanes(values: dict[str, Any], devices: int, explicit: Collection[str], folder: RunFolder) -> dict[str, Any]:
+def with_lanes(config: Config, devices: int, explicit: Collection[str], folder: RunFolder) -> Config:
     """Gives a configuration with `data.lanes_per_device` the `data.batch_size` that it means.
 
     A run that goes on keeps the lanes it began with, whatever the number of devices is now.
 
     Args:
-        values: the configuration.
+        config: of the run.
         devices: on which the run is now.
         explicit: the keys that the user set.
         folder: of the run.
@@ -23,17 +24,17 @@ def with_lanes(values: dict[str, Any], devices: int, explicit: Collection[str], 
     Raises:
         UserError: `data.batch_size` is given, too.
     """
-    lanes = values["data"]["lanes_per_device"]
+    lanes = config.data.lanes_per_device
     if lanes is None:
-        return values
+        return config
     if "data.batch_size" in explicit:
         raise UserError(
-            f"data.batch_size={values['data']['batch_size']} and data.lanes_per_device={lanes} both say how many lanes "
+            f"data.batch_size={config.data.batch_size} and data.lanes_per_device={lanes} both say how many lanes "
             "there are: on all devices together, and on each. Give one of them."
         )
-    before = {} if values["overwrite"] else _data_of_run(folder)
+    before = {} if config.overwrite else _data_of_run(folder)
     begun = before.get("batch_size") if before.get("lanes_per_device") == lanes else None
-    return {**values, "data": {**values["data"], "batch_size": begun or lanes * devices}}
+    return config.changed({"data.batch_size": begun or lanes * devices})
 
 
 def _data_of_run(folder: RunFolder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
+from lmtrain.config.keys import hyperparameters
 from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
@@ -24,7 +25,7 @@ from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import write_report
-from lmtrain.runs.run_folder import RunFolder, hyperparameters
+from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.announcements import log_end, loss_figures
 from lmtrain.training.callbacks.anneal import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
@@ -90,7 +91,7 @@ class Run:
         self.best = BestModel(
             folder.best, lambda model, path: save_language_model(replace(self.language_model, model=model), path)
         )
-        settings = hyperparameters(config.model_dump())
+        settings = hyperparameters(config)
         settings["trainer.precision"] = choose_precision(config).name
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
         self.saving = RunCheckpoint(
@@ -113,7 +114,7 @@ class Run:
             self.best,
             self.monitor,
             RunProgress(self.monitor, self.best, console),
-            TextSamples(self.language_model, config.model_dump()),
+            TextSamples(self.language_model, config),
             *others.values(),
             self.saving,
         ]
@@ -198,7 +199,7 @@ class Run:
             figures = self.trainer.callback_metrics
             results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
         if self.trainer.is_global_zero:
-            write_report(self.folder, self.config.model_dump(), results)
+            write_report(self.folder, self.config, results)
             self.folder.write_results(results)  # last: until it is there the same command does all of this
             if not self.trainer.fast_dev_run:
                 log_end(self.config, results, self.folder)

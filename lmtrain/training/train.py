@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from lmtrain.config.explicit import check_explicit
-from lmtrain.config.schema import Config, check_config
+from lmtrain.config.schema import Config
 from lmtrain.config.trainer_values import seconds
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.language_model import LanguageModel
@@ -41,12 +41,13 @@ from lmtrain.training.user_callbacks import check_callbacks
 log = logging.getLogger(__name__)
 
 
-def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, Any]:
-    """Trains as a resolved configuration says, or goes on where the run stopped.
+def train(config: Config, explicit: Collection[str] = ()) -> dict[str, Any]:
+    """Trains as a configuration says, or goes on where the run stopped.
 
     Args:
-        values: the configuration, without interpolations.
-        explicit: the keys that the user set; with `init_from` the model brings the others along.
+        config: as `compose_config` or `check_config` gives it.
+        explicit: the keys that the user set, such as "optimizer.lr", or "model" for a group's choice: they are obeyed
+            or refused, while `init_from` brings others along and what a recipe says of another schedule is left aside.
 
     Any program may call it, also in a thread (then signals are not watched) and in a notebook, one call at a time.
     Relative paths are those of the working directory, which must stay the same until it ends. It leaves the process as
@@ -69,7 +70,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
         logging_to(console, is_first_process()),
         SignalWatch() as signals,
     ):
-        return _prepare_and_train(values, explicit, console, signals)
+        return _prepare_and_train(config, explicit, console, signals)
 
 
 _is_training = threading.Lock()
@@ -90,14 +91,13 @@ def _only_one() -> Iterator[None]:
 
 
 def _prepare_and_train(
-    values: dict[str, Any], explicit: Collection[str], console: Console, signals: SignalWatch
+    config: Config, explicit: Collection[str], console: Console, signals: SignalWatch
 ) -> dict[str, Any]:
-    config = check_config(values)
     signals.also_watch(config.checkpoint.requeue_signal)
     is_trial = bool(config.trainer.added("fast_dev_run"))
     if is_trial:  # in a folder of its own, which is removed: the run of that name is none of its business
         place = str(Path(config.runs_dir) / ".fast_dev_run")
-        config = check_config(values | {"runs_dir": place, "overwrite": True, "logger": {}})
+        config = config.changed({"runs_dir": place, "overwrite": True, "logger": {}})
     is_first = is_first_process()
     end_with_first_process()
     config, initial, world_size = _settle(config, explicit)
@@ -107,7 +107,7 @@ def _prepare_and_train(
     # The first process alone decides about the folder and writes to it. What the others look at there it leaves
     # as it is until all have met; with overwrite they look at nothing.
     if is_first:
-        folder.occupy(config.model_dump(), config.overwrite, text.contents(fingerprint(initial) if initial else None))
+        folder.occupy(config, text.contents(fingerprint(initial) if initial else None))
         log_to_file(folder.log)
         if not signals.are_watched:
             log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
@@ -144,15 +144,14 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     if config.init_from is not None:
         check_is_a_file(config.init_from)
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
-        config = check_config(inherit(config.model_dump(), initial, frozenset(explicit)))
+        config = inherit(config, initial, frozenset(explicit))
     check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
     check_callbacks(config, folder.checkpoints)
     trainer = make_trainer(config)
     check_optimizer(config, trainer.strategy.root_device)
-    values = with_lanes(config.model_dump(), trainer.world_size, explicit, folder)
-    return check_config(values), initial, trainer.world_size
+    return with_lanes(config, trainer.world_size, explicit, folder), initial, trainer.world_size
 
 
 def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
@@ -162,7 +161,7 @@ def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
         return None
     log.info("The run in %s is finished: %s", folder.path, loss_figures(results["val/loss"]))
     if is_first_process() and not is_reported(folder):
-        write_report(folder, config.model_dump(), results)
+        write_report(folder, config, results)
     log.info(
         "To go on, raise trainer.max_epochs or trainer.max_steps; to start anew, overwrite=true; for another run, "
         "name=NAME."

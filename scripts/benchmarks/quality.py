@@ -82,16 +82,16 @@ def _train_flair(
 def _train_lmtrain(
     recipe: str, corpus: Path, out: Path, epochs: str, seed: str, hidden: int, length: int, lanes: int
 ) -> float:
-    from lmtrain.config.compose import compose_values
+    from lmtrain.config.compose import compose_config
     from lmtrain.training.train import train
 
-    values = compose_values(
+    config = compose_config(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={out}/cache", f"runs_dir={out.parent}"),
         *(f"model.hidden_size={hidden}", f"data.sequence_length={length}", f"data.batch_size={lanes}"),
         *(f"name={out.name}", f"trainer.max_epochs={epochs}", f"seed={seed}", *recipe.split()),
     )
     began = time.perf_counter()
-    train(values)
+    train(config)
     return time.perf_counter() - began
 
 

@@ -106,10 +106,10 @@ def overrides(size: Size) -> tuple[str, ...]:
 
 
 def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None = None, recipe: str = "") -> None:
-    from lmtrain.config.compose import compose_values
+    from lmtrain.config.compose import compose_config
     from lmtrain.training.train import train
 
-    values = compose_values(
+    config = compose_config(
         *("data=folder", f"data.path={corpus}", f"data.cache_dir={corpus}/cache"),
         *("name=run", f"runs_dir={corpus}/runs", "overwrite=true", "test=false"),
         *overrides(size),
@@ -117,8 +117,7 @@ def run_lmtrain(precision: str, corpus: Path, size: Size, profiler: str | None =
         *([f"+trainer.profiler={profiler}"] if profiler else []),
         *recipe.split(),
     )
-    values["callbacks"] = {"clock": {"_target_": "benchmarks.training.Ticks"}}
-    train(values)
+    train(config.changed({"callbacks": {"clock": {"_target_": "benchmarks.training.Ticks"}}}))
 
 
 def run_flair(corpus: Path, size: Size) -> None:
@@ -216,12 +215,11 @@ def operations_a_step(size: Size, vocabulary: int) -> float:
 
 def benchmark_train(name: str, rounds: int) -> dict[str, Any]:
     """Seconds a step of each contestant, one after the other in every round."""
-    from lmtrain.config.compose import compose_values
-    from lmtrain.config.schema import check_config
+    from lmtrain.config.compose import compose_config
     from lmtrain.training.precision import choose_precision
 
     size = SIZES[name]
-    default = str(choose_precision(check_config(compose_values(*overrides(size)))).name)
+    default = str(choose_precision(compose_config(*overrides(size))).name)
     dtype = torch.bfloat16 if default == "bf16-mixed" else torch.float32
     precisions = dict.fromkeys([default, "32-true"])
     can_compile = HAS_GPU or shutil.which("g++") is not None

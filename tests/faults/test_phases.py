@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from corpora import write_corpus
-from running import SMALL, compose
+from running import SMALL, compose, train
 from script_calls import call
 
 from lmtrain.model_files.flair import load_language_model
-from lmtrain.training.train import train
 
 RUN = (*SMALL, "dictionary=corpus", "name=run", "data.validations_per_epoch=40")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)

@@ -5,11 +5,10 @@ import random
 import pytest
 import torch
 from outcomes import assert_same_outcome, outcome
-from running import compose
+from running import compose, train
 from stopping import Killed, PoisonAt
 
 from lmtrain.errors import UserError
-from lmtrain.training.train import train
 
 AVERAGE = {"ema": {"_target_": "lightning.pytorch.callbacks.EMAWeightAveraging", "decay": 0.9}}
 WINDOWS = 26  # of the run below: two epochs of two splits of 6 and 7 windows

@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 from corpora import write_corpus
 from processes import ROOT, run
-from running import SMALL, compose, read_metrics
+from running import SMALL, compose, read_metrics, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_phases import assert_made_up_for, outcome
 
 from lmtrain.training.loggers import guarded as guarded_logger
 from lmtrain.training.loggers.guarded import guarded
 from lmtrain.training.loggers.mlflow import mlflow_logger
-from lmtrain.training.train import train
 
 RUN = (*SMALL, "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "data.validations_per_epoch=12")
 SAVING = (*RUN, "checkpoint.every_steps=1")

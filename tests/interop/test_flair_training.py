@@ -8,12 +8,11 @@ from flair.data import Dictionary as FlairDictionary
 from flair.models import LanguageModel
 from flair.trainers.language_model_trainer import LanguageModelTrainer, TextCorpus
 from lightning.pytorch.trainer.states import TrainerFn, TrainerState
-from running import compose, explicit, read_metrics
+from running import compose, explicit, read_metrics, train
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.training.callbacks.anneal import AnnealOnPlateau
-from lmtrain.training.train import train
 
 LANES, T = 5, 7
 KINDS = {

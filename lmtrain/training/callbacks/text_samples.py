@@ -2,12 +2,13 @@
 
 import logging
 from textwrap import wrap
-from typing import Any
 
 import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
+from lmtrain.config.saved import saved
+from lmtrain.config.schema import Config
 from lmtrain.inference.generation import generate, readable
 from lmtrain.model.language_model import LanguageModel
 from lmtrain.training.loggers.tensorboard import tensorboards
@@ -27,14 +28,14 @@ class TextSamples(Callback):
         length: items of a sample.
     """
 
-    def __init__(self, language_model: LanguageModel, config: dict[str, Any], length: int = 200) -> None:
+    def __init__(self, language_model: LanguageModel, config: Config, length: int = 200) -> None:
         self.language_model = language_model
         self.config = config
         self.length = length
         self._has_failed = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        text = yaml.safe_dump(self.config, allow_unicode=True, sort_keys=False)
+        text = yaml.safe_dump(saved(self.config), allow_unicode=True, sort_keys=False)
         self._write(trainer, "settings", text)  # TensorBoard sorts by name: below the samples
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

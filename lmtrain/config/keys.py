@@ -1,0 +1,27 @@
+"""What is said of a key, such as "model.hidden_size", where the schema defines it."""
+
+from typing import Any
+
+from lmtrain.config import trainer_arguments
+from lmtrain.config.saved import flat, saved
+from lmtrain.config.schema import Config, Mark, all_fields
+
+
+def is_marked(key: str, *marks: Mark) -> bool:
+    """Whether a key, or a section that it is in, bears one of the marks."""
+    fields = all_fields()
+    parts = key.split(".")
+    names = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any(mark in fields[name].metadata for name in names if name in fields for mark in marks)
+
+
+def may_change(key: str) -> bool:
+    """Whether a run may go on with another value."""
+    if key.startswith("trainer."):
+        return trainer_arguments.may_change(key.split(".")[1])
+    return is_marked(key, Mark.MAY_CHANGE, Mark.PLACE)
+
+
+def hyperparameters(config: Config) -> dict[str, Any]:
+    """The keys that loggers compare runs by, and their values; only places among them may change later."""
+    return {key: value for key, value in flat(saved(config)).items() if is_marked(key, Mark.COMPARED)}
