@@ -47,12 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.prepare.corpus_check import check_corpus
     from lmtrain.program.time_left import time_left_of_each
 
-    with time_left_of_each() as show_progress:
+    with time_left_of_each() as show_time_left:
         check = check_corpus(
             options.path,
             options.overrides,
             with_cost=not options.no_cost,
-            progress=partial(show_progress, "Reading"),
+            show=show_time_left,
         )
     if options.json:
         print(to_json(check.to_json(), indent=2))

@@ -44,9 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from rich.console import Console
 
+    from lmtrain.program.time_left import time_left_of_each
     from lmtrain.runs.compare import plot, read_runs, records, remarks, tables
 
-    runs = read_runs(options.runs, options.sort)
+    with time_left_of_each() as show:
+        runs = read_runs(options.runs, options.sort, partial(show, "Reading runs"))
     if options.output:
         plot(runs, options.output)
     if options.json:

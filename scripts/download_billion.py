@@ -21,6 +21,7 @@ EXAMPLE = """example:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     from lmtrain.prepare.download import BILLION_SHA256, BILLION_SIZE, BILLION_URL, download_billion
+    from lmtrain.program.time_left import time_left_of_each
 
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -42,20 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sha256", metavar="HEX", help="likewise")
     options = parse(parser, arguments, size=Range(1))
     own = options.url != BILLION_URL
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("Downloading", total=None)
+    with time_left_of_each() as show:
         folder = download_billion(
             options.output,
             url=options.url,
             size=options.size or (None if own else BILLION_SIZE),
             sha256=options.sha256 or (None if own else BILLION_SHA256),
             keep_archive=options.keep_archive,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            show=show,
         )
     print(f"Train:  {train_program()} data=billion {override_of('data.path', str(folder))}")
 

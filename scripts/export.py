@@ -33,9 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace FILE, or the folder, if it exists")
     options = parse(parser, arguments)
     if options.format == "hub":
-        from lmtrain.runs.publishing import write_hub_folder
+        from lmtrain.program.time_left import time_left
+        from lmtrain.runs.publishing import STEPS, write_hub_folder
 
-        write_hub_folder(Path(options.model), options.output, options.overwrite)
+        with time_left("Writing", STEPS) as advance:
+            write_hub_folder(Path(options.model), options.output, options.overwrite, partial(advance, 1))
         print(options.output)
         return
     written = [options.output]
@@ -47,14 +49,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     from lmtrain.model_files.export import load_model, save_onnx, save_safetensors
     from lmtrain.model_files.flair import save_language_model
+    from lmtrain.program.time_left import time_left
 
-    language_model = load_model(options.model)
-    if options.format == "flair":
-        save_language_model(language_model, options.output)
-    elif options.format == "safetensors":
-        save_safetensors(language_model, options.output)
-    else:
-        difference = save_onnx(language_model, options.output)
+    difference = None
+    with time_left("Exporting", 2) as advance:
+        language_model = load_model(options.model)
+        advance(1)
+        if options.format == "flair":
+            save_language_model(language_model, options.output)
+        elif options.format == "safetensors":
+            save_safetensors(language_model, options.output)
+        else:
+            difference = save_onnx(language_model, options.output)
+        advance(1)
+    if options.format == "onnx":
         if difference is None:
             print("Not compared with PyTorch: onnxruntime is not installed.", file=sys.stderr)
         else:

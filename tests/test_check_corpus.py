@@ -229,7 +229,10 @@ def test_too_many_hashes_become_an_estimate() -> None:
 
 def test_what_training_costs() -> None:
     config = compose_config("x", ["model=tiny", *SMALL])
-    cost = estimate_cost(config, 50, train_items=1000, valid_items=100)
+    shown = []
+    cost = estimate_cost(config, 50, 1000, 100, progress=lambda done, total: shown.append(done / total))
+    assert shown == sorted(shown)
+    assert shown[-1] == 1
     assert cost.parameters == 50 * 100 + 4 * 128 * (100 + 128 + 2) + 50 * 129
     assert cost.epoch_seconds == 1000 / cost.items_per_second
     assert 0 < cost.validation_seconds < cost.epoch_seconds

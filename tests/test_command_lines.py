@@ -27,7 +27,7 @@ from lmtrain.inference.scoring import score
 from lmtrain.inference.vector_file import read_vectors
 from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.program.plain_json import to_json
-from lmtrain.program.time_left import time_left
+from lmtrain.program.time_left import time_left, time_left_of_each
 
 
 @pytest.fixture
@@ -262,6 +262,15 @@ def test_time_left_in_lines(capsys, monkeypatch):
         "Scoring: 20% done, about 1:20 min left",
         "Scoring: 60% done, about 1:00 min left",
     ]
+
+
+def test_time_left_of_what_goes_on(capsys, monkeypatch):
+    now = iter([0.0, 20.0])
+    monkeypatch.setattr("lmtrain.program.time_left.time", SimpleNamespace(monotonic=lambda: next(now)))
+    with time_left_of_each() as show:
+        show("Downloading", 50, 100)
+        show("Downloading", 60, 100)
+    assert capsys.readouterr().err == "Downloading: 60% done, about 1:20 min left\n"
 
 
 def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, capsys):

@@ -76,24 +76,26 @@ def test_a_download_that_breaks_off_goes_on(server: Server, tmp_path: Path) -> N
     server.breaks = [100_000, 50_000, 0, 7]
     progress = []
     path = download(
-        server.url, tmp_path / "file", size=300_000, sha256=SHA256, progress=lambda *call: progress.append(call), wait=0
+        server.url, tmp_path / "file", size=300_000, sha256=SHA256, show=lambda *call: progress.append(call), wait=0
     )
     assert path.read_bytes() == CONTENT
     assert server.seen == [None, "bytes=100000-", "bytes=150000-", "bytes=150000-", "bytes=150007-"]
-    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
-    assert progress[-1] == (300_000, 300_000)
+    assert [what for what, _, _ in progress[-2:]] == ["Downloading", "Checking"]
+    loaded = [done for what, done, _ in progress if what == "Downloading"]
+    assert loaded == sorted(loaded)
+    assert progress[-1][1:] == progress[-2][1:] == (300_000, 300_000)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
     server.breaks = [120_000]
 
-    def interrupt(done: int, _: int) -> None:
+    def interrupt(_: str, done: int, __: int) -> None:
         if done >= 120_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download(server.url, tmp_path / "file", progress=interrupt)
+        download(server.url, tmp_path / "file", show=interrupt)
     assert not (tmp_path / "file").exists()
     download(server.url, tmp_path / "file", sha256=SHA256)
     assert (tmp_path / "file").read_bytes() == CONTENT
@@ -111,7 +113,7 @@ def test_what_cannot_be_continued_begins_anew(server: Server, tmp_path: Path, ch
             server.content, server.etag = CONTENT[::-1], '"2"'
         server.ranges = change != "no ranges"
 
-    download(server.url, tmp_path / "file", progress=change_now, wait=0)
+    download(server.url, tmp_path / "file", show=change_now, wait=0)
     assert (tmp_path / "file").read_bytes() == server.content
     assert len(server.seen) == 2
 
@@ -200,7 +202,10 @@ def billion(server: Server) -> Server:
 def test_billion_is_what_data_billion_reads(billion: Server, tmp_path: Path) -> None:
     output = tmp_path / "data" / "billion"
     sha256 = hashlib.sha256(billion.content).hexdigest()
-    assert download_billion(output, url=billion.url, size=len(billion.content), sha256=sha256) == output
+    shown = {}
+    told = {"show": lambda what, done, total: shown.update({what: (done, total)})}
+    assert download_billion(output, url=billion.url, size=len(billion.content), sha256=sha256, **told) == output
+    assert shown == dict.fromkeys(["Downloading", "Checking", "Unpacking"], (len(billion.content),) * 2)
     assert len(billion.seen) == 2
     data = compose("data=billion", f"data.path={output}")["data"]
     corpus = find_corpus(data["path"], data["train"], data["valid"], data["test"])

@@ -179,11 +179,10 @@ def _waits(size: Size, precision: str) -> Finding:
 def _speed(size: Size) -> Iterator[Finding]:
     """Steps of one layer, in turn; nothing here is right or wrong."""
     items = size.length * size.lanes
-    rates = {}
+    reference = None
     for name, step in _contestants(size).items():
-        rates[name] = items / _seconds(step, size.steps)
-    reference = next(iter(rates.values()))
-    for name, rate in rates.items():
+        rate = items / _seconds(step, size.steps)
+        reference = reference or rate
         yield Finding(f"speed, {name}", None, f"{rate:,.0f} characters/s, {rate / reference:.2f} ×")
 
 

@@ -2,8 +2,9 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import hydra
@@ -24,6 +25,7 @@ from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_dictionary
 from lmtrain.prepare.corpus_quality import Effect, examine
 from lmtrain.prepare.corpus_scan import PartScan, scan_corpus
+from lmtrain.program.time_left import Show
 
 KNOWN_WARNING, KNOWN_ERROR = 0.01, 0.2  # shares of the validation documents that occur in train
 DUPLICATES_WARNING = 0.05
@@ -113,7 +115,7 @@ def check_corpus(
     overrides: Sequence[str] = (),
     *,
     with_cost: bool = True,
-    progress: Callable[[int, int], None] = lambda *_: None,
+    show: Show = lambda *_: None,
 ) -> Check:
     """Checks a corpus folder for training with a configuration.
 
@@ -121,7 +123,7 @@ def check_corpus(
         path: the folder, or an fsspec URL of one.
         overrides: of the configuration, as for train.py: `model=large`, `data.batch_size=50`.
         with_cost: whether to try how fast the model trains on this machine.
-        progress: called with the bytes that are read and that there are.
+        show: called with what is being done, and how much of it is done and there is to do.
 
     Raises:
         UserError: an override is wrong, or there is no such folder.
@@ -136,7 +138,7 @@ def check_corpus(
     def report(size: int) -> None:
         nonlocal done
         done += size
-        progress(done, total)
+        show("Reading", done, total)
 
     data = config.data
     text_format = TextFormat(data.level, data.document_delimiter, data.errors, data.encoding)
@@ -152,7 +154,8 @@ def check_corpus(
         from lmtrain.prepare.cost import estimate_cost
 
         items = {part: scan.size(data.level) for part, scan in scans.items()}
-        check.cost = asdict(estimate_cost(config, len(dictionary), items["train"], items["valid"]))
+        trying = partial(show, "Trying steps")
+        check.cost = asdict(estimate_cost(config, len(dictionary), items["train"], items["valid"], trying))
     check.findings.sort(key=lambda finding: ("error", "warning").index(finding.level))
     return check
 

@@ -37,13 +37,22 @@ class Cost:
     validation_seconds: float
 
 
-def estimate_cost(config: Config, vocabulary_size: int, train_items: int, valid_items: int) -> Cost:
-    """Estimates what training takes on the first device, from a few training steps on random items."""
+def estimate_cost(
+    config: Config,
+    vocabulary_size: int,
+    train_items: int,
+    valid_items: int,
+    progress: Callable[[float, float], object] = lambda *_: None,
+) -> Cost:
+    """Estimates what training takes on the first device, from a few training steps on random items.
+
+    `progress` is called with about how much of the trying is done, and 1.
+    """
     model = RecurrentLM(config.model.sizes(vocabulary_size))
     parameters = sum(parameter.numel() for parameter in model.parameters())
     uses_cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
     device = torch.device("cuda" if uses_cuda else "cpu")
-    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device)
+    train_rate, valid_rate = _measure(model.to(device), config, vocabulary_size, device, progress)
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return Cost(
         parameters,
@@ -111,7 +120,13 @@ def _optimizer(config: Config, model: RecurrentLM) -> torch.optim.Optimizer:
     return instantiate(config.optimizer.model_dump(), _partial_=True)(model.named_parameters())
 
 
-def _measure(model: RecurrentLM, config: Config, vocabulary_size: int, device: torch.device) -> tuple[float, float]:
+def _measure(
+    model: RecurrentLM,
+    config: Config,
+    vocabulary_size: int,
+    device: torch.device,
+    progress: Callable[[float, float], object],
+) -> tuple[float, float]:
     """Items per second trained on and validated on: of a whole window, or as much of it as a CPU does in a second."""
     lanes, length = config.data.batch_size, config.data.sequence_length
     if device.type == "cpu":
@@ -140,10 +155,12 @@ def _measure(model: RecurrentLM, config: Config, vocabulary_size: int, device: t
     def validate() -> None:
         loss()
 
-    return length * lanes / _seconds(train, device), length * lanes / _seconds(validate, device)
+    trained = _seconds(train, device, lambda share: progress(0.7 * share, 1))  # backward is the longer way
+    validated = _seconds(validate, device, lambda share: progress(0.7 + 0.3 * share, 1))
+    return length * lanes / trained, length * lanes / validated
 
 
-def _seconds(step: Callable[[], None], device: torch.device) -> float:
+def _seconds(step: Callable[[], None], device: torch.device, progress: Callable[[float], object]) -> float:
     """How long a step takes at best; the first one, which prepares much, is not counted."""
     best, until = math.inf, math.inf
     while time.perf_counter() < until:
@@ -155,4 +172,6 @@ def _seconds(step: Callable[[], None], device: torch.device) -> float:
             until = time.perf_counter() + 1
         else:
             best = min(best, time.perf_counter() - start)
+        # the second step is the last one, if a step takes longer than all that is allowed for them
+        progress(0.5 if best is math.inf else 1.0)
     return best

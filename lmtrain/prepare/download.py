@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import io
 import json
 import shutil
 import tarfile
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from lmtrain.errors import UserError
 from lmtrain.program.files import atomic_write, unfinished_folder
+from lmtrain.program.time_left import Show
 
 BILLION_URL = "http://www.statmt.org/lm-benchmark/1-billion-word-language-modeling-benchmark-r13output.tar.gz"
 BILLION_SIZE = 1_792_209_805
@@ -21,6 +23,9 @@ BILLION_SHA256 = "01ba60381110baf7f189dfd2b8374de371e8c9a340835793f190bdae9e90a3
 
 _READ_BYTES = 1 << 20
 _ATTEMPTS = 8  # in a row that bring nothing
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are done and those that there are, None if nobody knows."""
+
 _LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EISDIR)
 
 
@@ -30,7 +35,7 @@ def download(
     *,
     size: int | None = None,
     sha256: str | None = None,
-    progress: Callable[[int, int | None], None] = lambda *_: None,
+    show: Show = lambda *_: None,
     wait: float = 1.0,
 ) -> Path:
     """Downloads a file; goes on where an earlier call, or a connection, broke off.
@@ -40,7 +45,7 @@ def download(
 
     Args:
         size, sha256: what the file must have, if they are known.
-        progress: called with the bytes that are there and that there will be.
+        show: called with what is being done, how many bytes of it are done, and how many there are.
         wait: seconds before the second attempt after one that brought nothing; then twice that, and so on.
 
     Raises:
@@ -53,7 +58,7 @@ def download(
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            complete = _fetch(url, part, note, size, progress)
+            complete = _fetch(url, part, note, size, _step(show, "Downloading"))
             reason = "the connection broke off"
         except urllib.error.HTTPError as error:
             if error.code == 416:  # there is no such range any more
@@ -74,7 +79,7 @@ def download(
         if failures:
             time.sleep(wait * 2 ** (failures - 1))
     note.unlink(missing_ok=True)
-    difference = _difference(part, size, sha256)
+    difference = _difference(part, size, sha256, _step(show, "Checking"))
     if difference:
         part.unlink()
         raise UserError(f"What {url} sent {difference}. It was removed: try again, or correct --size and --sha256.")
@@ -82,7 +87,7 @@ def download(
     return path
 
 
-def _fetch(url: str, part: Path, note: Path, size: int | None, progress: Callable[[int, int | None], None]) -> bool:
+def _fetch(url: str, part: Path, note: Path, size: int | None, progress: Progress) -> bool:
     """One request for what is missing; whether all of it came."""
     have = part.stat().st_size if part.exists() else 0
     version = _read_note(note)
@@ -117,6 +122,10 @@ def _fetch(url: str, part: Path, note: Path, size: int | None, progress: Callabl
     return total is None or have >= total
 
 
+def _step(show: Show, what: str) -> Progress:
+    return lambda done, total: show(what, done, total or 0)
+
+
 def _read_note(note: Path) -> dict | None:
     try:
         content = json.loads(note.read_text(encoding="utf-8"))
@@ -125,7 +134,7 @@ def _read_note(note: Path) -> dict | None:
         return None
 
 
-def _difference(file: Path, size: int | None, sha256: str | None) -> str | None:
+def _difference(file: Path, size: int | None, sha256: str | None, progress: Progress) -> str | None:
     """In what a file is not what it must be."""
     found = file.stat().st_size
     if size is not None and found != size:
@@ -135,13 +144,29 @@ def _difference(file: Path, size: int | None, sha256: str | None) -> str | None:
         with file.open("rb") as stream:
             while data := stream.read(_READ_BYTES):
                 digest.update(data)
+                progress(stream.tell(), found)
         if digest.hexdigest() != sha256.lower():
             return f"has the SHA-256 {digest.hexdigest()}, and must have {sha256}"
     return None
 
 
-def unpack(archive: str | Path, output: str | Path) -> Path:
+class _Told(io.FileIO):
+    """A file that tells how far it has been read."""
+
+    def __init__(self, path: Path, progress: Progress) -> None:
+        super().__init__(path)
+        self._progress, self._size = progress, path.stat().st_size
+
+    def readinto(self, buffer) -> int | None:
+        count = super().readinto(buffer)
+        self._progress(self.tell(), self._size)
+        return count
+
+
+def unpack(archive: str | Path, output: str | Path, progress: Progress = lambda *_: None) -> Path:
     """Unpacks a tar file into a folder that appears whole or not at all; a single folder around everything is left out.
+
+    `progress` is called with the bytes of the archive that have been read and that it has.
 
     Raises:
         UserError: it is damaged, holds what would be written elsewhere, or the folder exists.
@@ -155,7 +180,7 @@ def unpack(archive: str | Path, output: str | Path) -> Path:
     with unfinished_folder(output) as place:
         folder = Path(place, output.name)
         try:
-            with tarfile.open(archive) as tar:
+            with io.BufferedReader(_Told(archive, progress), _READ_BYTES) as file, tarfile.open(fileobj=file) as tar:
                 tar.extractall(folder, filter="data")
         except (tarfile.TarError, EOFError, OSError) as error:
             raise UserError(f"{archive} cannot be unpacked: {error}. Remove it and download it again.") from None
@@ -176,11 +201,12 @@ def download_billion(
     size: int | None = BILLION_SIZE,
     sha256: str | None = BILLION_SHA256,
     keep_archive: bool = False,
-    progress: Callable[[int, int | None], None] = lambda *_: None,
+    show: Show = lambda *_: None,
 ) -> Path:
     """The One Billion Word corpus as the folder that `data=billion data.path=OUTPUT` reads.
 
-    The archive is loaded into the folder beside the output, where an interrupted download goes on.
+    The archive is loaded into the folder beside the output, where an interrupted download goes on. `show` is called as
+    by `download`, also while it is unpacked.
 
     Raises:
         UserError: the output exists, there is too little room, or the download or the archive is not good.
@@ -194,10 +220,10 @@ def download_billion(
     if free < need:
         raise UserError(f"{output.parent} has {free / 1e9:.1f} GB free; about {need / 1e9:.0f} GB are needed.")
     if not archive.exists():
-        download(url, archive, size=size, sha256=sha256, progress=progress)
-    elif difference := _difference(archive, size, sha256):
+        download(url, archive, size=size, sha256=sha256, show=show)
+    elif difference := _difference(archive, size, sha256, _step(show, "Checking")):
         raise UserError(f"{archive} {difference}. Remove it, or correct --size and --sha256.")
-    unpack(archive, output)
+    unpack(archive, output, _step(show, "Unpacking"))
     if not keep_archive:
         archive.unlink()
     return output

@@ -50,23 +50,24 @@ def time_left_of_each() -> Iterator[Show]:
 
         def show(what: str, done: float, total: float) -> None:
             if what not in tasks:
-                tasks[what] = bars.add_task(what, total=None)
+                tasks[what] = bars.add_task(what, total=None, completed=int(done))
             bars.update(tasks[what], completed=done, total=total or None)
 
         yield show
 
 
 def _lines() -> Show:
-    begun: dict[str, float] = {}
+    begun: dict[str, tuple[float, float]] = {}  # when, and how much of it was done by then: a download may go on
     due: dict[str, float] = {}
 
     def show(what: str, done: float, total: float) -> None:
         now = time.monotonic()
         if what not in begun:
-            begun[what], due[what] = now, now + _FIRST_LINE
-        if now >= due[what] and 0 < done < total:
+            begun[what], due[what] = (now, done), now + _FIRST_LINE
+        start, before = begun[what]
+        if now >= due[what] and before < done < total:
             due[what] = now + _EVERY
-            minutes, seconds = divmod(round((now - begun[what]) * (total - done) / done), 60)
+            minutes, seconds = divmod(round((now - start) * (total - done) / (done - before)), 60)
             print(
                 f"{what}: {done / total:.0%} done, about {minutes}:{seconds:02} min left", file=sys.stderr, flush=True
             )

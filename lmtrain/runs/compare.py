@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -79,12 +79,15 @@ class RunSummary:
         return f"{self.config['model.hidden_size']}×{self.config['model.nlayers']}"
 
 
-def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[RunSummary]:
+def read_runs(
+    paths: Sequence[str | Path], sort: str = "val/loss", progress: Callable[[int, int], object] = lambda *_: None
+) -> list[RunSummary]:
     """Reads run folders; only reads, so that runs may be training.
 
     Args:
         paths: the folders. Files beside them are passed over, such as Hydra's multirun.yaml and MLflow's mlflow.db.
         sort: one of FIGURES, runs without it last; or "run", by name.
+        progress: called with how many runs have been read, and how many there are.
 
     Raises:
         UserError: all that is no run.
@@ -94,7 +97,10 @@ def read_runs(paths: Sequence[str | Path], sort: str = "val/loss") -> list[RunSu
     if not found:
         raise UserError("There is no run folder to compare. Give one or more, such as runs/*.")
     parent = os.path.commonpath([os.path.dirname(path) for path, _ in found])
-    runs = [_read_run(path, os.path.relpath(absolute, parent)) for absolute, path in found]
+    runs = []
+    for absolute, path in found:
+        progress(len(runs), len(found))
+        runs.append(_read_run(path, os.path.relpath(absolute, parent)))
     if sort == "run":
         return sorted(runs, key=lambda run: run.name)
     return sorted(runs, key=lambda run: run.figures.get(sort, math.inf))

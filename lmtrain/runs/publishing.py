@@ -1,6 +1,7 @@
 """A run's model as a folder that the Hugging Face Hub takes as it is."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from lmtrain.errors import raise_if_any
@@ -16,13 +17,20 @@ FILES = ("README.md", "report.png", "best-lm.pt", "model.safetensors", "model.js
 weights, all the rest."""
 
 
-def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None:
+STEPS = 3
+"""How often `write_hub_folder` calls `advance`: the model is read, copied, and written without pickles."""
+
+
+def write_hub_folder(
+    model: Path, output: Path, overwrite: bool = False, advance: Callable[[], object] = lambda: None
+) -> None:
     """Writes a folder with FILES, without curves if the run has none; it appears whole, or not at all.
 
     Args:
         model: the `best-lm.pt` of a run that has ended, in its run folder.
         output: the folder, which must not exist or be empty.
         overwrite: replace a folder that this wrote before.
+        advance: called after each of STEPS.
 
     Raises:
         UserError: the run has no model card, or not that of this model; the output is something else.
@@ -30,6 +38,7 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
     raise_if_any([*_what_is_wrong_with_the_run(model), *_what_is_wrong_with_the_output(output, overwrite)])
     language_model = load_language_model(model)
     check_finite(language_model, model)
+    advance()
     output.parent.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(output) as place:
         folder = Path(place, output.name)  # its parent is for this user only; it is not
@@ -38,7 +47,9 @@ def write_hub_folder(model: Path, output: Path, overwrite: bool = False) -> None
             if model.with_name(name).is_file():
                 shutil.copyfile(model.with_name(name), folder / name)
         shutil.copyfile(model, folder / "best-lm.pt")
+        advance()
         save_safetensors(language_model, folder / "model.safetensors")
+        advance()
         with interrupt_deferred():
             if output.exists():
                 output.rename(Path(place, "replaced"))
