@@ -106,6 +106,25 @@ def test_help_of_train_py_likewise(train_py, monkeypatch):
             assert train_py(option) == (1, "Error: standard output takes no more: No space left on device.\n")
 
 
+def test_a_configuration_that_nobody_reads_any_more_ends_with_141(train_py, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        assert train_py("--cfg=job") == (141, "")
+
+
+def test_a_run_whose_output_nobody_reads_any_more_comes_to_its_end(train_py, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe, monkeypatch.context() as patch:
+        for name in ("stdout", "stderr"):
+            patch.setattr(sys, name, pipe)  # as of `2>&1 | head -1`
+        assert train_py(*SMALL, "name=run") == (0, "")
+    assert Path("runs/run/results.json").exists()
+    assert "Best validation" in Path("runs/run/train.log").read_text()
+
+
 def test_figures_that_nobody_takes(byte_model, monkeypatch, capsys, tmp_path):
     (tmp_path / "text").write_text("abc\n" * 3)
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:

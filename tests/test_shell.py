@@ -16,7 +16,8 @@ from processes import ROOT
 from running import SMALL, compose
 from script_calls import call
 
-from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.config.overrides import as_hydra_reads, in_any_order
+from lmtrain.errors import UserError
 from lmtrain.program.shell import escaped, override_of, unescaped
 
 NAMES = ["a b", "größe", "日本語", "a=b", "it's", 'say "x"', "a(b)", "[x].pt", "{x}", "a#b&c;d", "a\\b", "100%", "a@b!"]
@@ -236,3 +237,25 @@ def test_a_name_of_flairs_tells_how_to_get_the_model(train_py, monkeypatch, tmp_
         in train_py(*SMALL, "init_from=news-forward").message
     )
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *("hydra.run.dir=x", "++hydra.run={dir: x}", "hydra.sweep.dir=x", "hydra.sweep.subdir=x", "hydra.job.name=x"),
+        *("hydra.job.chdir=true", "hydra.output_subdir=.hydra", "hydra/job_logging=default"),
+    ],
+)
+def test_keys_of_hydra_that_would_have_no_effect_are_refused(typed):
+    with pytest.raises(UserError, match=r"has no effect here; .*(runs_dir=FOLDER|leave it out)"):
+        as_hydra_reads(["seed=1", typed])
+
+
+def test_keys_of_hydra_that_have_an_effect_are_left_alone():
+    typed = ["hydra.mode=MULTIRUN", "hydra.sweeper.n_trials=2", "hydra/launcher=joblib", "+hydra.runtime.x=1"]
+    assert as_hydra_reads(typed) == typed
+
+
+def test_options_may_stand_between_keys():
+    typed = ["seed=1", "-m", "name=a", "--config-dir", "x=y", "~logger", "--cfg=job"]
+    assert in_any_order(typed) == ["seed=1", "name=a", "~logger", "-m", "--config-dir", "x=y", "--cfg=job"]

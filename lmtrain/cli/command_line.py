@@ -17,7 +17,7 @@ from lmtrain.cli.sweep import add_swept_values
 from lmtrain.cli.workers import are_used, run_in_worker, stopped_status
 from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.hydra_errors import explained
-from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.config.overrides import as_hydra_reads, in_any_order
 from lmtrain.config.schema import check_config, local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
@@ -38,7 +38,7 @@ def main() -> None:
                 sys.stdout.flush()
         except OutputGone as gone:  # what --help and --cfg print
             print(gone.report(), end="", file=sys.stderr)
-            sys.exit(1)
+            sys.exit(gone.status)
 
 
 def _main() -> None:
@@ -52,7 +52,7 @@ def _main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # callbacks of one's own, also where the command is installed
     try:
-        sys.argv[1:] = as_hydra_reads(sys.argv[1:])
+        sys.argv[1:] = as_hydra_reads(in_any_order(sys.argv[1:]))
         with SignalWatch(), explained():  # a run has its own watch
             hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(start)()
     except Interrupted as interruption:

@@ -5,6 +5,7 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
 from hydra.errors import HydraException
@@ -14,6 +15,15 @@ from lmtrain.program.shell import quoted, unescaped
 
 _MAY_BE_EMPTY = {"logger": ["logger=[]"], "callbacks": ["callbacks=[]"], "experiment": [], "hparams_search": []}
 _NEEDED = ("model", "data", "dictionary", "anneal", "optimizer", "trainer")
+_FOLDER = "a run's folder is RUNS_DIR/NAME: give runs_dir=FOLDER and name=NAME"
+_WITHOUT_EFFECT = {
+    "hydra.run": _FOLDER,
+    "hydra.sweep": f"{_FOLDER}; a sweep appends to NAME what it varies, and multirun.yaml is in RUNS_DIR",
+    "hydra.job.name": _FOLDER,
+    "hydra.job.chdir": "paths are read from where the command is started, also in a sweep: leave it out",
+    "hydra.output_subdir": "the run folder's config.yaml has the whole configuration: leave it out",
+    "hydra.job_logging": "the run folder's train.log has the messages: leave it out",
+}
 _NOTHING = {"", "null", "None", "none", "[]", "{}"}
 
 
@@ -25,10 +35,20 @@ def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
     Hydra's. `logger=null` and `~logger` mean no logger, likewise for the other groups that may be empty.
 
     Raises:
-        UserError: a group that a run needs is taken away, or gets several options where it takes one.
+        UserError: a group that a run needs is taken away, or gets several options where it takes one; or a key is
+            Hydra's own and would have no effect.
     """
     raise_if_any([problem for argument in arguments if (problem := _what_is_wrong(argument))])
     return [read for argument in arguments for read in _read(argument)]
+
+
+def in_any_order(arguments: Sequence[str]) -> list[str]:
+    """The same with all KEY=VALUE first: of those that stand apart Hydra takes only the first ones."""
+    overrides = get_args_parser().parse_intermixed_args(arguments).overrides
+    others = list(arguments)
+    for override in overrides:
+        others.remove(override)
+    return [*overrides, *others]
 
 
 def _what_is_wrong(argument: str) -> str | None:
@@ -39,6 +59,9 @@ def _what_is_wrong(argument: str) -> str | None:
             f"{argument}: {group} takes the name of an option, and a run needs one: leave it out for the default, or "
             f"give {group}=OPTION; python train.py --help lists the options."
         )
+    for without_effect, instead in _WITHOUT_EFFECT.items():
+        if f"{group.replace('/', '.')}.".startswith(f"{without_effect}."):
+            return f"{argument}: {group} has no effect here; {instead}."
     if group in ("experiment", "hparams_search") and len(options := _options(value)) > 1:
         return f"{argument}: {group} takes one option. Choose one of {', '.join(options)}, and give the other's keys."
     return None
