@@ -94,13 +94,14 @@ def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> Non
 
     Args:
         model: as `load` gives it.
-        path: ends in `.pt`: Flair's form, for `FlairEmbeddings` and `init_from`; `.safetensors`: weights, with all the
-            rest in the `.json` file beside them; `.onnx`: ids and hidden states in, embeddings and hidden states out,
-            which `load` does not read (needs `pip install 'lmtrain[onnx]'`).
+        path: ends in `.pt`: Flair's form, for `FlairEmbeddings` and `init_from`, of an LSTM or GRU; `.safetensors`:
+            weights, with all the rest in the `.json` file beside them; `.onnx`: ids and hidden states in, embeddings
+            and hidden states out, which `load` does not read (needs `pip install 'lmtrain[onnx]'`).
         overwrite: replace a file that exists.
 
     Raises:
-        UserError: the end is none of these, the file exists, a folder is missing, or a weight is not finite.
+        UserError: the end is none of these, the file exists, a folder is missing, a weight is not finite, or the model
+            has a recurrent cell that the form cannot hold.
     """
     path = Path(path)
     if path.suffix not in (".pt", ".safetensors", ".onnx"):

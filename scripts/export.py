@@ -38,6 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
         with time_left("Writing", STEPS) as advance:
             write_hub_folder(Path(options.model), options.output, options.overwrite, partial(advance, 1))
+        if not (options.output / "best-lm.pt").exists():
+            print("Without best-lm.pt: Flair does not have the model's recurrent cell.", file=sys.stderr)
         print(options.output)
         return
     written = [options.output]

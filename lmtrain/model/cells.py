@@ -48,7 +48,7 @@ class Cell:
         step_layer: how a `Stepper` computes a layer of it; by default with the module's own forward, which is slower.
         onnx: what a layer becomes in ONNX: an operator, or a function that adds nodes to a graph (see
             `onnx_graph.Graph`). None if it cannot be exported.
-        is_flairs: whether Flair has it, with the same names, shapes and results.
+        is_in_flair: whether Flair has it, with the same names, shapes and results.
     """
 
     module: Callable[..., nn.Module]
@@ -56,7 +56,7 @@ class Cell:
     states: tuple[str, ...] = ("h",)
     step_layer: type[StepLayer] = ModuleStep
     onnx: OnnxOperator | Callable | None = None
-    is_flairs: bool = False
+    is_in_flair: bool = False
 
 
 CELLS: dict[str, Cell] = {
@@ -66,19 +66,25 @@ CELLS: dict[str, Cell] = {
         states=("h", "c"),
         step_layer=LSTMStep,
         onnx=OnnxOperator("LSTM", (0, 3, 1, 2)),  # torch's i, f, g, o as i, o, f, g
-        is_flairs=True,
+        is_in_flair=True,
     ),
     "GRU": Cell(
         GRU,
         gates=3,
         step_layer=GRUStep,
         onnx=OnnxOperator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch's r, z, n as z, r, n
-        is_flairs=True,
+        is_in_flair=True,
     ),
 }
 """The cells by the name that `model.recurrent_type` gives them."""
 
 
-def cells_of_flair() -> str:
-    """For example "LSTM and GRU"."""
-    return " and ".join(name for name, cell in CELLS.items() if cell.is_flairs)
+def why_not_in_flair(recurrent_type: str) -> str | None:
+    """Why Flair cannot read a model with a cell, and what can be done; None if it can."""
+    if CELLS[recurrent_type.upper()].is_in_flair:
+        return None
+    known = " and ".join(name for name, cell in CELLS.items() if cell.is_in_flair)
+    return (
+        f"Flair cannot read a model with model.recurrent_type={recurrent_type}: it has {known} only. lmtrain embeds, "
+        "scores, generates and exports (--format safetensors) with it; for Flair, train with model.recurrent_type=LSTM."
+    )

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError, raise_if_any
+from lmtrain.model.cells import why_not_in_flair
 from lmtrain.model.language_model import LanguageModel
-from lmtrain.model_files.safe_pickle import FlairDictionary, read_pickle
-from lmtrain.model_files.settings import SETTINGS, SIZES, assembled, wrong_settings
+from lmtrain.model_files.safe_pickle import NOT_IN_FLAIR, FlairDictionary, read_pickle
+from lmtrain.model_files.settings import SETTINGS, SIZES, assembled, settings_of, wrong_settings
 from lmtrain.model_files.torch_file import read_torch_file
 from lmtrain.program.files import atomic_write
 
@@ -25,7 +26,12 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
     """Writes a file that Flair's `LanguageModel.load_language_model` and `FlairEmbeddings` read.
 
     Pickle protocol 4 as Flair writes it; the one key that Flair does not know, `lmtrain`, it ignores.
+
+    Raises:
+        UserError: Flair does not have the model's recurrent cell.
     """
+    if reason := why_not_in_flair(language_model.model.sizes.recurrent_type):
+        raise UserError(reason)
     model, sizes = language_model.model, language_model.model.sizes
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     content = {
@@ -42,6 +48,28 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
         "has_decoder": model.decoder is not None,
         "lmtrain": {"level": language_model.level},
     }
+    _write(content, path)
+
+
+def save_for_lmtrain(language_model: LanguageModel, path: str | Path) -> None:
+    """Writes a file that `load_language_model` reads and Flair refuses, whatever recurrent cell the model has.
+
+    Else Flair might take a cell that it does not have for another one, with weights of the same shapes.
+    """
+    settings = settings_of(language_model)
+    content = {
+        "state_dict": {f"model.{name}": weight.cpu() for name, weight in language_model.model.state_dict().items()},
+        "dictionary": _NotInFlair,
+        "lmtrain": {
+            **{name: value for name, value in settings.items() if name not in SIZES},
+            "items": list(language_model.dictionary.items),
+            "model": {name: settings[name] for name in SIZES},
+        },
+    }
+    _write(content, path)
+
+
+def _write(content: dict[str, Any], path: str | Path) -> None:
     with atomic_write(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
         torch.save(content, file, pickle_module=_pickling, pickle_protocol=4)
 
@@ -81,18 +109,25 @@ class _FlairsDictionary:
     """Stands for `flair.data.Dictionary`, whose name a `_Pickler` writes for it."""
 
 
+class _NotInFlair:
+    """Stands for what nobody can import, see `safe_pickle.NOT_IN_FLAIR`."""
+
+
+_NAMES = {_FlairsDictionary: ("flair.data", "Dictionary"), _NotInFlair: NOT_IN_FLAIR}
+
+
 _PicklersBase: Any = pickle._Pickler  # the one of C names only what it can import
 
 
 class _Pickler(_PicklersBase):
-    """Writes what pickle itself would, were `_FlairsDictionary` Flair's class, which no other thread sees."""
+    """Writes what pickle itself would, were the classes above called as `_NAMES` says, which no other thread sees."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
-        if obj is not _FlairsDictionary:
+        if obj not in _NAMES:
             super().save_global(obj, name)
             return
-        self.save("flair.data")
-        self.save("Dictionary")
+        for part in _NAMES[obj]:
+            self.save(part)
         self.write(pickle.STACK_GLOBAL)
         self.memoize(obj)
 
@@ -167,8 +202,8 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]
     ours = content.get("lmtrain", {})
     if not isinstance(ours, dict):
         raise UserError("Its entry lmtrain is not a dict.")
-    if "dictionary" not in content and "items" in ours:
-        return _lightning_parts(content, ours)
+    if "items" in ours:
+        return _our_parts(content, ours)
     _require(
         content, "state_dict", "dictionary", "is_forward_lm", *(name for name in SIZES if name != "recurrent_type")
     )
@@ -180,8 +215,9 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]
     return weights, dictionary, _settings({**content, "level": ours.get("level", "character")}, weights)
 
 
-def _lightning_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
-    """A checkpoint of ours: the weights are named `model.<name>`, everything else is in the entry `lmtrain`."""
+def _our_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
+    """A Lightning checkpoint, or a file of `save_for_lmtrain`: the weights are named `model.<name>`, everything else is
+    in the entry `lmtrain`."""
     _require(content, "state_dict")
     _require(ours, "items", "is_forward_lm", "document_delimiter", "level", "model")
     items, sizes = ours["items"], ours["model"]

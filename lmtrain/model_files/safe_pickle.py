@@ -149,7 +149,12 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 
+# what best-lm.pt asks for in place of a dictionary if Flair does not have the model's recurrent cell: its unpickler
+# fails with "No module named 'such a recurrent cell in Flair ...'", whatever else is in the file
+NOT_IN_FLAIR = ("such a recurrent cell in Flair, which has LSTM and GRU only: load this file with lmtrain", "load")
+
 _ALLOWED: dict[tuple[str, str], Any] = {
+    NOT_IN_FLAIR: "not for Flair",  # a text, so that it cannot be called
     ("flair.data", "Dictionary"): FlairDictionary,
     ("collections", "OrderedDict"): _ordered_dict,
     ("collections", "defaultdict"): _default_dict,

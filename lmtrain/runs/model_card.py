@@ -16,6 +16,7 @@ from lmtrain.config.saved import flat, saved
 from lmtrain.config.schema import Config, DataConfig, TrainerConfig
 from lmtrain.data.cache.manifest import changed_since_prepared, listed, read_manifest
 from lmtrain.data.dictionary import Dictionary
+from lmtrain.model.cells import why_not_in_flair
 from lmtrain.model.language_model import parameter_count
 from lmtrain.program.command import typed
 from lmtrain.runs.curves import Row, column
@@ -43,7 +44,7 @@ def model_card(folder: RunFolder, config: Config, results: dict[str, Any], rows:
         _best(folder, config, results, rows),
         "![Curves](report.png)" if rows else "",
         "## Use",
-        _use(level),
+        _use(level, config.model.recurrent_type),
         "## Data",
         f"`{config.data.path or config.data.name}`",
         _data_table(folder, level),
@@ -60,17 +61,12 @@ def model_card(folder: RunFolder, config: Config, results: dict[str, Any], rows:
 
 def _metadata(config: Config) -> str:
     """What is known; a language and a license are not."""
-    level = config.data.level
-    tags = [
-        "flair",
-        "lmtrain",
-        f"{level}-language-model",
-        config.model.recurrent_type.lower(),
-        config.direction,
-    ]
+    level, kind = config.data.level, config.model.recurrent_type
+    libraries = ["flair", "lmtrain"] if why_not_in_flair(kind) is None else ["lmtrain"]
+    tags = [*libraries, f"{level}-language-model", kind.lower(), config.direction]
     if level == "character":
         tags.append("contextual-string-embeddings")
-    metadata = {"library_name": "flair", "tags": tags, "metrics": ["perplexity"]}
+    metadata = {"library_name": libraries[0], "tags": tags, "metrics": ["perplexity"]}
     return f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---"
 
 
@@ -112,17 +108,22 @@ def _best(folder: RunFolder, config: Config, results: dict[str, Any], rows: list
     )
 
 
-def _use(level: str) -> str:
+def _use(level: str, recurrent_type: str) -> str:
+    not_in_flair = why_not_in_flair(recurrent_type)
     flair = '```python\nfrom flair.embeddings import FlairEmbeddings\n\nembeddings = FlairEmbeddings("best-lm.pt")\n```'
     lmtrain = [
         "import lmtrain",
         "",
-        'model = lmtrain.load("best-lm.pt")  # or the folder that it is in',
+        'model = lmtrain.load("best-lm.pt")  # or the folder that it is in'
+        if not_in_flair is None
+        else 'model = lmtrain.load(".")  # the folder that this file is in',
         'print(lmtrain.score(model, "Some text.").perplexity, lmtrain.generate(model, length=80))',
     ]
     if level == "character":
         lmtrain.append('vectors = lmtrain.embed(model, "Some text .")  # float32, a row for each of three tokens')
     ours = "\n".join(["```python", *lmtrain, "```"])
+    if not_in_flair:
+        return "\n\n".join(["In lmtrain:", ours, not_in_flair])
     return "\n\n".join([*(["In Flair:", flair] if level == "character" else []), "In lmtrain:", ours])
 
 

@@ -13,8 +13,8 @@ from lmtrain.runs.curves import extreme, read_metrics
 from lmtrain.runs.run_folder import RunFolder
 
 FILES = ("README.md", "report.png", "best-lm.pt", "model.safetensors", "model.json")
-"""The model card and, of runs with logger=csv, its curves; the model for Flair; the same for lmtrain, without pickles:
-weights, all the rest."""
+"""The model card and, of runs with logger=csv, its curves; the model for Flair, if Flair has its cell; the same for
+lmtrain, without pickles: weights, all the rest."""
 
 
 STEPS = 3
@@ -46,7 +46,8 @@ def write_hub_folder(
         for name in ("README.md", "report.png"):
             if model.with_name(name).is_file():
                 shutil.copyfile(model.with_name(name), folder / name)
-        shutil.copyfile(model, folder / "best-lm.pt")
+        if language_model.model.sizes.cell.is_in_flair:
+            shutil.copyfile(model, folder / "best-lm.pt")
         advance()
         save_safetensors(language_model, folder / "model.safetensors")
         advance()

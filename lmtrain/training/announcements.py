@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 
 from lmtrain.config.schema import Config
 from lmtrain.config.trainer_values import seconds
+from lmtrain.model.cells import why_not_in_flair
 from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.program.command import script, train_program
@@ -42,6 +43,8 @@ def log_start(
         trainer.accelerator.__class__.__name__.removesuffix("Accelerator"),
         trainer.precision,
     )
+    if reason := why_not_in_flair(sizes.recurrent_type):
+        log.warning("%s", reason)
     if reason := choose_precision(config).reason:
         log.info("trainer.precision=auto is %s here: %s", trainer.precision, reason)
     if max_time := config.trainer.added("max_time"):
@@ -71,8 +74,9 @@ def log_end(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
     lines = [
         f"  more text            {script('generate')} {pasteable(folder.best)}",
         f"  embeddings           {script('embed')} {pasteable(folder.best)} SENTENCES.txt --output vectors.npz",
-        f"                       or in Flair: FlairEmbeddings({str(folder.best)!r})",
     ]
+    if why_not_in_flair(config.model.recurrent_type) is None:
+        lines.append(f"                       or in Flair: FlairEmbeddings({str(folder.best)!r})")
     if "tensorboard" in config.logger:
         lines.insert(0, f"  curves and samples   {pasteable('tensorboard', '--logdir', folder.path.parent)}")
     if config.data.name == "demo":

@@ -22,7 +22,7 @@ from lmtrain.data.stream import Augmentation
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.cpu.malloc import keep_freed_memory
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
-from lmtrain.model_files.flair import load_language_model, save_language_model
+from lmtrain.model_files.flair import load_language_model, save_for_lmtrain, save_language_model
 from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import write_report
 from lmtrain.runs.run_folder import RunFolder
@@ -88,9 +88,8 @@ class Run:
         self.language_model = grown(initial, text.dictionary) if initial else new_language_model(config, text)
         self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
-        self.best = BestModel(
-            folder.best, lambda model, path: save_language_model(replace(self.language_model, model=model), path)
-        )
+        save = save_language_model if self.language_model.model.sizes.cell.is_in_flair else save_for_lmtrain
+        self.best = BestModel(folder.best, lambda model, path: save(replace(self.language_model, model=model), path))
         settings = hyperparameters(config)
         settings["trainer.precision"] = choose_precision(config).name
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)

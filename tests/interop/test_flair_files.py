@@ -5,6 +5,7 @@ import pickle
 import sys
 from collections import OrderedDict
 from dataclasses import replace
+from functools import partial
 
 import flair
 import pytest
@@ -16,11 +17,13 @@ from flair.models import LanguageModel as FlairLanguageModel
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
+from lmtrain.model.cells import CELLS
 from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
 from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
     save_dictionary_for_flair,
+    save_for_lmtrain,
     save_language_model,
 )
 
@@ -321,3 +324,15 @@ def test_python_2s_mappings_are_read(tmp_path, protocol):
     (tmp_path / "mappings").write_bytes(PYTHON_2[protocol])
     expected = FlairDictionary.load_from_file(tmp_path / "mappings").idx2item
     assert list(load_dictionary(tmp_path / "mappings").items) == expected == ["<unk>", "ä"]
+
+
+@pytest.mark.parametrize("options", [{}, {"has_decoder": False}])  # without one Flair takes weights that do not fit
+def test_a_model_with_a_cell_that_flair_does_not_have_is_not_taken_for_another(tmp_path, monkeypatch, options):
+    monkeypatch.setitem(CELLS, "NEW", CELLS["GRU"])  # with the very weights of a GRU
+    save_for_lmtrain(our_model(recurrent_type="NEW"), tmp_path / "best-lm.pt")
+    for load in (FlairEmbeddings, partial(FlairLanguageModel.load_language_model, **options)):
+        with pytest.raises(
+            ModuleNotFoundError, match=r"No module named 'such a recurrent cell in Flair.*with lmtrain'"
+        ):
+            load(str(tmp_path / "best-lm.pt"))
+    assert load_language_model(tmp_path / "best-lm.pt").model.sizes.recurrent_type == "NEW"
