@@ -29,6 +29,10 @@ def evidence(*more, speeds=None):
     return {"texts": {"thai": known}, "speeds": speeds, "findings": ""}
 
 
+def is_fast(one):
+    return one["contestant"]["recipe"] == page.FAST
+
+
 def test_the_page_and_the_plot_are_made_from_the_files_that_are_kept():
     kept = page.read_evidence()
     assert kept["texts"]
@@ -42,20 +46,31 @@ def test_the_time_to_flairs_loss_is_the_share_of_characters_by_the_speed():
     speeds = [
         {"text": "thai", "recipe": name, "size": SIZE, "characters_per_second": one} for name, one in rates.items()
     ]
-    (found,) = page.comparisons(evidence(speeds={**about, "load": 0.1, "speeds": speeds}))
+    (found,) = page.comparisons(evidence(speeds={**about, "load": 0.1, "speeds": speeds}), is_fast)
     assert (found["loss"], found["fast"], found["epochs"]) == (1.5, {1: 1.6, 2: 1.4}, 2)
     assert found["share"] == pytest.approx(1500 / 6000)
     assert found["time"] == pytest.approx(1500 / 250 / (6000 / 100))
 
 
 def test_without_speeds_no_time_is_claimed_and_a_loss_that_was_not_reached_is_said():
-    (found,) = page.comparisons(evidence())
+    (found,) = page.comparisons(evidence(), is_fast)
     assert found["time"] is None
     better = run("Flair", 6, [[6000, 1.2]], seed=2)
     fast = run(page.FAST, 1, [[1000, 1.6]], seed=2)
     text = page.page_text(evidence(better, fast))
     assert "| thai | 8×10×5 | 2 | Flair | 1.200 | 1.600 |  | not reached |" in text
     assert "| thai | 8×10×5 | `experiment=fast` | 1 | 1, 2 | 1.600, 1.600 | 1.600 | 0.000 |" in text
+
+
+def test_the_rule_asks_for_higher_rates_in_shorter_runs_and_never_for_lower_ones():
+    assert [page.rate_of(steps) for steps in (100, 400, 800, 10_000)] == [0.12, 0.08, 0.04, 0.04]
+    short = evidence()  # 1000 characters in windows of 10 × 5: 20 steps an epoch
+    assert [page.follows_rule(short, run(page.FAST + more, 1, [])) for more in ("", " optimizer.lr=0.12")] == [
+        False,
+        True,
+    ]
+    assert page.follows_rule(short, run(page.FAST, 40, []))
+    assert not page.follows_rule(short, run(page.FAST + " optimizer.lr=0.12 optimizer.adamw_lr=0.03", 1, []))
 
 
 def test_a_run_is_kept_with_its_curve_and_not_made_again(tmp_path, monkeypatch):

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 import statistics
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,32 +92,45 @@ def speed_ratio(evidence: dict[str, Any], text: str, size: tuple[int, ...], reci
     return rates[recipe] / rates[FLAIR] if recipe in rates and FLAIR in rates else None
 
 
-def comparisons(evidence: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """For each run of six epochs of Flair or its recipe: how soon `experiment=fast` with this seed was as good."""
-    by_key = groups(evidence)
-    for (text, size, recipe, epochs), runs in sorted(by_key.items()):
-        if recipe not in (FLAIR, STAND_IN) or epochs != 6:
+def rate_of(steps: float) -> float:
+    """The rule for `optimizer.lr`: in short runs the higher, the shorter they are; found on the Russian text."""
+    return max(0.04, min(0.12, 32 / steps))
+
+
+def follows_rule(evidence: dict[str, Any], run: Run) -> bool:
+    """Whether this is `experiment=fast` with the rate of the rule, or one near it."""
+    of = run["contestant"]
+    rate = re.fullmatch(rf"{FAST}(?: optimizer\.lr=(\S+))?", of["recipe"])
+    _, length, lanes = of["size"]
+    steps = of["epochs"] * evidence["texts"][of["text"]]["characters"] / length / lanes
+    return rate is not None and abs(float(rate[1] or 0.04) / rate_of(steps) - 1) < 0.15
+
+
+def comparisons(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
+    """For each run of six epochs of Flair or its recipe: how soon one of those compared, with its seed, was as good."""
+    runs = [run for several in groups(evidence).values() for run in several]
+    for run in runs:
+        of = run["contestant"]
+        if of["recipe"] not in (FLAIR, STAND_IN) or of["epochs"] != 6:
             continue
-        for run in runs:
-            seed = run["contestant"]["seed"]
-            same = {
-                key[3]: one
-                for key, several in by_key.items()
-                if key[:3] == (text, size, FAST)
-                for one in several
-                if one["contestant"]["seed"] == seed
-            }
-            if not same:
-                continue
-            reached = first_reached(list(same.values()), lowest(run))
-            share = reached[0] / run["curve"][-1][0] if reached else None
-            ratio = speed_ratio(evidence, text, size)
-            yield {
-                **{"text": text, "size": size, "who": "Flair" if recipe == FLAIR else "Flair's recipe", "seed": seed},
-                **{"loss": lowest(run), "fast": {epochs: lowest(one) for epochs, one in sorted(same.items())}},
-                **{"share": share, "epochs": reached[1] if reached else None, "speed": ratio},
-                "time": share / ratio if share and ratio else None,
-            }
+        text, size = of["text"], tuple(of["size"])
+        same = [
+            one
+            for one in runs
+            if is_compared(one) and all(one["contestant"][name] == of[name] for name in ("text", "size", "seed"))
+        ]
+        if not same:
+            continue
+        reached = first_reached(same, lowest(run))
+        share = reached[0] / run["curve"][-1][0] if reached else None
+        ratio = speed_ratio(evidence, text, size)
+        losses = {one["contestant"]["epochs"]: lowest(one) for one in same}
+        yield {
+            **{"text": text, "size": size, "who": "Flair" if of["recipe"] == FLAIR else "Flair's recipe"},
+            **{"seed": of["seed"], "loss": lowest(run), "fast": dict(sorted(losses.items())), "share": share},
+            **{"epochs": reached[1] if reached else None, "speed": ratio},
+            "time": share / ratio if share and ratio else None,
+        }
 
 
 def _texts(evidence: dict[str, Any]) -> str:
@@ -127,22 +141,32 @@ def _texts(evidence: dict[str, Any]) -> str:
 
 
 def _times(evidence: dict[str, Any]) -> str:
-    found = list(comparisons(evidence))
+    lines = ["## Time to the loss of Flair's six epochs", "", "### `experiment=fast` as it is"]
+    lines += ["", *_table(evidence, lambda run: run["contestant"]["recipe"] == FAST)]
+    lines += ["", "### `experiment=fast` with the rate for short runs", ""]
+    lines += _table(evidence, lambda run: follows_rule(evidence, run))
+    explained = """
+Losses at most as high as Flair's are bold. *Characters*: those that `fast` had trained when it first had the loss, as
+a share of those of the six epochs, in the run that had it soonest. *Speed*: how many times as many characters a
+second as Flair's trainer. *Time*: the former by the latter."""
+    return "\n".join([*lines, explained])
+
+
+def _table(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> list[str]:
+    found = sorted(
+        comparisons(evidence, is_compared), key=lambda one: (one["text"], one["size"], one["seed"], one["who"])
+    )
     lengths = sorted({length for one in found for length in one["fast"]})
     head = ["text", "H×T×B", "seed", "six epochs of", "its loss", *(f"fast, {_plural(length)}" for length in lengths)]
     head += ["reached by fast of", "characters", "speed", "time"]
-    lines = ["## Time to the loss of Flair's six epochs", "", _row(head), _row(["---"] * len(head))]
+    lines = [_row(head), _row(["---"] * len(head))]
     for one in found:
         fast = [_bold(one["fast"].get(length), one["loss"]) for length in lengths]
         of = [_size(one["size"]), one["seed"], one["who"], f"{one['loss']:.3f}"]
         reached = [_plural(one["epochs"]), f"{one['share']:.1%}"] if one["share"] else ["not reached", ""]
         speed = f"{one['speed']:.2f}×" if one["speed"] else "not measured yet"
         lines.append(_row([one["text"], *of, *fast, *reached, speed, f"**{one['time']:.1%}**" if one["time"] else ""]))
-    explained = """
-Losses at most as high as Flair's are bold. *Characters*: those that `fast` had trained when it first had the loss, as
-a share of those of the six epochs, in the run that had it soonest. *Speed*: how many times as many characters a
-second as Flair's trainer. *Time*: the former by the latter."""
-    return "\n".join([*lines, explained])
+    return lines
 
 
 def _losses(evidence: dict[str, Any]) -> str:

@@ -44,7 +44,7 @@ class Text:
 
 
 TEXTS = {
-    "spanish": Text(("sword-text-sparv",), "", r"[a-záéíóúñü]"),
+    "spanish": Text(("sword-text-sparv",), "", r"[a-záéíóúñü]", 4_000_000),
     "finnish": Text(("libreoffice-help-fi",), r"\.html$", r"[a-zåäö]"),
     "russian": Text(("fortunes-ru",), r"/fortunes/ru/[^.]+(\.\d+)?$", r"[а-яё]", 1_100_000),
     "greek": Text(("libreoffice-help-el",), r"\.html$", r"[α-ωάέήίόύώς]"),
