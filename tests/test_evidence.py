@@ -63,7 +63,7 @@ def test_without_speeds_no_time_is_claimed_and_a_loss_that_was_not_reached_is_sa
 
 
 def test_the_rule_asks_for_higher_rates_in_shorter_runs_and_never_for_lower_ones():
-    assert [page.rate_of(steps) for steps in (100, 400, 800, 10_000)] == [0.12, 0.08, 0.04, 0.04]
+    assert [page.rate_for_muon(steps) for steps in (100, 400, 800, 10_000)] == [0.12, 0.08, 0.04, 0.04]
     short = evidence()  # 1000 characters in windows of 10 × 5: 20 steps an epoch
     assert [page.follows_rule(short, run(page.FAST + more, 1, [])) for more in ("", " optimizer.lr=0.12")] == [
         False,
@@ -75,7 +75,7 @@ def test_the_rule_asks_for_higher_rates_in_shorter_runs_and_never_for_lower_ones
 
 def test_a_run_is_kept_with_its_curve_and_not_made_again(tmp_path, monkeypatch):
     corpus = write_corpus(tmp_path / "corpus")
-    contestant = runs.Contestant("corpus", "experiment=fast logger=csv", 1.5, (8, 10, 5), 1)
+    contestant = runs.Contestant("corpus", "experiment=fast logger=csv", 1.5, (8, 20, 10), 1)
     monkeypatch.setattr(runs, "call", lambda _, *arguments: runs.train(*map(str, arguments)))
     made = runs.keep_run(corpus, contestant, tmp_path / "evidence")
     monkeypatch.setattr(runs, "call", None)

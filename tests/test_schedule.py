@@ -153,3 +153,14 @@ def test_a_schedule_of_ones_own_brings_its_own_keys(corpus, tmp_path):
     said = "the rate rises over the first 0.5 of the run, then falls to 0.5 of it for the last 0.25 at the run's end"
     assert said in (tmp_path / "run/README.md").read_text(encoding="utf-8")
     assert said in (tmp_path / "run/train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("more", "is_said"),
+    [((), True), (("optimizer.lr=0.12",), False), (("optimizer=sgd", "anneal.schedule=linear"), False)],
+)
+def test_a_short_run_with_muon_is_told_a_rate_that_did_better(more, is_said, corpus, tmp_path):
+    results = train(settings(corpus, tmp_path, "optimizer=muon", "trainer.max_epochs=1", *more))
+    said = (tmp_path / "run/train.log").read_text(encoding="utf-8")
+    hint = f"This run has {results['steps']} steps. Runs so short ended lower with optimizer.lr=0.12 than with 0.04"
+    assert (hint in said) == is_said

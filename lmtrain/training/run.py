@@ -260,7 +260,8 @@ def make_annealing(config: Config, diverged: Diverged | None) -> Callback:
     if isinstance(schedule, Plateau):
         return AnnealOnPlateau(schedule.factor, schedule.patience, schedule.min_lr, start_lr)
     step = 1 if diverged is None else max(1, diverged.step)
-    return AnnealOverRun(schedule, config.optimizer.lr, start_lr, step)
+    from_scratch = config.init_from is None and diverged is None
+    return AnnealOverRun(schedule, config.optimizer.lr, start_lr, step, suggests_rate=from_scratch)
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:

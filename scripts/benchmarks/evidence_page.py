@@ -12,6 +12,7 @@ from typing import Any
 from benchmarks.evidence_runs import FLAIR, FOLDER
 from benchmarks.page import _row
 from benchmarks.record import ROOT
+from lmtrain.training.callbacks.anneal_over_run import rate_for_muon
 
 PAGE, PLOT = ROOT / "docs/evidence.md", ROOT / "docs/evidence.svg"
 STAND_IN = "experiment=flair trainer.precision=32-true anneal.patience=10"  # Flair's recipe, number for number
@@ -92,18 +93,13 @@ def speed_ratio(evidence: dict[str, Any], text: str, size: tuple[int, ...], reci
     return rates[recipe] / rates[FLAIR] if recipe in rates and FLAIR in rates else None
 
 
-def rate_of(steps: float) -> float:
-    """The rule for `optimizer.lr`: in short runs the higher, the shorter they are; found on the Russian text."""
-    return max(0.04, min(0.12, 32 / steps))
-
-
 def follows_rule(evidence: dict[str, Any], run: Run) -> bool:
     """Whether this is `experiment=fast` with the rate of the rule, or one near it."""
     of = run["contestant"]
     rate = re.fullmatch(rf"{FAST}(?: optimizer\.lr=(\S+))?", of["recipe"])
     _, length, lanes = of["size"]
     steps = of["epochs"] * evidence["texts"][of["text"]]["characters"] / length / lanes
-    return rate is not None and abs(float(rate[1] or 0.04) / rate_of(steps) - 1) < 0.15
+    return rate is not None and abs(float(rate[1] or 0.04) / rate_for_muon(steps) - 1) < 0.15
 
 
 def comparisons(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
