@@ -3,6 +3,7 @@
 import csv
 
 from lmtrain.training.loggers.metrics_csv import COLUMNS, MetricsCSV
+from lmtrain.training.loggers.run_logger import RunInfo
 
 
 def rows(folder) -> list[dict[str, str]]:
@@ -12,13 +13,13 @@ def rows(folder) -> list[dict[str, str]]:
 
 
 def write(folder, steps, resume_step=None) -> None:
-    logger = MetricsCSV(folder, resume_step)
+    logger = MetricsCSV(RunInfo(folder, "run", "key", {}, resume_step))
     for step in steps:
         logger.log_metrics({"chars": 10 * step, "train/loss": step / 2}, step)
 
 
 def test_each_report_is_a_row_and_each_figure_has_its_column(tmp_path):
-    logger = MetricsCSV(tmp_path)
+    logger = MetricsCSV(RunInfo(tmp_path, "run", "key", {}))
     logger.log_metrics({"chars": 100, "train/loss": 2.5, "some/other": 1.0}, step=1)
     logger.log_metrics({"chars": 200, "val/loss": 1.25}, step=2)
     assert rows(tmp_path) == [
@@ -29,7 +30,7 @@ def test_each_report_is_a_row_and_each_figure_has_its_column(tmp_path):
 
 
 def test_what_has_no_figures_is_no_row(tmp_path):
-    logger = MetricsCSV(tmp_path)
+    logger = MetricsCSV(RunInfo(tmp_path, "run", "key", {}))
     logger.log_metrics({"chars": 100}, step=1)
     logger.log_metrics({"chars": 100, "some/other": 1.0}, step=1)
     assert rows(tmp_path) == []

@@ -29,6 +29,7 @@ from lmtrain.training.callbacks.run_length import planned_steps
 from lmtrain.training.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.training.datamodule import WindowDataModule
 from lmtrain.training.loggers.metrics_csv import COLUMNS, MetricsCSV
+from lmtrain.training.loggers.run_logger import RunInfo
 
 FEW, MANY = 100, 100_000  # splits
 
@@ -197,7 +198,7 @@ def test_a_long_metrics_file_is_continued_without_being_held_in_memory(tmp_path)
     with path.open("w") as file:
         file.write(",".join(COLUMNS) + "\n")
         file.writelines(f"{step},{step}{',1.5' * (len(COLUMNS) - 2)}\n" for step in range(rows))
-    logger = MetricsCSV(tmp_path, resume_step=rows - 11)
+    logger = MetricsCSV(RunInfo(tmp_path, "run", "key", {}, resume_step=rows - 11))
     tracemalloc.start()
     logger.log_metrics({"chars": 1, "train/loss": 2.0}, step=rows)
     _, peak = tracemalloc.get_traced_memory()

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
-from lightning.pytorch.loggers import WandbLogger
 from rich.console import Console
 
 from lmtrain.config.keys import hyperparameters
@@ -46,7 +45,7 @@ from lmtrain.training.fine_tuning import grown
 from lmtrain.training.hardware import what_is_used
 from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
-from lmtrain.training.loggers.tensorboard import TensorBoard
+from lmtrain.training.loggers.run_logger import RunLogger
 from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.optimizer_trial import problem_of
 from lmtrain.training.precision import choose_precision
@@ -113,7 +112,7 @@ class Run:
             self.best,
             self.monitor,
             RunProgress(self.monitor, self.best, console),
-            TextSamples(self.language_model, config),
+            TextSamples(self.language_model),
             *others.values(),
             self.saving,
         ]
@@ -152,9 +151,7 @@ class Run:
         """Ends what the loggers leave open, for the next run in this process, and gives torch's setting back."""
         torch.set_float32_matmul_precision(self.precision_before)
         for logger in self.trainer.loggers:
-            if isinstance(logger, WandbLogger) and self.trainer.is_global_zero:
-                logger.experiment.finish()
-            if isinstance(logger, TensorBoard):
+            if isinstance(logger, RunLogger):
                 logger.close()
 
     def finish(self) -> dict[str, Any]:

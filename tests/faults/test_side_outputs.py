@@ -15,7 +15,8 @@ from test_phases import assert_made_up_for, outcome
 
 from lmtrain.training.loggers import guarded as guarded_logger
 from lmtrain.training.loggers.guarded import guarded
-from lmtrain.training.loggers.mlflow import mlflow_logger
+from lmtrain.training.loggers.mlflow import MLflow
+from lmtrain.training.loggers.run_logger import RunInfo
 
 RUN = (*SMALL, "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "data.validations_per_epoch=12")
 SAVING = (*RUN, "checkpoint.every_steps=1")
@@ -102,7 +103,7 @@ def test_wandb_goes_on_without_its_helper(tmp_path):
     more = ("logger=wandb", "logger.wandb.mode=offline", failing("KillHelper", step=3))
     status, message = run([sys.executable, ROOT / "train.py", *RUN, *more], cwd=tmp_path)
     assert status == 0, message
-    assert "The logger WandbLogger failed in" in message
+    assert "The logger Wandb failed in" in message
     assert (tmp_path / "runs/run/results.json").exists()
 
 
@@ -110,7 +111,11 @@ def test_wandb_goes_on_without_its_helper(tmp_path):
 def test_runs_that_begin_at_once_make_mlflows_database_once(tmp_path):
     uri = f"sqlite:///{tmp_path}/runs/mlflow.db"
     with ThreadPoolExecutor(3) as threads:
-        loggers = list(threads.map(lambda key: mlflow_logger(key, "lmtrain", key, uri), ("one", "two", "three")))
+        loggers = list(
+            threads.map(
+                lambda key: MLflow(RunInfo(tmp_path, key, key, {}), "lmtrain", key, uri), ("one", "two", "three")
+            )
+        )
     assert len({logger.run_id for logger in loggers}) == 3
 
 

@@ -2,48 +2,71 @@
 
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from lightning.pytorch.loggers import Logger
 
+from lmtrain.config.saved import saved
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.loggers.guarded import guarded
+from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 from lmtrain.training.ranks import is_first_process
 
 
-def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list:
-    """The configured loggers, each with what it takes as an argument of the folder, the run and its checkpoint."""
-    known: dict[str, Any] = {"save_dir": str(folder.path), "run_key": folder.key() if is_first_process() else None}
+def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list[Logger]:
+    """The configured loggers, none of whose failures ends the run.
+
+    Args:
+        resume_from: the checkpoint that the run goes on from, if any.
+
+    Raises:
+        UserError: one cannot be made.
+    """
+    step = chars = None
     if resume_from is not None:
         checkpoint = torch.load(resume_from, map_location="cpu", weights_only=True, mmap=True)
-        known |= {"resume_step": checkpoint["global_step"], "resume_chars": checkpoint["lmtrain"]["items_seen"]}
-    loggers = []
-    for settings in config.logger.values():
-        takes = inspect.signature(get_object(settings["_target_"])).parameters
-        try:
-            logger = instantiate({name: value for name, value in known.items() if name in takes} | settings)
-            loggers.append(guarded(logger))
-        except InstantiationException as error:
-            raise (error.__cause__ if isinstance(error.__cause__, UserError) else error) from None
-    return loggers
+        step, chars = checkpoint["global_step"], checkpoint["lmtrain"]["items_seen"]
+    key = folder.key() if is_first_process() else None
+    run = RunInfo(folder.path, config.name, key, saved(config), step, chars)
+    return [guarded(_made(name, settings, run)) for name, settings in config.logger.items()]
+
+
+def _made(name: str, settings: Mapping[str, Any], run: RunInfo) -> Logger:
+    """A logger of lmtrain's kind is told of its run; another of Lightning's kind writes into the run folder."""
+    kind = get_object(settings["_target_"])
+    more: dict[str, Any] = {"run": run} if _is_run_logger(kind) else {}
+    if not more and "save_dir" in inspect.signature(kind).parameters and "save_dir" not in settings:
+        more = {"save_dir": str(run.folder)}
+    try:
+        return instantiate(settings, _partial_=True)(**more)
+    except UserError:
+        raise
+    except Exception as error:  # each has its own
+        cause = " ".join(str(error).split())
+        raise UserError(f"logger.{name} cannot be made: {settings['_target_']}: {cause}") from error
+
+
+def _is_run_logger(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, RunLogger)
 
 
 def check_logger_packages(config: Config) -> None:
     """Raises `UserError` if a logger needs packages that are not installed."""
-    needed = {"wandb": ("wandb",), "mlflow": ("mlflow", "sqlalchemy", "alembic")}
-    missing = {
-        extra: [name for name in needed.get(extra, ()) if importlib.util.find_spec(name) is None]
-        for extra in config.logger
-    }
-    raise_if_any(
-        [
-            f"logger={extra} needs {' and '.join(names)}: pip install 'lmtrain[{extra}]', or choose another logger."
-            for extra, names in missing.items()
-            if names
-        ]
-    )
+    problems = []
+    for name, settings in config.logger.items():
+        kind = get_object(settings["_target_"])
+        if not _is_run_logger(kind):
+            continue
+        missing = [package for package in kind.packages if importlib.util.find_spec(package) is None]
+        if missing:
+            install = f"'lmtrain[{kind.extra}]'" if kind.extra else " ".join(missing)
+            problems.append(
+                f"logger={name} needs {' and '.join(missing)}: pip install {install}, or choose another logger."
+            )
+    raise_if_any(problems)

@@ -4,15 +4,13 @@ import csv
 import errno
 import io
 import os
-from argparse import Namespace
 from collections import deque
-from pathlib import Path
 from typing import Any
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.loggers import Logger
 
 from lmtrain.program.files import atomic_write
+from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 
 COLUMNS = (
     *("step", "chars", "train/loss", "train/bpc", "val/loss", "val/ppl", "val/bpc"),
@@ -23,35 +21,23 @@ COLUMNS = (
 _MOST_WAITING = 10_000
 
 
-class MetricsCSV(Logger):
-    """A Lightning logger that appends rows to a CSV file with fixed columns; other figures are left to other loggers.
+class MetricsCSV(RunLogger):
+    """Appends rows to the run's metrics.csv, whose columns are fixed; other figures are left to other loggers.
 
     Args:
-        save_dir: the run folder.
-        resume_step: rows of later steps are from a part of the run that was lost, and are dropped.
+        run: rows of steps after those that it goes on from are dropped.
     """
 
-    def __init__(self, save_dir: str | Path, resume_step: int | None = None) -> None:
+    def __init__(self, run: RunInfo) -> None:
         super().__init__()
-        self.path = Path(save_dir) / "metrics.csv"
-        self._resume_step = resume_step
+        self.path = run.folder / "metrics.csv"
+        self._resume_step = run.resume_step
         self._is_prepared = False
         self._waiting: deque[dict[str, Any]] = deque(maxlen=_MOST_WAITING)  # rows that could not be written
 
     @property
-    def name(self) -> str:
-        return "csv"
-
-    @property
-    def version(self) -> str:
-        return ""
-
-    @property
     def save_dir(self) -> str:
         return str(self.path.parent)
-
-    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Hyperparameters stand in config.yaml."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

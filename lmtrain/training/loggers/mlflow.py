@@ -11,6 +11,7 @@ from filelock import FileLock
 from lightning.pytorch.loggers import MLFlowLogger
 
 from lmtrain.errors import UserError
+from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,30 +20,37 @@ _TAG = "lmtrain.run_key"
 _VARIABLE = "MLFLOW_TRACKING_URI"
 
 
-def mlflow_logger(run_key: str | None, experiment_name: str, run_name: str, tracking_uri: str) -> MLFlowLogger:
-    """Begins a run of MLflow, or goes on with it, and makes Lightning's logger of it.
+class MLflow(MLFlowLogger, RunLogger):
+    """Begins a run of MLflow, or goes on with it.
 
     Args:
-        run_key: identifies the run; None in a process that writes nothing.
+        run: the run.
         experiment_name, run_name: how MLflow shows it.
         tracking_uri: a server, or a database such as sqlite:///runs/mlflow.db.
 
     Raises:
         UserError: the server or database does not take the run.
     """
-    from mlflow import MlflowClient  # slow, and an optional package
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
-    logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes its database
-    try:
-        with _database_for_itself(tracking_uri):
-            if run_key is None:
-                return MLFlowLogger(experiment_name, run_name, tracking_uri)
-            run_id = _run_id(MlflowClient(tracking_uri), run_key, experiment_name, run_name)
-            return MLFlowLogger(experiment_name, run_name, tracking_uri, run_id=run_id)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise UserError(f"logger.mlflow.tracking_uri={tracking_uri} does not take the run: {error}") from None
+    packages = ("mlflow", "sqlalchemy", "alembic")
+    extra = "mlflow"
+
+    def __init__(self, run: RunInfo, experiment_name: str, run_name: str, tracking_uri: str) -> None:
+        from mlflow import MlflowClient  # slow, and an optional package
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells how it makes its database
+        try:
+            with _database_for_itself(tracking_uri):
+                client = MlflowClient(tracking_uri)
+                run_id = None if run.key is None else _run_id(client, run.key, experiment_name, run_name)
+                super().__init__(experiment_name, run_name, tracking_uri, run_id=run_id)
+        except (MlflowException, SQLAlchemyError, OSError) as error:
+            raise UserError(f"logger.mlflow.tracking_uri={tracking_uri} does not take the run: {error}") from None
+
+
+mlflow_logger = MLflow  # its name in configurations of before
 
 
 @contextmanager

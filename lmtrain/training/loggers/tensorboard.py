@@ -2,9 +2,10 @@
 
 from argparse import Namespace
 from contextlib import suppress
-from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+import yaml
 from lightning.fabric.loggers import TensorBoardLogger as ScalarLogger
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch import Trainer
@@ -12,10 +13,15 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
+
 # HPARAMS shows the latest values of these scalars
 _TABLE_FIGURES = ("val/loss_best", "test/loss", "test/ppl", "test/bpc")
 # The columns are those of whichever run TensorBoard reads first, so all runs must name all of them.
 _COLUMNS_OF_SOME_RUNS = {"init_from": "", "model.nout": 0, "optimizer.momentum": 0, "optimizer.weight_decay": 0}
+
+
+_WIDTH = 100  # characters of a line of text
 
 
 class _Scalars(ScalarLogger):
@@ -29,21 +35,25 @@ class _Scalars(ScalarLogger):
         return writer
 
 
-class TensorBoard(_Scalars, TensorBoardLogger):
+class TensorBoard(_Scalars, TensorBoardLogger, RunLogger):
     """Lightning's logger in the folder `tensorboard`, with the scalars a second time by characters seen.
 
     Those are called `by_chars/...` and stand in `tensorboard/by_chars`: what TensorBoard drops where a run was resumed
     is all of a folder from one step on, and characters are no steps.
 
     Args:
-        save_dir: the run folder.
-        resume_step, resume_chars: what was written after these is from a part of the run that was lost, and is dropped.
+        run: what was written after the checkpoint that it goes on from is dropped.
     """
 
-    def __init__(self, save_dir: str | Path, resume_step: int | None = None, resume_chars: int | None = None) -> None:
-        place = {"name": "", "version": "tensorboard"}
-        super().__init__(save_dir, default_hp_metric=False, **place, **_purge(resume_step))
-        self._by_chars = _Scalars(save_dir, sub_dir="by_chars", **place, **_purge(resume_chars))
+    name = ""
+    version = "tensorboard"  # with `name`, the folder
+    takes_text = True
+
+    def __init__(self, run: RunInfo) -> None:
+        place = {"name": self.name, "version": self.version}
+        super().__init__(run.folder, default_hp_metric=False, **place, **_purge(run.resume_step))
+        self._by_chars = _Scalars(run.folder, sub_dir="by_chars", **place, **_purge(run.resume_chars))
+        self._run = run
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -54,13 +64,19 @@ class TensorBoard(_Scalars, TensorBoardLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
-        """Makes the run a row of the HPARAMS table, from its beginning on."""
+        """Makes the run a row of the HPARAMS table, from its beginning on, and writes the configuration as a text."""
+        settings = yaml.safe_dump(self._run.config, allow_unicode=True, sort_keys=False)
+        self.add_text("settings", settings, self._run.resume_step or 0)  # by name, it stands below the samples
         known = {name: value for name, value in params.items() if value is not None}
         figures = dict.fromkeys(_TABLE_FIGURES, 0.0)
         columns, _, _ = hparams(_COLUMNS_OF_SOME_RUNS | known, figures)
         _, row, _ = hparams(known, figures)
         for summary in (columns, row):
             self.experiment._get_file_writer().add_summary(summary)
+
+    @rank_zero_only
+    def add_text(self, name: str, text: str, step: int) -> None:
+        self.experiment.add_text(name, as_markdown(text), step)
 
     @rank_zero_only
     def save(self) -> None:
@@ -98,6 +114,12 @@ class TensorBoard(_Scalars, TensorBoardLogger):
 def tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
     """Those among the loggers that write to TensorBoard."""
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def as_markdown(text: str) -> str:
+    """A code block, which TensorBoard shows letter by letter; it shows no more of a line than fits."""
+    lines = [part for line in text.splitlines() for part in wrap(line, _WIDTH, drop_whitespace=False) or [""]]
+    return "".join(f"    {line}\n" for line in lines)
 
 
 def _purge(resumed_after: int | None) -> dict[str, int]:

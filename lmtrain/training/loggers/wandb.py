@@ -2,31 +2,51 @@
 
 from typing import Any
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import WandbLogger
 
 from lmtrain.errors import UserError
+from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 
 
-def wandb_logger(save_dir: str, run_key: str | None, **arguments: Any) -> WandbLogger:
-    """Begins a run of wandb, or goes on with it, and makes Lightning's logger of it.
+class Wandb(WandbLogger, RunLogger):
+    """Begins a run of wandb, or goes on with it; its files are in the run folder.
 
     Args:
-        save_dir: where wandb keeps its files.
-        run_key: identifies the run; None in a process that writes nothing.
+        run: the run.
         arguments: for `wandb.init`.
 
     Raises:
         UserError: wandb does not begin the run.
     """
-    if run_key is None:
-        return WandbLogger(save_dir=save_dir)
-    import wandb  # slow, and an optional package
 
-    try:
-        run = wandb.init(dir=save_dir, id=run_key, resume="allow", **arguments)
-    except wandb.Error as error:
-        raise UserError(
-            f"wandb does not begin the run: {error} Without a network, logger.wandb.mode=offline."
-        ) from None
-    run.define_metric("*", step_metric="chars", step_sync=True)  # the axis on which runs of all batch sizes compare
-    return WandbLogger(save_dir=save_dir, experiment=run)
+    packages = ("wandb",)
+    extra = "wandb"
+    takes_text = True
+
+    def __init__(self, run: RunInfo, **arguments: Any) -> None:
+        if run.key is None:
+            super().__init__(save_dir=str(run.folder))
+            return
+        import wandb  # slow, and an optional package
+
+        try:
+            begun = wandb.init(dir=str(run.folder), id=run.key, resume="allow", **arguments)
+        except wandb.Error as error:
+            raise UserError(
+                f"wandb does not begin the run: {error} Without a network, logger.wandb.mode=offline."
+            ) from None
+        # the axis on which runs of all batch sizes compare
+        begun.define_metric("*", step_metric="chars", step_sync=True)
+        super().__init__(save_dir=str(run.folder), experiment=begun)
+
+    def add_text(self, name: str, text: str, step: int) -> None:
+        self.log_text(name, ["text"], [[text]], step=step)
+
+    @rank_zero_only
+    def close(self) -> None:
+        """Ends wandb's run: the next one of this process would be taken for a part of it."""
+        self.experiment.finish()
+
+
+wandb_logger = Wandb  # its name in configurations of before

@@ -1,0 +1,66 @@
+"""What a logger of lmtrain's is told of its run, and what it may do besides taking figures."""
+
+from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """The run that a logger is made for.
+
+    Args:
+        folder: the run's, which is there.
+        name: what the run is called.
+        key: identifies the run, also when it is resumed; None in a process that writes nothing.
+        config: the configuration, with all its keys.
+        resume_step, resume_chars: the optimizer steps and items of the checkpoint that the run goes on from: what was
+            logged after these is from a part of the run that was lost. None if it begins.
+    """
+
+    folder: Path
+    name: str
+    key: str | None
+    config: dict[str, Any]
+    resume_step: int | None = None
+    resume_chars: int | None = None
+
+
+class RunLogger(Logger):
+    """A Lightning logger whose constructor takes a `RunInfo` as `run`, and the keys of its configuration.
+
+    Only `log_metrics` must be written; Lightning and the run call the rest. What it raises becomes a warning, and the
+    run goes on (`guarded.py`). All ranks have a logger: what writes is decorated with Lightning's `rank_zero_only`.
+    """
+
+    packages: tuple[str, ...] = ()
+    """What must be installed, under the names by which it is imported."""
+
+    extra: str | None = None
+    """The extra of lmtrain that brings those packages."""
+
+    takes_text = False
+    """Whether `add_text` does something: a sample of the model's text takes a while to make."""
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_args: Any, **_more: Any) -> None:
+        """Called once, before the first figures, with the settings that one compares runs by."""
+
+    def add_text(self, name: str, text: str, step: int) -> None:
+        """Called on the first rank with a sample of the model's text after each validation.
+
+        Not called `log_text`, which Lightning's WandbLogger has with other arguments.
+        """
+
+    def close(self) -> None:
+        """Called when the run has ended, tests included, or was broken off."""
