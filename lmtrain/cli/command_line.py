@@ -18,7 +18,8 @@ from lmtrain.cli.workers import are_used, run_in_worker, stopped_status
 from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.hydra_errors import explained
 from lmtrain.config.overrides import as_hydra_reads, in_any_order
-from lmtrain.config.schema import check_config, local_path
+from lmtrain.config.schema import check_config
+from lmtrain.config.value_types import local_path
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted

@@ -7,7 +7,8 @@ import hydra
 from omegaconf import OmegaConf
 
 from lmtrain.config.overrides import as_hydra_reads
-from lmtrain.config.schema import Config, check_config, local_path
+from lmtrain.config.schema import Config, check_config
+from lmtrain.config.value_types import local_path
 from lmtrain.errors import UserError
 from lmtrain.program.command import program
 

@@ -22,6 +22,13 @@ def may_change(key: str) -> bool:
     return is_marked(key, Mark.MAY_CHANGE, Mark.PLACE)
 
 
+def may_change_in(config: Config, key: str) -> bool:
+    """Whether this run may go on with another value: with its schedule, some keys matter more or less than else."""
+    if key == "anneal.min_lr" and config.anneal.ends_at_min_lr():
+        return False
+    return may_change(key) or key in config.anneal.ignored()
+
+
 def hyperparameters(config: Config) -> dict[str, Any]:
     """The keys that loggers compare runs by, and their values; only places among them may change later."""
     return {key: value for key, value in flat(saved(config)).items() if is_marked(key, Mark.COMPARED)}

@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from lmtrain.config.earlier import as_of_today
 from lmtrain.config.schema import Config
 
 
@@ -13,10 +14,11 @@ def saved(config: Config) -> dict[str, Any]:
 
 
 def as_saved(values: dict[str, Any]) -> dict[str, Any]:
-    """What a config.yaml holds, as it would be written today: with the keys that there were not yet.
+    """What a config.yaml holds, as it would be written today: with the keys that were not there yet.
 
-    It is given back as it is if it is no configuration of today.
+    If it is no configuration of today, it is given back with its values as they are.
     """
+    values = as_of_today(values)
     try:
         return saved(Config.model_validate(values))
     except ValidationError:

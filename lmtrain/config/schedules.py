@@ -36,13 +36,14 @@ class OverRun:
     field `min_lr` the rate goes down to that instead of zero. `AnnealOverRun` sets the rate of every step.
 
     Args:
-        warmup: the share of the run in which the rate rises in a straight line from zero to `optimizer.lr`.
+        warmup: the share of the run in which the rate rises in a straight line from the lowest to the highest one,
+            `optimizer.lr`.
     """
 
     warmup: float
     shape: ClassVar[str]
     """How the rate falls, for the model card and the log, such as "in a straight line to zero"; may name fields."""
-    min_lr: ClassVar[float] = 0.0
+    min_lr = 0.0
 
     def fall(self, left: float) -> float:
         """The rate after the warm-up: 1 is the highest, 0 the lowest one.

@@ -1,8 +1,6 @@
 """What a composed configuration must look like; everything that is wrong with one is said at once."""
 
-import inspect
-import os
-import pkgutil
+import math
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
@@ -11,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,11 +18,18 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from lmtrain.aliases import present_name
 from lmtrain.config.messages import sentences
 from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
-from lmtrain.config.shipped_callbacks import refusal
 from lmtrain.config.trainer_arguments import problems as trainer_problems
+from lmtrain.config.value_types import (
+    Callbacks,
+    Limit,
+    LocalPath,
+    Positive,
+    Targets,
+    check_target,
+    with_present_name,
+)
 from lmtrain.data.formats.encodings import checked_encoding
 from lmtrain.errors import raise_if_any
 from lmtrain.units import LARGEST_SEED
@@ -40,83 +44,15 @@ class Mark(Enum):
     MAY_CHANGE = "a run may go on with another value: it does not change what is trained, or only how long"
     PLACE = "a run may go on with another value: what stands at the place, or bears the name, is compared instead"
     COMPARED = "runs are compared by it, in the tables of loggers"
-
-
-Positive = Annotated[int, Field(gt=0, lt=2**63)]
-
-
-def _check_limit(value: int) -> int:
-    if value == 0:
-        raise ValueError("Input should be greater than 0, or -1 for no limit")
-    return value
-
-
-Limit = Annotated[int, Field(ge=-1, lt=2**63), AfterValidator(_check_limit)]
-
-
-def local_path(path: str) -> str:
-    """A path on this machine from one that may begin with `~` or `file://`."""
-    expanded = os.path.expanduser(path.removeprefix("file://"))
-    if expanded.startswith("~"):
-        raise ValueError("Input should be a path without ~: this user has no home directory, and HOME is not set")
-    return expanded
-
-
-LocalPath = Annotated[str, AfterValidator(local_path)]
+    UNLISTED = "compare.py does not list it where runs differ: its table has it, or it does not matter for the result"
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, coerce_numbers_to_str=True)
 
 
-def _check_is_target(settings: Any) -> Any:
-    """Shows the form to who gives a class alone, or several."""
-    if isinstance(settings, dict) and "_target_" in settings:
-        return _with_present_name(settings)
-    name = settings[0] if isinstance(settings, list) and len(settings) == 1 else settings
-    form = f"{{_target_: {name if isinstance(name, str) else 'module.CLASS'}, ARGUMENT: VALUE}}"
-    raise ValueError(f"Input should be a class with its arguments, if it takes any, in quotes: '{form}'")
-
-
-def _with_present_name(settings: dict[str, Any]) -> dict[str, Any]:
-    """A class that moved is the same class: an old run, which has its former name, goes on."""
-    name = settings.get("_target_")
-    return settings | {"_target_": present_name(name)} if isinstance(name, str) else settings
-
-
-def _check_target(settings: dict[str, Any]) -> dict[str, Any]:
-    """`_target_` must name what takes the other settings as arguments."""
-    name = settings.get("_target_")
-    arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
-    try:
-        inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
-    except Exception as error:  # importing may raise anything
-        raise ValueError(f"_target_={name} must be the full name of what takes these arguments ({error})") from None
-    return settings
-
-
-def _without_nulls(settings: Any) -> Any:
-    """`logger.csv=null` and `callbacks.NAME=null` leave it out."""
-    if not isinstance(settings, dict):
-        return {} if settings is None else settings
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-Target = Annotated[dict[str, Any], BeforeValidator(_check_is_target), AfterValidator(_check_target)]
-Targets = Annotated[dict[str, Target], BeforeValidator(_without_nulls)]
-
-
-def _check_callback(settings: dict[str, Any]) -> dict[str, Any]:
-    if reason := refusal(pkgutil.resolve_name(settings["_target_"])):
-        raise ValueError(reason)
-    return settings
-
-
-Callbacks = Annotated[dict[str, Annotated[Target, AfterValidator(_check_callback)]], BeforeValidator(_without_nulls)]
-
-
 class DataConfig(Section):
-    name: Annotated[str, Mark.PLACE, Mark.COMPARED]
+    name: Annotated[str, Mark.PLACE, Mark.COMPARED, Mark.UNLISTED]
     path: Annotated[Annotated[str, Field(min_length=1)] | None, Mark.PLACE, Mark.COMPARED]
     train: Annotated[str, Field(min_length=1), Mark.PLACE]
     valid: Annotated[str, Field(min_length=1), Mark.PLACE]
@@ -134,7 +70,7 @@ class DataConfig(Section):
     validations_per_epoch: Positive | None
     encoding: Annotated[str | None, AfterValidator(checked_encoding)] = None  # runs began without it
     errors: Literal["strict", "replace"]
-    cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE]
+    cache_dir: Annotated[LocalPath, Mark.MAY_CHANGE, Mark.UNLISTED]
     how_to_get: Annotated[str | None, Mark.MAY_CHANGE] = None
 
     @field_validator("max_split_size")
@@ -157,9 +93,9 @@ class DictionaryConfig(Section):
 
 
 class ModelConfig(Section):
-    name: Annotated[str, Mark.PLACE]
-    hidden_size: Positive
-    nlayers: Positive
+    name: Annotated[str, Mark.PLACE, Mark.UNLISTED]
+    hidden_size: Annotated[Positive, Mark.UNLISTED]
+    nlayers: Annotated[Positive, Mark.UNLISTED]
     embedding_size: Positive
     nout: Positive | None
     dropout: Annotated[float, Field(ge=0, lt=1)]
@@ -212,6 +148,11 @@ class AnnealConfig(Section):
         """The schedule with its arguments."""
         return make_schedule(self.schedule, self.model_dump())
 
+    def ends_at_min_lr(self) -> bool:
+        """Whether `min_lr` is a rate that the run trains with, not one that ends it."""
+        schedule = schedule_class(self.schedule)
+        return issubclass(schedule, OverRun) and "min_lr" in keys_taken(schedule)
+
     def ignored(self) -> list[str]:
         """The keys, such as "anneal.patience", that are other schedules'."""
         taken = keys_taken(schedule_class(self.schedule))
@@ -238,11 +179,11 @@ class OptimizerConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _named_as_today(cls, settings: Any) -> Any:
-        return _with_present_name(settings) if isinstance(settings, dict) else settings
+        return with_present_name(settings) if isinstance(settings, dict) else settings
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "OptimizerConfig":
-        _check_target(self.model_dump())
+        check_target(self.model_dump())
         return self
 
 
@@ -264,7 +205,7 @@ class TrainerConfig(Section):
     max_steps: Limit
     gradient_clip_val: Annotated[Annotated[float, Field(gt=0)] | None, Mark.COMPARED]
     accumulate_grad_batches: Annotated[Positive, Mark.COMPARED]
-    log_every_n_steps: Positive
+    log_every_n_steps: Annotated[Positive, Mark.UNLISTED]
 
     def limits(self) -> str:
         """When a run ends, for example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
@@ -281,24 +222,24 @@ class TrainerConfig(Section):
 class Config(Section):
     """The whole configuration of a run."""
 
-    name: Annotated[str, Mark.PLACE]
-    direction: Annotated[Literal["forward", "backward"], Mark.COMPARED]
+    name: Annotated[str, Mark.PLACE, Mark.UNLISTED]
+    direction: Annotated[Literal["forward", "backward"], Mark.COMPARED, Mark.UNLISTED]
     seed: Annotated[int, Field(ge=0, le=LARGEST_SEED), Mark.COMPARED]
     compile: Annotated[bool, Mark.MAY_CHANGE]
     init_from: Annotated[LocalPath | None, Mark.PLACE, Mark.COMPARED]
-    resume: Annotated[Literal["auto", "never"], Mark.MAY_CHANGE]
-    test: Annotated[bool, Mark.MAY_CHANGE]
-    overwrite: Annotated[bool, Mark.MAY_CHANGE]
-    runs_dir: Annotated[LocalPath, Mark.PLACE]
+    resume: Annotated[Literal["auto", "never"], Mark.MAY_CHANGE, Mark.UNLISTED]
+    test: Annotated[bool, Mark.MAY_CHANGE, Mark.UNLISTED]
+    overwrite: Annotated[bool, Mark.MAY_CHANGE, Mark.UNLISTED]
+    runs_dir: Annotated[LocalPath, Mark.PLACE, Mark.UNLISTED]
     data: DataConfig
     dictionary: DictionaryConfig
     model: Annotated[ModelConfig, Mark.COMPARED]
     optimizer: Annotated[OptimizerConfig, Mark.COMPARED]
     anneal: AnnealConfig
     trainer: TrainerConfig
-    checkpoint: Annotated[CheckpointConfig, Mark.MAY_CHANGE]
-    divergence: Annotated[DivergenceConfig, Mark.MAY_CHANGE]
-    logger: Annotated[Targets, Mark.MAY_CHANGE]
+    checkpoint: Annotated[CheckpointConfig, Mark.MAY_CHANGE, Mark.UNLISTED]
+    divergence: Annotated[DivergenceConfig, Mark.MAY_CHANGE, Mark.UNLISTED]
+    logger: Annotated[Targets, Mark.MAY_CHANGE, Mark.UNLISTED]
     callbacks: Annotated[Callbacks, Mark.MAY_CHANGE]
 
     def changed(self, values: Mapping[str, Any]) -> "Config":
@@ -311,6 +252,16 @@ class Config(Section):
                 section = section[part]
             section[name] = value
         return check_config(sections)
+
+    @field_validator("anneal")
+    @classmethod
+    def _falls(cls, value: AnnealConfig, info: ValidationInfo) -> AnnealConfig:
+        highest = info.data["optimizer"].lr if "optimizer" in info.data else math.inf
+        if value.ends_at_min_lr() and value.min_lr > highest:
+            raise ValueError(
+                f"min_lr={value.min_lr:g} is above optimizer.lr={highest:g}, from which the rate falls. Lower it"
+            )
+        return value
 
     @field_validator("trainer")
     @classmethod

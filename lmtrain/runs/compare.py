@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lmtrain.config.earlier import as_of_today
-from lmtrain.config.keys import may_change
+from lmtrain.config.keys import is_marked, may_change
 from lmtrain.config.saved import flat
+from lmtrain.config.schema import Mark
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.curves import Row, count_axis, draw, extreme, new_figure, read_metrics, save_figure
 from lmtrain.runs.run_folder import RunFolder, is_finished
@@ -27,12 +28,6 @@ TOLERANCE = 1.1
 FIGURES = ("epochs", "steps", "chars", "hours", "chars_per_second", "val/loss", "val/ppl", "val/bpc", "test/ppl")
 
 _NEEDED = ("direction", "data.name", "data.path", "model.hidden_size", "model.nlayers")
-# Keys whose values stand in columns of their own, or that say where things are kept and not what is trained and how.
-_NOT_COMPARED = {
-    *("name", "direction", "model.name", "model.hidden_size", "model.nlayers", "data.name"),
-    *("runs_dir", "resume", "overwrite", "test", "data.cache_dir", "trainer.log_every_n_steps"),
-    *("logger", "checkpoint", "divergence"),
-}
 
 
 @dataclass(frozen=True)
@@ -66,11 +61,10 @@ class RunSummary:
     @cached_property
     def kind(self) -> str:
         """What a run has in common with its twin, the run of the other direction."""
-        differing = ("name", "direction", "init_from", "seed")
         same = {
             key: _comparable(value)
             for key, value in self.config.items()
-            if key not in differing and not may_change(key)
+            if key not in ("direction", "seed") and not may_change(key)
         }
         return json.dumps([self.text, same], sort_keys=True)
 
@@ -187,7 +181,7 @@ def _exp(loss: float) -> float:
 
 def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
     """The keys of the configuration that have not the same value in all runs, without those that are shown anyway."""
-    keys = dict.fromkeys(key for run in runs for key in run.config if not _NOT_COMPARED & {key, key.partition(".")[0]})
+    keys = dict.fromkeys(key for run in runs for key in run.config if not is_marked(key, Mark.UNLISTED))
     same_data = len({run.data for run in runs}) == len({run.config["data.path"] for run in runs})
     return [
         key

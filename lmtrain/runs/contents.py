@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmtrain.config.schema import Config, local_path
+from lmtrain.config.schema import Config
+from lmtrain.config.value_types import local_path
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
 from lmtrain.program.files import atomic_write

@@ -12,8 +12,7 @@ from typing import Any
 
 import yaml
 
-from lmtrain.config.earlier import as_of_today
-from lmtrain.config.keys import may_change
+from lmtrain.config.keys import may_change_in
 from lmtrain.config.saved import as_saved, flat, saved
 from lmtrain.config.schema import Config
 from lmtrain.data.corpus import in_part
@@ -178,14 +177,13 @@ class RunFolder:
         """The same keys, but for those that may change, and the same contents, wherever they stand now."""
         try:
             began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-            before, now = flat(as_saved(as_of_today(began_with))), flat(saved(config))
+            before, now = flat(as_saved(began_with)), flat(saved(config))
         except (OSError, yaml.YAMLError, AttributeError) as error:
             raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
-        ignored = config.anneal.ignored()
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
-            if before.get(key) != now.get(key) and not may_change(key) and key not in ignored
+            if before.get(key) != now.get(key) and not may_change_in(config, key)
         ]
         remedy = "set these keys back to go on with that run, or throw it away with overwrite=true."
         problems = []
