@@ -1,5 +1,7 @@
 """The learning rate over the length of a run."""
 
+import math
+
 import pytest
 from running import compose, explicit, read_metrics, train
 from stopping import Killed, PoisonAt
@@ -24,7 +26,7 @@ def settings(corpus, folder, *more):
     )
 
 
-def expected(steps, warmup, highest):
+def linear(steps, warmup, highest):
     rates = []
     for step in range(steps):
         done = (step + 0.5) / steps
@@ -48,11 +50,37 @@ def test_the_rate_rises_and_falls_as_asked_for_over_the_steps_of_the_run(warmup,
     asked = ("anneal.schedule=linear", f"anneal.warmup={warmup}", "optimizer.lr=10")
     results = train(settings(corpus, tmp_path, *more, *asked))
     rates = read_metrics(tmp_path / "run", "lr")
-    assert rates == pytest.approx(expected(results["steps"], warmup, 10), rel=1e-5)
+    assert rates == pytest.approx(linear(results["steps"], warmup, 10), rel=1e-5)
 
 
-def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_path):
-    more = ("optimizer=muon", "trainer.max_epochs=3", "checkpoint.every_steps=1", "trainer.precision=32-true")
+def cosine(steps, warmup, highest, lowest):
+    """The same as `linear`, but for the shape."""
+    done = [(step + 0.5) / steps for step in range(steps)]
+    heights = [
+        part / warmup if part < warmup else (1 + math.cos(math.pi * (part - warmup) / (1 - warmup))) / 2
+        for part in done
+    ]
+    return [lowest + (highest - lowest) * height for height in heights]
+
+
+@pytest.mark.parametrize("warmup", [0, 0.25])
+def test_a_cosine_ends_at_min_lr_and_goes_on_when_the_run_gets_longer(warmup, corpus, tmp_path):
+    typed = ("anneal=cosine", f"anneal.warmup={warmup}", "anneal.min_lr=2", "optimizer.lr=10", "checkpoint.every=null")
+    first = train(settings(corpus, tmp_path, *typed, "trainer.max_epochs=1"), explicit(*typed))["steps"]
+    assert read_metrics(tmp_path / "run", "lr") == pytest.approx(cosine(first, warmup, 10, 2), rel=1e-6)
+    with pytest.raises(UserError, match=r"anneal\.min_lr=1\.0 \(it was 2\.0\)"):
+        train(settings(corpus, tmp_path, *typed, "trainer.max_epochs=2", "anneal.min_lr=1"))
+    second = train(settings(corpus, tmp_path, *typed, "trainer.max_epochs=2"))["steps"]
+    rates = cosine(first, warmup, 10, 2) + cosine(second, warmup, 10, 2)[first:]
+    assert read_metrics(tmp_path / "run", "lr") == pytest.approx(rates, rel=1e-6)
+    said = "then falls in half a cosine to 2" if warmup else "the rate falls in half a cosine to 2"
+    assert f"{said} at the run's end (2 epochs)" in (tmp_path / "run/README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(schedule, corpus, tmp_path):
+    more = (f"anneal={schedule}", "optimizer=muon", "trainer.max_epochs=3", "checkpoint.every_steps=1")
+    more += ("trainer.precision=32-true",)
     train(settings(corpus, tmp_path / "whole", *more))
     values = settings(corpus, tmp_path / "parts", *more)
     values["callbacks"] = {"kill": {"_target_": "stopping.KillAt", "windows": 11}}
@@ -66,21 +94,31 @@ def test_a_killed_run_goes_on_with_the_rates_of_one_that_was_not(corpus, tmp_pat
     assert best[0] == best[1]
 
 
-@pytest.mark.parametrize(("poisoned", "kept"), [(3, 0), (14, 13)])  # back to the beginning, to a checkpoint
-def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(poisoned, kept, corpus, tmp_path):
-    more = ("anneal.schedule=linear", "anneal.warmup=0.2", "trainer.max_epochs=2", "data.validations_per_epoch=4")
+@pytest.mark.parametrize(
+    ("schedule", "poisoned", "kept"),
+    [("linear", 3, 0), ("linear", 14, 13), ("cosine", 14, 13)],  # back to the beginning, to a checkpoint
+)
+def test_after_a_divergence_the_rate_is_a_quarter_of_the_schedules(schedule, poisoned, kept, corpus, tmp_path):
+    more = (
+        f"anneal={schedule}",
+        "anneal.warmup=0.2",
+        "anneal.min_lr=4",
+        "trainer.max_epochs=2",
+        "data.validations_per_epoch=4",
+    )
     values = settings(corpus, tmp_path, *more)
     PoisonAt.left.clear()
     values["callbacks"] = {"poison": {"_target_": "stopping.PoisonAt", "step": poisoned, "times": 1}}
     results = train(values)
-    plan = expected(results["steps"], 0.2, 20)
+    plan = cosine(results["steps"], 0.2, 20, 4) if schedule == "cosine" else linear(results["steps"], 0.2, 20)
     plan[kept:] = [rate / 4 for rate in plan[kept:]]  # anneal.factor
     assert read_metrics(tmp_path / "run", "lr") == pytest.approx(plan, rel=1e-5)
 
 
 def test_a_schedule_needs_an_end(corpus, tmp_path):
-    with pytest.raises(UserError, match=r"trainer: anneal\.schedule=linear needs the run's length"):
-        train(settings(corpus, tmp_path, "anneal.schedule=linear", "trainer.max_epochs=-1"))
+    for schedule in ("linear", "cosine"):
+        with pytest.raises(UserError, match=rf"trainer: anneal\.schedule={schedule} needs the run's length"):
+            train(settings(corpus, tmp_path, f"anneal={schedule}", "trainer.max_epochs=-1"))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +156,10 @@ def test_a_schedule_is_chosen_by_its_group_or_by_its_key():
         (("anneal=linear", "anneal.patience=3"), "anneal.patience=3 has no effect with the schedule linear, which"),
         (("optimizer=muon", "anneal.min_lr=0.001"), "anneal.min_lr=0.001 has no effect with the schedule linear"),
         (("anneal.warmup=0.1",), "anneal.warmup=0.1 has no effect with the schedule plateau, which takes anneal.pat"),
+        (
+            ("anneal=cosine", "anneal.min_lr=21"),
+            "anneal: min_lr=21 is above optimizer.lr=20, from which",
+        ),
         (("anneal=linear", "anneal.schedule=plateau"), "anneal=SCHEDULE and anneal.schedule=SCHEDULE say the same"),
         (("anneal.schedule=cubic",), "anneal.schedule=cubic: it must be plateau, linear"),
         (("anneal.schedule=schedules.None",), "it must be plateau, linear"),

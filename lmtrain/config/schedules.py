@@ -1,6 +1,7 @@
 """The schedules of the learning rate that `anneal.schedule` may name, and how each describes itself."""
 
 import inspect
+import math
 import pkgutil
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -86,8 +87,23 @@ class Linear(OverRun):
         return left
 
 
+@dataclass(frozen=True)
+class Cosine(OverRun):
+    """Half a cosine (Loshchilov and Hutter, 2017, without their restarts).
+
+    Args:
+        min_lr: the rate at the end of the run.
+    """
+
+    min_lr: float
+    shape = "in half a cosine to {min_lr:g}"
+
+    def fall(self, left: float) -> float:
+        return (1 - math.cos(math.pi * left)) / 2
+
+
 Schedule = Plateau | OverRun
-SCHEDULES: dict[str, type[Schedule]] = {"plateau": Plateau, "linear": Linear}
+SCHEDULES: dict[str, type[Schedule]] = {"plateau": Plateau, "linear": Linear, "cosine": Cosine}
 OF_ALL = frozenset({"schedule", "factor"})
 """Keys of `anneal` that every schedule obeys: a run that diverges goes on with `factor` times the rate."""
 
