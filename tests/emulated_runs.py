@@ -35,6 +35,9 @@ CASES: dict[str, tuple[str, ...]] = {
         *("model.nlayers=2", "model.dropout=0.2", "model.recurrent_type=GRU", "model.nout=5", "optimizer=adamw"),
         "compile=true",
     ),
+    "minGRU of two layers with dropout, Muon, bf16-mixed": (
+        *("model.nlayers=2", "model.dropout=0.2", "model.recurrent_type=MINGRU", "optimizer=muon"),
+    ),
     "LSTM with many items, bf16-mixed": ("data.level=word", "data.document_delimiter=' '"),
     "LSTM of two layers with dropout, 32-true": ("trainer.precision=32-true", "model.nlayers=2", "model.dropout=0.2"),
     "LSTM, 16-mixed": ("trainer.precision=16-mixed", "model.dropout=0.2"),

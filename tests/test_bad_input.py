@@ -63,7 +63,7 @@ def test_all_that_is_wrong_with_a_configuration_is_reported_together(refused):
         "model.hidden_size=-1: it must be greater than 0",
         "model.nlayers=abc: it must be a valid integer",
         "model.dropout=1: it must be less than 1",
-        "model.recurrent_type=RNN: it must be one of LSTM, GRU",
+        "model.recurrent_type=RNN: it must be one of LSTM, GRU, MINGRU",
         "model.nout=0: it must be greater than 0",
         "data.batch_size=0: it must be greater than 0",
         "data.level=letter: it must be 'character' or 'word'",

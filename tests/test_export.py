@@ -22,6 +22,7 @@ from lmtrain.runs.pair import best_perplexity, load_pair
 KINDS = {
     "LSTM": {},
     "GRU of two layers": {"recurrent_type": "GRU", "nlayers": 2},
+    "minGRU of two layers": {"recurrent_type": "MINGRU", "nlayers": 2},
     "projected lstm of three layers": {"recurrent_type": "lstm", "nlayers": 3, "nout": 5},
     "backward without decoder": {"has_decoder": False, "is_forward_lm": False, "document_delimiter": "<end>"},
 }
@@ -170,7 +171,7 @@ def test_onnx_computes_what_pytorch_does(tmp_path, kind):
     language_model = make_model(**kind)
     assert save_onnx(language_model, tmp_path / "model.onnx") < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
-    states = ["h"] if kind.get("recurrent_type") == "GRU" else ["h", "c"]
+    states = ["h"] if "GRU" in kind.get("recurrent_type", "LSTM") else ["h", "c"]
     logits = ["logits"] if kind.get("has_decoder", True) else []
     assert [value.name for value in session.get_inputs()] == ["ids", *states]
     assert [value.name for value in session.get_outputs()] == ["output", *logits, *(f"{name}_last" for name in states)]

@@ -205,7 +205,7 @@ def test_missing_entries_are_all_named(tmp_path):
         ("dropout", "0.1", "Its dropout is '0.1'; a number from 0 to 1"),
         ("dropout", float("nan"), "Its dropout is nan"),
         ("dropout", 1.5, "Its dropout is 1.5"),
-        ("recurrent_type", "RNN", "Its recurrent_type is 'RNN'; LSTM or GRU is required."),
+        ("recurrent_type", "RNN", "Its recurrent_type is 'RNN'; one of LSTM, GRU, MINGRU is required."),
         ("recurrent_type", "GRU", "rnn.weight_ih_l0 has the shape"),
         ("recurrent_type", None, "Its recurrent_type is None"),
         ("has_decoder", "no", "Its has_decoder is 'no'; True or False"),

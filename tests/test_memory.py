@@ -11,7 +11,7 @@ from lmtrain.model.language_model import RecurrentLM, parameter_count
 EXHAUSTED = "+callbacks.x={_target_: failing.Exhausted}"
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "MINGRU"])
 @pytest.mark.parametrize("nlayers", [1, 3])
 @pytest.mark.parametrize("nout", [None, 5])
 def test_weights_are_counted(kind, nlayers, nout):

@@ -9,7 +9,7 @@ from lmtrain.model.language_model import RecurrentLM, Sizes
 from lmtrain.training.muon import Muon, orthogonalized
 
 
-@pytest.fixture(params=["LSTM", "GRU"])
+@pytest.fixture(params=["LSTM", "GRU", "MINGRU"])
 def model(request):
     torch.manual_seed(2)
     return RecurrentLM(Sizes(11, 6, nlayers=2, embedding_size=4, nout=5, dropout=0.0, recurrent_type=request.param))

@@ -17,7 +17,7 @@ def run(model: RecurrentLM, ids: torch.Tensor, dtype: torch.dtype = torch.float3
     return torch.stack([runner.step(row).clone() for row in ids]), runner.hidden
 
 
-@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU"])
+@pytest.mark.parametrize("recurrent_type", ["LSTM", "GRU", "MINGRU"])
 @pytest.mark.parametrize("nlayers", [1, 2, 3])
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
 def test_equals_the_modules_forward(recurrent_type, nlayers, batch_size):

@@ -19,6 +19,7 @@ from torch import nn
 
 from lmtrain.model.cpu.lstm import LSTM
 from lmtrain.model.cuda import GRU
+from lmtrain.model.mingru import MinGRU, add_to_onnx
 from lmtrain.model.step_layers import GRUStep, LSTMStep, ModuleStep, StepLayer
 
 
@@ -75,6 +76,7 @@ CELLS: dict[str, Cell] = {
         onnx=OnnxOperator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch's r, z, n as z, r, n
         is_in_flair=True,
     ),
+    "MINGRU": Cell(MinGRU, gates=2, onnx=add_to_onnx),
 }
 """The cells by the name that `model.recurrent_type` gives them."""
 

@@ -87,6 +87,33 @@ class Graph:
         product = self.add("MatMul", [value, self.constant(f"{name}_weight", weight.t())])
         return self.add("Add", [product, self.constant(f"{name}_bias", bias)], output)
 
+    def recurrence(self, share: str, candidates: str, state: str) -> tuple[str, str]:
+        """Adds h_t = h_{t-1} + share_t·(candidate_t - h_{t-1}), step by step.
+
+        Args:
+            share: the name of what is `(T, B, H)`, and so is `candidates`.
+            state: that of h_0, `(1, B, H)`.
+
+        Returns:
+            the names of all h `(T, B, H)`, and of the last one `(1, B, H)`.
+        """
+        names = ("h", "share_t", "candidate_t", "difference", "moved", "h_t", "h_of_step")
+        h, share_t, candidate_t, difference, moved, h_t, output = (f"{name}_{len(self.nodes)}" for name in names)
+        nodes = [
+            helper.make_node("Sub", [candidate_t, h], [difference]),
+            helper.make_node("Mul", [share_t, difference], [moved]),
+            helper.make_node("Add", [h, moved], [h_t]),
+            helper.make_node("Identity", [h_t], [output]),
+        ]
+        inputs = [_value(h, [1, "batch", "units"]), *(_value(x, ["batch", "units"]) for x in (share_t, candidate_t))]
+        outputs = [_value(x, [1, "batch", "units"]) for x in (h_t, output)]
+        step = helper.make_graph(nodes, "step", inputs, outputs)
+        end, all_states = f"end_{len(self.nodes)}", f"states_{len(self.nodes)}"
+        scanned = [state, share, candidates]
+        self.nodes.append(helper.make_node("Scan", scanned, [end, all_states], body=step, num_scan_inputs=2))
+        directions = self.constant(f"directions_{len(self.nodes)}", np.array([1], np.int64))
+        return self.add("Squeeze", [all_states, directions]), end
+
 
 def _value(name: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)

@@ -45,7 +45,7 @@ SETTINGS = {
     "embedding_size": _SIZE,
     "nout": (lambda value: value is None or _is_size(value), "a whole number above 0 or None"),
     "dropout": (_is_share, "a number from 0 to 1"),
-    "recurrent_type": (lambda value: type(value) is str and value.upper() in CELLS, " or ".join(CELLS)),
+    "recurrent_type": (lambda value: type(value) is str and value.upper() in CELLS, f"one of {', '.join(CELLS)}"),
     "has_decoder": _BOOLEAN,
     "is_forward_lm": _BOOLEAN,
     "document_delimiter": (lambda value: type(value) is str, "a text"),
