@@ -67,26 +67,7 @@ def load(path: str | Path, device: str = "cpu") -> LanguageModel:
     Raises:
         UserError: the file is missing, damaged or no model, a weight is not finite, or the device cannot be used.
     """
-    return load_model(_file_in(Path(path)), device)
-
-
-_IN_FOLDERS = ("best-lm.pt", "model.safetensors")
-
-
-def _file_in(path: Path) -> Path:
-    """The model's file, which may be given by its folder."""
-    if not path.is_dir():
-        return path
-    found = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
-    if not found:
-        unfinished = path / "checkpoints" / "last.ckpt"
-        remedy = (
-            f"The run has saved no best model yet; its last checkpoint is {unfinished}."
-            if unfinished.is_file()
-            else "Give the folder of a run, one that `--format hub` wrote, or a model's file."
-        )
-        raise UserError(f"The folder {path} has neither {' nor '.join(_IN_FOLDERS)}. {remedy}")
-    return found[0]
+    return load_model(path, device)
 
 
 def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> None:

@@ -1,17 +1,20 @@
 #!/usr/bin/env python
-"""Measures lmtrain beside real Flair and the bare limit on this machine."""
+"""Measures lmtrain beside real Flair and the bare limit on this machine.
 
-import argparse
+Needs Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by round, and medians are shown.
+"""
+
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Literal
 
-from lmtrain.cli.arguments import Range, parse
-from lmtrain.program.command import run
+from lmtrain.cli.arguments import Command, Option, Positional, Range
 
-EXAMPLE = """examples:
+EXAMPLES = """examples:
   python scripts/benchmark.py train embed generate --rounds 5
   python scripts/benchmark.py page
 
@@ -21,31 +24,19 @@ its ratio to the reference and its range over the rounds. They are kept in docs/
 from which `page` makes docs/benchmarks.md and its plot."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\n\nNeeds Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by "
-        "round, and medians\nare shown.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "parts",
-        nargs="+",
-        choices=[*PARTS, "all", "page"],
-        metavar="PART",
-        help=f"{', '.join(PARTS)}; all; or page, which measures nothing",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=5,
-        metavar="N",
-        help="how often each is measured, memory at most 3 times (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="where the figures are kept (default: docs/benchmarks/MACHINE.json)"
-    )
-    options = parse(parser, arguments, rounds=Range(1))
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    parts: Annotated[
+        list[Literal["train", "data", "memory", "embed", "score", "generate", "startup", "quality", "all", "page"]],
+        Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
+    ]
+    rounds: Annotated[int, Option("how often each is measured, memory at most 3 times", "N", Range(1))] = 5
+    json: Annotated[
+        Path | None, Option("where the figures are kept (default: docs/benchmarks/MACHINE.json)", "FILE")
+    ] = None
+
+
+def main(options: Options) -> None:
     from benchmarks.page import PAGE, write_page
     from benchmarks.record import described, file_of, keep, machine
 
@@ -143,5 +134,7 @@ def report(result: dict) -> None:
         print(f"  {name}: {value:.3g}" if isinstance(value, float) else f"  {name}: {value}")
 
 
+command = Command(main, Options, EXAMPLES)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -1,17 +1,16 @@
 #!/usr/bin/env python
 """Trains recipes on texts in many languages, and makes docs/evidence.md of what comes out."""
 
-import argparse
 import sys
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Literal
 
-from lmtrain.cli.arguments import Range, parse
+from lmtrain.cli.arguments import Command, Option, Positional, Range
 from lmtrain.errors import UserError
-from lmtrain.program.command import run
 
-EXAMPLE = """examples:
-  python scripts/evidence.py run corpora/finnish corpora/greek --recipe Flair@6 experiment=fast@1 --size 256x100x50
+EXAMPLES = """examples:
+  python scripts/evidence.py run corpora/finnish corpora/greek --recipe Flair@6 --recipe experiment=fast@1
   python scripts/evidence.py run corpora/greek --recipe 'experiment=fast optimizer.lr=0.03@1.5' --seeds 3
   python scripts/evidence.py speed corpora/*
   python scripts/evidence.py page
@@ -24,29 +23,27 @@ in turn. page: makes docs/evidence.md and its plot of the files in docs/evidence
 scripts/benchmarks/evidence_texts.py says how the texts were made. Needs Flair: pip install 'lmtrain[flair]'."""
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("task", choices=["run", "speed", "page"])
-    parser.add_argument("corpora", nargs="*", type=Path, metavar="CORPUS", help="corpus folders")
-    parser.add_argument(
-        "--recipe",
-        nargs="+",
-        default=["Flair@6", "experiment=fast@1"],
-        metavar="RECIPE@EPOCHS",
-        help="Flair, its own trainer; or overrides of lmtrain's with spaces between them (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--size",
-        nargs="+",
-        default=["256x100x50"],
-        metavar="HxTxB",
-        help="hidden size, window, lanes (default: %(default)s)",
-    )
-    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 1 to N (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=6, help="speed takes no longer (default: %(default)s)")
-    options = parse(parser, arguments, seeds=Range(1, 1000))
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    task: Annotated[Literal["run", "speed", "page"], Positional("see below")]
+    corpora: Annotated[list[Path], Positional("corpus folders", "CORPUS")] = field(default_factory=list)
+    recipe: Annotated[
+        list[str],
+        Option(
+            "Flair, its own trainer; or overrides of lmtrain's with spaces between them; may be given several times "
+            "(default: Flair@6 and experiment=fast@1)",
+            "RECIPE@EPOCHS",
+        ),
+    ] = field(default_factory=lambda: ["Flair@6", "experiment=fast@1"])
+    size: Annotated[
+        list[str],
+        Option("hidden size, window, lanes; may be given several times (default: 256x100x50)", "HxTxB"),
+    ] = field(default_factory=lambda: ["256x100x50"])
+    seeds: Annotated[int, Option("seeds 1 to N", "N", Range(1, 1000))] = 1
+    minutes: Annotated[float, Option("speed takes no longer", within=Range(0, above=True))] = 6
+
+
+def main(options: Options) -> None:
     if options.task != "page" and not options.corpora:
         raise UserError(f"{options.task} needs corpus folders: python scripts/evidence.py {options.task} corpora/*")
     if options.task == "run":
@@ -62,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(PAGE)
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: Options) -> None:
     from benchmarks.evidence_runs import Contestant, keep_run
 
     sizes = [_size(one) for one in options.size]
@@ -99,5 +96,7 @@ def _size(text: str) -> tuple[int, int, int]:
     return hidden, length, lanes
 
 
+command = Command(main, Options, EXAMPLES)
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -1,9 +1,7 @@
-"""Runs a script's `main` in this process, as its last line does."""
+"""Runs a script in this process, as its last line does."""
 
 import importlib.util
 from pathlib import Path
-
-from lmtrain.program.command import run
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -13,4 +11,4 @@ def call(script: str, *arguments) -> int:
     spec = importlib.util.spec_from_file_location(f"script_{script}", SCRIPTS / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return run(lambda: module.main([str(argument) for argument in arguments]))
+    return module.command([str(argument) for argument in arguments])

@@ -349,7 +349,7 @@ def test_without_the_packages_of_an_extra_the_rest_is_checked(good):
     blocked = dict.fromkeys(["py3langid", "ftfy", "datasketch", "pyarrow", "dask", "ijson", "conllu"])
     code = (
         f"import sys; sys.modules.update({blocked!r}); sys.argv[0] = 'check_corpus.py'\n"
-        "from scripts.check_corpus import command; sys.exit(command())"
+        "from lmtrain.cli.check_corpus import command; sys.exit(command())"
     )
     arguments = [good(), "--no-cost", *SMALL]
     done = subprocess.run(

@@ -1,6 +1,5 @@
 """Command lines as people type them."""
 
-import argparse
 import glob
 import gzip
 import io
@@ -14,14 +13,16 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Annotated, Literal
 
 import pytest
 from script_calls import call
 from small_models import make_model
 
-from lmtrain.cli.arguments import SEEDS, SHARES, Range, parse
+from lmtrain.cli.arguments import SEEDS, SHARES, Command, Option, Positional, Range
 from lmtrain.errors import UserError
 from lmtrain.inference.scoring import score
 from lmtrain.inference.vector_file import read_vectors
@@ -102,14 +103,55 @@ def test_ranges():
     assert 2**64 - 1 in SEEDS
     assert 2**64 not in SEEDS
     assert -0.1 not in SHARES
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--a-b", type=int)
-    parser.add_argument("--c", type=float)
-    parser.add_argument("files", nargs="*")
-    assert parse(parser, ["x", "--a-b", "1", "y", "--", "-z"], a_b=Range(1)).files == ["x", "y", "-z"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    files: Annotated[list[str], Positional("what is read", "FILE")] = field(default_factory=list)
+    a_b: Annotated[int | None, Option("a number", "N", Range(1))] = None
+    c: Annotated[float, Option("a share", within=SHARES, group="others")] = 0
+    kind: Annotated[Literal["x", "y"], Option("a kind (default: the first)")] = "x"
+    names: Annotated[list[str], Option("may be given several times")] = field(default_factory=list)
+    upper: Annotated[str, Option("a text", read=str.upper)] = "none"
+    on: Annotated[bool, Option("on")] = False
+
+
+def test_a_command_is_read_from_the_fields_of_its_options(capsys):
+    command = Command(lambda options: print(options), Options, "example: python scripts/score.py")
+    assert command.parse([]) == Options()
+    typed = ["x", "--a-b", "1", "y", "--names", "1", "--on", "--names=2", "--upper", "a", "--kind=y", "--", "-z"]
+    assert command.parse(typed) == Options(
+        files=["x", "y", "-z"], a_b=1, kind="y", names=["1", "2"], upper="A", on=True
+    )
     with pytest.raises(UserError) as caught:
-        parse(parser, ["--a-b=0", "--c=7"], a_b=Range(1), c=SHARES)
-    assert len(caught.value.problems) == 2
+        command.parse(["--a-b=0", "--c=7"])
+    assert caught.value.problems == ("--a-b is 0; it must be at least 1.", "--c is 7.0; it must be from 0 to 1.")
+    assert command(["--c", "0.5"]) == 0
+    assert "c=0.5" in capsys.readouterr().out
+    shown = " ".join(command.parser("lmtrain it").format_help().split())
+    assert shown.startswith("usage: lmtrain it [-h]")
+    for text in (
+        "others: --c C a share (default: 0)",
+        "--a-b N a number --kind",
+        "the first) --names",
+        "(default: none)",
+    ):
+        assert text in shown
+    for wrong in (["--c", "x"], ["--kind", "z"], ["--unknown"], ["--a-b"]):
+        with pytest.raises(SystemExit) as ended:
+            command(wrong)
+        assert ended.value.code == 2
+
+
+def test_what_must_be_given(capsys):
+    for script, typed, words in (
+        ("export", ["m"], "--format, --output"),
+        ("export", ["--format", "flair", "--output", "m"], "MODEL"),
+        ("prepare_corpus", ["--output", "c"], "INPUT"),
+    ):
+        with pytest.raises(SystemExit):
+            call(script, *typed)
+        assert f"the following arguments are required: {words}" in capsys.readouterr().err
 
 
 def test_json_has_neither_nan_nor_infinity(model_file, tmp_path, capsys):

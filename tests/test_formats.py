@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmtrain.cli.prepare_corpus import FORMATS
 from lmtrain.data.formats.reader import Tally, Wanted
 from lmtrain.data.formats.registry import READERS
 from lmtrain.errors import UserError
 from lmtrain.prepare.sources import cut_blocks, find_sources, read_block
-from scripts.prepare_corpus import FORMATS
 
 
 class Read:

@@ -75,7 +75,7 @@ def empty(commands) -> Path:
 
 
 def test_the_wheel_holds_all_modules_and_the_whole_configuration(wheel, checkout):
-    places = {"lmtrain": "lmtrain/**/*.py", "lmtrain/conf": "conf/**/*.yaml", "lmtrain/scripts": "scripts/*.py"}
+    places = {"lmtrain": "lmtrain/**/*.py", "lmtrain/conf": "conf/**/*.yaml"}
     there = {"lmtrain/py.typed"} | {
         f"{place}/{path.relative_to(checkout / pattern.split('/')[0])}"
         for place, pattern in places.items()

@@ -64,7 +64,7 @@ def test_a_signal_when_the_work_has_ended():
     code = (
         "import os, signal, sys; sys.argv = ['score.py', '--help'];\n"
         "import __main__; __main__.__file__ = 'lmtrain-score'\n"
-        "from scripts.score import command\n"
+        "from lmtrain.cli.score import command\n"
         "try: command()\n"
         "finally: os.kill(os.getpid(), signal.SIGTERM)"
     )

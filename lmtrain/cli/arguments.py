@@ -1,11 +1,26 @@
-"""The scripts' command lines: options and files in any order, and numbers within their ranges."""
+"""Commands from signatures: the fields of a dataclass are a command's arguments, its flags, help, types and ranges.
+
+    @dataclass(frozen=True)
+    class Options:
+        model: Annotated[str, Positional("best-lm.pt", "MODEL")]
+        batch_size: Annotated[int, Option("texts that are computed together", "N", Range(1))] = 64
+
+    command = Command(main, Options, EXAMPLES)
+
+A field's type says what is typed: a flag alone for a bool, one of several words for a Literal, several values for a
+list. A field with a default may be left out. docs/architecture.md says why this is not jsonargparse.
+"""
 
 import argparse
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, dataclass, fields
+from types import NoneType, UnionType
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lmtrain.errors import raise_if_any
+from lmtrain.program.command import is_installed, run, script, train_program
 from lmtrain.units import LARGEST_SEED
 
 
@@ -38,14 +53,138 @@ SEEDS = Range(0, LARGEST_SEED)
 SHARES = Range(0, 1)
 
 
-def add_encoding(options: argparse._ActionsContainer) -> None:
-    """Adds --encoding, which all that read text have."""
-    options.add_argument(
-        "--encoding",
-        type=_encoding,
-        metavar="NAME",
-        help="of text that has no byte-order mark, as windows-1251, shift_jis or gb18030 (default: UTF-8)",
-    )
+@dataclass(frozen=True)
+class Option:
+    """A flag, in the annotation of a field: `--batch-size` of `batch_size`.
+
+    Args:
+        help: what --help says; the default is added, unless the text names one, perhaps by the word DEFAULT.
+        metavar: what stands for the value there.
+        within: the numbers that are allowed.
+        read: makes the value of what was typed; None for the field's type.
+        group: the heading that --help lists it under.
+    """
+
+    help: str
+    metavar: str | None = None
+    within: Range | None = None
+    read: Callable[[str], Any] | None = None
+    group: str | None = None
+
+
+class Positional(Option):
+    """An argument without a flag; of a list there may be any number, with a default also none."""
+
+
+OptionsT = TypeVar("OptionsT")
+
+
+@dataclass(frozen=True)
+class Command(Generic[OptionsT]):
+    """A command as a shell calls it. Its description is the docstring of the module that `main` lies in.
+
+    Args:
+        main: does the work; user's mistakes are `UserError`s.
+        options: a dataclass with an `Option` or `Positional` in each field's annotation.
+        examples: the end of --help, with `python scripts/NAME.py` for commands; it becomes what the user types.
+    """
+
+    main: Callable[[OptionsT], None]
+    options: type[OptionsT]
+    examples: str
+
+    def __call__(self, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
+        """Runs it and returns the exit status (see `program.command.run`).
+
+        Args:
+            arguments: None for those of this process.
+            name: what help and messages call it; None for the program's name.
+        """
+        return run(lambda: self.main(self.parse(arguments, name)))
+
+    def parse(self, arguments: Sequence[str] | None = None, name: str | None = None) -> OptionsT:
+        """What was typed, options before, between and after the files.
+
+        Raises:
+            UserError: every number that is out of its range, with the range.
+            SystemExit: anything else is wrong, which is printed; or --help was.
+        """
+        typed = vars(self.parser(name).parse_intermixed_args(arguments))
+        raise_if_any(
+            [
+                f"--{field.replace('_', '-')} is {typed[field]}; it must be {about.within}."
+                for field, about in self._about().items()
+                if about.within and typed.get(field) is not None and typed[field] not in about.within
+            ]
+        )
+        return self.options(**typed)
+
+    def parser(self, name: str | None = None) -> argparse.ArgumentParser:
+        parser = argparse.ArgumentParser(
+            prog=name,
+            description=self.description,
+            epilog=_as_typed_here(self.examples),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        groups: dict[str | None, argparse._ActionsContainer] = {None: parser}
+        about = self._about()
+        for field in fields(self.options):  # type: ignore[arg-type]
+            option = about[field.name]
+            if option.group not in groups:
+                groups[option.group] = parser.add_argument_group(option.group)
+            is_flag = not isinstance(option, Positional)
+            flag = f"--{field.name.replace('_', '-')}" if is_flag else field.name
+            groups[option.group].add_argument(flag, **self._settings(field, option, is_flag))
+        return parser
+
+    @property
+    def description(self) -> str:
+        return self.main.__globals__["__doc__"] or ""
+
+    def _hints(self) -> dict[str, Any]:
+        return get_type_hints(self.options, include_extras=True)
+
+    def _about(self) -> dict[str, Option]:
+        return {name: get_args(hint)[1] for name, hint in self._hints().items()}
+
+    def _settings(self, field: Field, option: Option, is_flag: bool) -> dict[str, Any]:
+        """What `add_argument` takes for a field."""
+        kind = _without_none(get_args(self._hints()[field.name])[0])
+        default = field.default_factory() if field.default_factory is not MISSING else field.default
+        is_needed = default is MISSING
+        text = option.help
+        if not is_needed and default is not None and default != [] and "(default" not in text:
+            text += " (default: DEFAULT)"
+        settings: dict[str, Any] = {"help": text.replace("DEFAULT", str(default)).replace("%", "%%")}
+        if is_flag:  # a flag that is not given leaves the default to the dataclass
+            settings |= {"required": True} if is_needed else {"default": argparse.SUPPRESS}
+        elif not is_needed:
+            settings["default"] = default
+        if kind is bool:
+            return {"action": "store_true", "default": argparse.SUPPRESS, "help": option.help}
+        settings["metavar"] = option.metavar
+        if get_origin(kind) is list:
+            (kind,) = get_args(kind)
+            settings |= {"action": "append"} if is_flag else {"nargs": "+" if is_needed else "*"}
+        if get_origin(kind) is Literal:
+            return settings | {"choices": get_args(kind)}
+        return settings | {"type": option.read or kind}
+
+
+def _without_none(kind: Any) -> Any:
+    """int of `int | None`."""
+    if get_origin(kind) is not UnionType:
+        return kind
+    (one,) = (member for member in get_args(kind) if member is not NoneType)
+    return one
+
+
+def _as_typed_here(examples: str) -> str:
+    """The examples with the commands that an installation has, if this process is one of those."""
+    if not is_installed():
+        return examples
+    text = re.sub(r"python scripts/(\w+)\.py", lambda match: script(match[1]), examples)
+    return text.replace("python train.py", train_program())
 
 
 def _encoding(name: str) -> str | None:
@@ -57,25 +196,22 @@ def _encoding(name: str) -> str | None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse(
-    parser: argparse.ArgumentParser, arguments: Sequence[str] | None = None, **ranges: Range
-) -> argparse.Namespace:
-    """What was typed, options before, between and after the files.
+# ----- what several commands have
 
-    Args:
-        parser: without subcommands.
-        arguments: None for those of this process.
-        ranges: what the options of these names may be, where they are given.
-
-    Raises:
-        UserError: every number that is out of its range, with the range.
-    """
-    options = parser.parse_intermixed_args(arguments)
-    raise_if_any(
-        [
-            f"--{name.replace('_', '-')} is {value}; it must be {allowed}."
-            for name, allowed in ranges.items()
-            if (value := getattr(options, name)) is not None and value not in allowed
-        ]
-    )
-    return options
+ENCODING = Option(
+    "of text that has no byte-order mark, as windows-1251, shift_jis or gb18030 (default: UTF-8)",
+    "NAME",
+    read=_encoding,
+)
+Encoding = Annotated[str | None, ENCODING]
+Errors = Annotated[
+    Literal["strict", "replace"], Option("other bytes: strict stops at them, replace reads them as U+FFFD")
+]
+Device = Annotated[str, Option("cpu, cuda, cuda:1, ...")]
+Precision = Annotated[Literal["32", "bf16"], Option("bf16: compute in bfloat16 where the device is faster at it")]
+MODEL = Positional("best-lm.pt, or a .safetensors file that export.py wrote; or the folder that it is in", "MODEL")
+Lower = Annotated[bool, Option("the models were trained on text in lower case")]
+Untokenized = Annotated[
+    bool,
+    Option("the models were trained on untokenized text: no space after CoNLL-U's SpaceAfter=No"),
+]

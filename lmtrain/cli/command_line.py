@@ -1,4 +1,7 @@
-"""`train.py` and `lmtrain-train`: Hydra composes the configuration, mistakes become one message and exit status 2."""
+"""Trains a model, or goes on where a run stopped.
+
+Hydra composes the configuration; mistakes become one message and exit status 2.
+"""
 
 import math
 import os
@@ -21,6 +24,7 @@ from lmtrain.config.overrides import as_hydra_reads, in_any_order
 from lmtrain.config.schema import check_config
 from lmtrain.config.value_types import local_path
 from lmtrain.errors import RunFailed, UserError
+from lmtrain.program.command import program
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted
 from lmtrain.program.signals import Interrupted, SignalWatch, say
@@ -53,7 +57,7 @@ def _main() -> None:
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # callbacks of one's own, also where the command is installed
     try:
-        sys.argv[1:] = as_hydra_reads(in_any_order(sys.argv[1:]))
+        sys.argv[1:] = as_hydra_reads(in_any_order(typed[_words() :]))
         with SignalWatch(), explained():  # a run has its own watch
             hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(start)()
     except Interrupted as interruption:
@@ -69,6 +73,11 @@ def _main() -> None:
         if not stopped_status():
             raise
         sys.exit(stopped_status())
+
+
+def _words() -> int:
+    """How many words begin the command: two of `lmtrain train KEY=VALUE ...`, one of the others."""
+    return 2 if program() == "lmtrain" else 1
 
 
 def _say(message: str) -> int:
@@ -131,7 +140,7 @@ def _run_apart(config: DictConfig, choice: DictConfig) -> float:
     overrides["name"] = f"name={quoted(config.name)}"
     if (key := "data.document_delimiter") in overrides:
         overrides[key] = f"{key}={quoted(escaped(config.data.document_delimiter))}"
-    command = [sys.executable, sys.argv[0], *overrides.values(), "hydra.mode=RUN"]
+    command = [sys.executable, *sys.argv[: _words()], *overrides.values(), "hydra.mode=RUN"]
     process = subprocess.Popen(command)
     try:
         status = process.wait()

@@ -10,7 +10,7 @@ from lmtrain.config.overrides import as_hydra_reads
 from lmtrain.config.schema import Config, check_config
 from lmtrain.config.value_types import local_path
 from lmtrain.errors import UserError
-from lmtrain.program.command import program
+from lmtrain.program.command import is_installed, program, train_program
 
 _HERE = Path(__file__).resolve().parents[1]
 # within the package where it is installed, beside it in a checkout
@@ -22,7 +22,8 @@ def _needed(key: str, why: str) -> None:
     raise UserError(f"{why}. Give {key}=VALUE.")
 
 
-OmegaConf.register_new_resolver("program", program, replace=True)  # for --help
+# for --help
+OmegaConf.register_new_resolver("program", lambda: train_program() if is_installed() else program(), replace=True)
 OmegaConf.register_new_resolver("needed", _needed, replace=True)
 OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
 

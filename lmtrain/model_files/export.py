@@ -97,23 +97,24 @@ def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
     """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
 
     Args:
-        path: the file.
+        path: the file, or the folder of a run or for the Hugging Face Hub.
         map_location: the device to load to.
 
     Raises:
         UserError: the device cannot be used, a weight is not finite, or as `load_safetensors` and
             `flair_format.load_language_model`.
     """
+    path = _file_in(Path(path))
     try:
         torch.empty(0, device=map_location)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"The device {map_location!r} cannot be used: {str(error).splitlines()[0]}") from None
-    if Path(path).suffix == ".onnx":
+    if path.suffix == ".onnx":
         raise UserError(
             f"{path} is ONNX, which other programs read; lmtrain reads .pt or .safetensors. Give the file that it was "
             "exported from."
         )
-    is_flairs = Path(path).suffix != ".safetensors"
+    is_flairs = path.suffix != ".safetensors"
     language_model = load_language_model(path) if is_flairs else load_safetensors(path)
     language_model.model.to(map_location)
     check_finite(language_model, path)
@@ -135,6 +136,25 @@ def _read_settings(path: Path) -> dict[str, Any]:
         wrong.append(f"{path}: items must be a list of strings.")
     raise_if_any(wrong)
     return settings
+
+
+_IN_FOLDERS = ("best-lm.pt", "model.safetensors")
+
+
+def _file_in(path: Path) -> Path:
+    """The model's file, which may be given by its folder."""
+    if not path.is_dir():
+        return path
+    found = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
+    if not found:
+        unfinished = path / "checkpoints" / "last.ckpt"
+        remedy = (
+            f"The run has saved no best model yet; its last checkpoint is {unfinished}."
+            if unfinished.is_file()
+            else "Give the folder of a run, one that `--format hub` wrote, or a model's file."
+        )
+        raise UserError(f"The folder {path} has neither {' nor '.join(_IN_FOLDERS)}. {remedy}")
+    return found[0]
 
 
 class Difference(NamedTuple):

@@ -118,19 +118,49 @@ def typed() -> str:
     return _call.get() or " ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])
 
 
+SUBCOMMANDS = {
+    "train": "train",
+    "prepare": "prepare_corpus",
+    "check": "check_corpus",
+    "dictionary": "build_dictionary",
+    "score": "score",
+    "generate": "generate",
+    "embed": "embed",
+    "probe": "probe",
+    "export": "export",
+    "compare": "compare",
+    "check-gpu": "check_gpu",
+    "download-billion": "download_billion",
+}
+"""What follows `lmtrain`, and the name of the same in scripts/ and, with hyphens, after `lmtrain-`."""
+
+
+def is_installed() -> bool:
+    """Whether this process is `lmtrain` or one of the commands `lmtrain-NAME`."""
+    return program() == "lmtrain" or program().startswith("lmtrain-")
+
+
 def script(name: str) -> str:
     """What the user types for one of the scripts, here: an installed command if this process is one."""
     path = Path(__file__).resolve().parents[2] / "scripts" / f"{name}.py"
-    if program().startswith("lmtrain-") or not path.is_file():
+    if program().startswith("lmtrain-"):
         return f"lmtrain-{name.replace('_', '-')}"
+    if is_installed() or not path.is_file():
+        return _subcommand(name)
     return _python(path)
+
+
+def _subcommand(name: str) -> str:
+    return f"lmtrain {next(short for short, script in SUBCOMMANDS.items() if script == name)}"
 
 
 def train_program() -> str:
     """What the user types to train."""
     path = Path(__file__).resolve().parents[2] / "train.py"
-    if program().startswith("lmtrain-") or not path.is_file():
+    if program().startswith("lmtrain-"):
         return "lmtrain-train"
+    if is_installed() or not path.is_file():
+        return _subcommand("train")
     return _python(path)
 
 

@@ -34,7 +34,7 @@ def _is_command() -> bool:
     if path is None:
         return False
     folder, name = os.path.split(os.path.abspath(path))
-    return name.startswith("lmtrain-") or folder in _COMMANDS
+    return name == "lmtrain" or name.startswith("lmtrain-") or folder in _COMMANDS
 
 
 def _end(signum: int, *_: object) -> None:

@@ -1,0 +1,82 @@
+"""Puts runs side by side: what they reached, and the keys of their configurations that differ."""
+
+import csv
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lmtrain.cli.arguments import Command, Option, Positional
+from lmtrain.errors import UserError
+from lmtrain.program.command import check_outputs
+from lmtrain.program.plain_json import to_json
+
+EXAMPLES = """examples:  python scripts/compare.py runs/*
+           python scripts/compare.py runs/* --output runs.png --csv runs.csv
+
+Runs may be unfinished. hours are those of training, without validations, and the validation figures those of the best
+one. A run that is marked with ! has a perplexity more than 10 % above that of the run with the same configuration in
+the other direction: docs/how_good.md says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    runs: Annotated[list[str], Positional("run folders, such as runs/*; files beside them are passed over", "RUN")]
+    sort: Annotated[
+        Literal["run", "epochs", "steps", "chars", "hours", "chars_per_second", "val/loss", "test/ppl"],
+        Option("lowest first"),
+    ] = "val/loss"
+    output: Annotated[Path | None, Option("draw val/bpc by characters and by hours: .png, .pdf", "FILE")] = None
+    json: Annotated[Path | None, Option("write the figures, with all their digits", "FILE")] = None
+    csv: Annotated[Path | None, Option("the same", "FILE")] = None
+    overwrite: Annotated[bool, Option("replace the files if they exist")] = False
+
+
+def main(options: Options) -> None:
+    if options.output and options.output.suffix not in (".png", ".pdf"):
+        raise UserError(f"--output is {options.output}; it must end in .png or .pdf.")
+    check_outputs(*filter(None, (options.output, options.json, options.csv)), overwrite=options.overwrite)
+
+    from rich.console import Console
+
+    from lmtrain.program.time_left import time_left_of_each
+    from lmtrain.runs.compare import plot, read_runs, records, remarks, tables
+
+    with time_left_of_each() as show:
+        runs = read_runs(options.runs, options.sort, partial(show, "Reading runs"))
+    if options.output:
+        plot(runs, options.output)
+    if options.json:
+        _write_json(records(runs), options.json)
+    if options.csv:
+        _write_csv(records(runs), options.csv)
+    taken = Path("/dev/stdout") in (options.json, options.csv)  # by figures, which tables would spoil
+    console = Console(highlight=False, stderr=taken)
+    terminal = console.width
+    for one in tables(runs):
+        # lines that the terminal wraps are easier to read than cells squeezed to a few letters
+        console.width = max(terminal, console.measure(one, options=console.options.update(width=10_000)).maximum)
+        console.print(one)
+        console.print()
+    for line in remarks(runs):
+        print(line, file=sys.stderr if taken else sys.stdout)
+
+
+def _write_json(rows: list[dict], path: Path) -> None:
+    from lmtrain.program.files import atomic_write
+
+    with atomic_write(path) as unfinished:
+        unfinished.write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
+
+
+def _write_csv(rows: list[dict], path: Path) -> None:
+    from lmtrain.program.files import atomic_write
+
+    with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+command = Command(main, Options, EXAMPLES)

@@ -1,0 +1,72 @@
+"""Lets a trained model write text."""
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Annotated
+
+from lmtrain.cli.arguments import MODEL, SEEDS, Command, Device, Option, Precision, Range
+from lmtrain.program.plain_json import to_json
+from lmtrain.program.shell import unescaped
+
+EXAMPLES = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
+
+Texts go to standard output, their mean negative log-probabilities to standard error. \n and \t in --prefix and
+--stop stand for a line break and a tab."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    model: Annotated[str, MODEL]
+    prefix: Annotated[
+        str,
+        Option("what the text begins with (default: a line break); for a backward model, what it ends with", "TEXT"),
+    ] = r"\n"
+    length: Annotated[int, Option("characters (of a word model: words) to generate", "N", Range(1, 10**9))] = 1000
+    temperature: Annotated[
+        float, Option("below 1 less varied, above 1 wilder; 0: always the most probable item", "T", Range(0))
+    ] = 1.0
+    samples: Annotated[int, Option("how many texts", "N", Range(1, 10**6))] = 1
+    stop: Annotated[
+        str | None, Option("end a text as soon as this has been generated (default: at its length)", "TEXT")
+    ] = None
+    seed: Annotated[int | None, Option("the same seed gives the same texts (default: different ones)", None, SEEDS)] = (
+        None
+    )
+    precision: Precision = "32"
+    device: Device = "cpu"
+    json: Annotated[bool, Option("print JSON: text and negative_log_probability")] = False
+
+
+def main(options: Options) -> None:
+    prefix, stop = unescaped(options.prefix), unescaped(options.stop) if options.stop else None
+
+    from lmtrain.inference.generation import generate, readable
+    from lmtrain.model_files.export import load_model
+    from lmtrain.program.time_left import time_left
+
+    language_model = load_model(options.model, options.device)
+    with time_left("Generating", options.length) as progress:
+        texts = generate(
+            language_model,
+            prefix=prefix,
+            length=options.length,
+            temperature=options.temperature,
+            samples=options.samples,
+            stop=stop,
+            seed=options.seed,
+            precision=options.precision,
+            progress=progress,
+        )
+    unit = "word" if language_model.level == "word" else "character"
+    for number, (text, nats) in enumerate(texts, 1):
+        if options.json:
+            print(to_json({"text": text, "negative_log_probability": nats}))
+            continue
+        if len(texts) > 1:
+            print(f"===== {number} of {len(texts)} =====")
+        print(readable(text), flush=True)
+        print(f"text {number}: {nats:.4f} nats a {unit} ({nats / math.log(2):.4f} bits)", file=sys.stderr)
+
+
+command = Command(main, Options, EXAMPLES)
