@@ -54,6 +54,17 @@ def train_py(tmp_path, monkeypatch, capsys) -> Callable[..., Ended]:
 
 
 @pytest.fixture
+def installed_command(tmp_path: Path) -> Path:
+    """The command `lmtrain`, as pip writes it into a folder of programs."""
+    command = tmp_path / "bin/lmtrain"
+    command.parent.mkdir()
+    code = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom lmtrain.cli.main import main\nsys.exit(main())\n"
+    command.write_text(f"#!{sys.executable}\n{code}")
+    command.chmod(0o755)
+    return command
+
+
+@pytest.fixture
 def raw(tmp_path: Path) -> Path:
     """A folder of text to prepare, with duplicates, empty lines and other line ends."""
     folder = tmp_path / "raw"

@@ -122,7 +122,7 @@ class Command(Generic[OptionsT]):
     def parser(self, name: str | None = None) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=name,
-            description=self.description,
+            description=_as_typed_here(self.main.__globals__["__doc__"] or ""),
             epilog=_as_typed_here(self.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -132,14 +132,14 @@ class Command(Generic[OptionsT]):
             option = about[field.name]
             if option.group not in groups:
                 groups[option.group] = parser.add_argument_group(option.group)
-            is_flag = not isinstance(option, Positional)
-            flag = f"--{field.name.replace('_', '-')}" if is_flag else field.name
-            groups[option.group].add_argument(flag, **self._settings(field, option, is_flag))
+            flag = self.flags().get(field.name)
+            groups[option.group].add_argument(flag or field.name, **self._settings(field, option, flag is not None))
         return parser
 
-    @property
-    def description(self) -> str:
-        return self.main.__globals__["__doc__"] or ""
+    def flags(self) -> dict[str, str]:
+        """The flag of every field that has one."""
+        about = self._about().items()
+        return {name: f"--{name.replace('_', '-')}" for name, option in about if not isinstance(option, Positional)}
 
     def _hints(self) -> dict[str, Any]:
         return get_type_hints(self.options, include_extras=True)
@@ -179,11 +179,11 @@ def _without_none(kind: Any) -> Any:
     return one
 
 
-def _as_typed_here(examples: str) -> str:
-    """The examples with the commands that an installation has, if this process is one of those."""
+def _as_typed_here(text: str) -> str:
+    """A text with the commands that an installation has, if this process is one of those."""
     if not is_installed():
-        return examples
-    text = re.sub(r"python scripts/(\w+)\.py", lambda match: script(match[1]), examples)
+        return text
+    text = re.sub(r"python scripts/(\w+)\.py", lambda match: script(match[1]), text)
     return text.replace("python train.py", train_program())
 
 

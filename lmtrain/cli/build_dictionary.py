@@ -10,6 +10,7 @@ import sys
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmtrain.cli.arguments import Command, Encoding, Option, Positional, Range
@@ -56,8 +57,8 @@ class Options:
     ] = "strict"
     rows: Annotated[int, Option("of the table that is shown; 0 for all (default: DEFAULT)", "N", Range(0))] = 30
     cache_dir: Annotated[
-        str, Option("where counts are kept for training (default: $LMTRAIN_CACHE, or ~/.cache/lmtrain)", "FOLDER")
-    ] = field(default_factory=lambda: os.environ.get("LMTRAIN_CACHE", "~/.cache/lmtrain"))
+        Path, Option("where counts are kept for training (default: $LMTRAIN_CACHE, or ~/.cache/lmtrain)", "FOLDER")
+    ] = field(default_factory=lambda: Path(os.environ.get("LMTRAIN_CACHE", "~/.cache/lmtrain")))
 
 
 def main(options: Options) -> None:

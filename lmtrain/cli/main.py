@@ -54,7 +54,7 @@ def _complete(line: list[str]) -> int:
     if name is None:
         print(*SUBCOMMANDS, "--help", "--version")
     elif name in SUBCOMMANDS:
-        print(*_module(name).command.parser()._option_string_actions)
+        print("--help", *_module(name).command.flags().values())
     return 0
 
 

@@ -96,9 +96,9 @@ def _counted(
     return counts
 
 
-def _made(cache_dir: str | Path) -> Path:
+def _made(cache_dir: Path) -> Path:
     try:
-        folder = Path(cache_dir).expanduser()
+        folder = cache_dir.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError:
         reason = "there is no home directory"
