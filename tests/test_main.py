@@ -100,6 +100,18 @@ def test_a_job_of_a_sweep_in_a_process_of_its_own_is_the_same_command(installed_
     assert "Error: data.path=nowhere does not exist." in capfd.readouterr().err
 
 
+def test_the_command_of_contributing_md_works(tmp_path, capsys):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    (code,) = re.findall(r"^```python\n(# lmtrain/cli/.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict = {"__name__": "count_lines"}
+    exec(compile(code, "count_lines.py", "exec"), names)
+    (tmp_path / "a.txt").write_text("one\n\ntwo\nthree\n")
+    assert names["command"]([str(tmp_path / "a.txt"), "--least", "4"]) == 0
+    assert capsys.readouterr().out == f"1  {tmp_path}/a.txt\n"
+    assert names["command"](["--least", "-1", "x"]) == 2
+    assert capsys.readouterr().err == "Error: --least is -1; it must be at least 0.\n"
+
+
 def test_errors_of_arguments_import_no_torch(installed_command):
     code = (
         "import sys, runpy; sys.argv = ['/bin/lmtrain', 'score']\n"

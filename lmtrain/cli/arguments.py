@@ -153,7 +153,7 @@ class Command(Generic[OptionsT]):
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         is_needed = default is MISSING
         text = option.help
-        if not is_needed and default is not None and default != [] and "(default" not in text:
+        if kind is not bool and not is_needed and default is not None and default != [] and "(default" not in text:
             text += " (default: DEFAULT)"
         settings: dict[str, Any] = {"help": text.replace("DEFAULT", str(default)).replace("%", "%%")}
         if is_flag:  # a flag that is not given leaves the default to the dataclass
@@ -161,7 +161,7 @@ class Command(Generic[OptionsT]):
         elif not is_needed:
             settings["default"] = default
         if kind is bool:
-            return {"action": "store_true", "default": argparse.SUPPRESS, "help": option.help}
+            return settings | {"action": "store_true"}
         settings["metavar"] = option.metavar
         if get_origin(kind) is list:
             (kind,) = get_args(kind)
@@ -209,7 +209,7 @@ Errors = Annotated[
 ]
 Device = Annotated[str, Option("cpu, cuda, cuda:1, ...")]
 Precision = Annotated[Literal["32", "bf16"], Option("bf16: compute in bfloat16 where the device is faster at it")]
-MODEL = Positional("best-lm.pt, or a .safetensors file that export.py wrote; or the folder that it is in", "MODEL")
+MODEL = Positional("best-lm.pt, or a .safetensors file that export wrote; or the folder that it is in", "MODEL")
 Lower = Annotated[bool, Option("the models were trained on text in lower case")]
 Untokenized = Annotated[
     bool,
