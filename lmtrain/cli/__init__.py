@@ -2,9 +2,9 @@
 
 `main.py` is `lmtrain COMMAND`. A command is a module with three things: `Options`, a dataclass whose fields are its
 arguments; `main(options)`, which does the work by calling other packages; and `command`, which joins the two
-(`arguments.py`). It imports torch and all that is slow within `main`, so that --help and mistakes in arguments answer at
-once. `scripts/NAME.py` calls the same `command`.
+(`arguments.py`). It imports torch and all that is slow within `main`, so that --help and mistakes in arguments answer
+at once. `scripts/NAME.py` calls the same `command`.
 
-`command_line.py` is the exception: `lmtrain train` and `train.py` have Hydra's `KEY=VALUE`, and `sweep.py`, `workers.py` and
-`interruption.py` belong to it. `gpu_check.py` holds the measurements of `check_gpu.py`.
+`command_line.py` is the exception: `lmtrain train` and `train.py` take Hydra's `KEY=VALUE`, and `sweep.py`,
+`workers.py` and `interruption.py` belong to it. `gpu_check.py` holds the measurements of `check_gpu.py`.
 """
