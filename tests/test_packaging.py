@@ -119,6 +119,7 @@ def test_help_names_the_command(commands, empty):
     [
         (["lmtrain-train", "model=larg"], "model=larg is no option. Did you mean large?"),
         (["lmtrain-score", "nothing.pt"], "nothing.pt cannot be read"),
+        (["lmtrain", "scroe"], "Did you mean `lmtrain score`?"),
     ],
 )
 def test_a_mistake_has_status_2_and_no_traceback(commands, empty, command, message):
