@@ -8,7 +8,6 @@ Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an opt
 
 import sys
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from lmtrain.cli.arguments import Command, Option, Positional

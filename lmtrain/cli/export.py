@@ -16,7 +16,7 @@ EXAMPLES = """example:  python scripts/export.py runs/small-demo-forward/best-lm
 
 flair         the file that Flair's LanguageModel.load_language_model and FlairEmbeddings read
 safetensors   weights in FILE, everything else in the .json file beside it; the other scripts and
-              lmtrain.model_files.export.load_safetensors(FILE) read it
+              lmtrain.load(FILE) in Python read it
 onnx          ids and hidden states in, embeddings, logits and hidden states out; needs pip install 'lmtrain[onnx]'
 hub           a folder for the Hugging Face Hub: the model in Flair's form and as safetensors, the model card and the
               curves of its run (docs/publishing.md)"""
