@@ -16,7 +16,7 @@ from corpora import write_corpus
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_new_optimizer_and_the_new_callback_work(tmp_path):
+def test_the_new_optimizer_the_new_cell_and_the_new_callback_work(tmp_path):
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE | re.DOTALL)
     checkout = tmp_path / "checkout"
     for name in ("lmtrain", "conf"):
@@ -24,15 +24,16 @@ def test_the_new_optimizer_and_the_new_callback_work(tmp_path):
     shutil.copy(ROOT / "train.py", checkout)
     for language, code in blocks:
         if language:
-            (checkout / code.split("\n")[0].removeprefix("# ")).write_text(code)
+            with (checkout / code.split("\n")[0].removeprefix("# ")).open("a") as file:  # of an old file: at its end
+                file.write(code)
     commands = [line for _, code in blocks for line in code.splitlines() if line.startswith("python train.py ")]
     said = [shlex.split(command)[2:] for command in commands]
-    assert len(said) == 2
+    assert len(said) == 3
     corpus = write_corpus(tmp_path / "corpus")
     tiny = ["data=folder", f"data.path={corpus}", f"data.cache_dir={tmp_path}/cache", "data.batch_size=2", "logger=csv"]
     tiny += ["data.sequence_length=5", "model=tiny", "name=run", "trainer.accelerator=cpu", "callbacks.stop.loss=3"]
     done = subprocess.run(
-        [sys.executable, "train.py", *said[0], *said[1], *tiny],
+        [sys.executable, "train.py", *said[0], *said[1], *said[2], *tiny],
         cwd=checkout,
         env={**os.environ, "PYTHONPATH": str(checkout)},
         capture_output=True,
@@ -48,3 +49,7 @@ def test_the_new_optimizer_and_the_new_callback_work(tmp_path):
     results = json.loads((run / "results.json").read_text())
     assert results["val/loss"] < 3 < math.log(len(json.loads((run / "dictionary.json").read_text())["items"]))
     assert results["epochs"] < 10  # the callback ended it
+    log = (run / "train.log").read_text()
+    assert "forward LEAKY, 2 layers of 128" in log
+    assert "Flair cannot read a model with model.recurrent_type=LEAKY" in log
+    assert "It writes:" in log  # through the cell's own layers

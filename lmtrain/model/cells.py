@@ -1,6 +1,7 @@
 """The recurrent cells that a model may have: all that the rest of lmtrain knows of each.
 
-A new cell is a class and an entry here (CONTRIBUTING.md shows one). The class is an `nn.Module` of several layers:
+A new cell is a class and an entry here (CONTRIBUTING.md shows one). The class is an `nn.Module` of several layers, of
+which `lmtrain.model.layers.Layers` does all but the formula:
 
 - It is made with `(input_size, hidden_size, num_layers, dropout=0.0)`, has the first three as attributes, and drops
   only between its layers.

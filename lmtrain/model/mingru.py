@@ -10,7 +10,6 @@ stable, since no factor is above 1, and on CPUs 40 times as fast (T100·B32·H25
 thread), because logarithms and exponential functions take longer than all the rest.
 """
 
-import math
 from typing import Any
 
 import torch
@@ -18,49 +17,27 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from lmtrain.model.cpu.dropout import Dropout
+from lmtrain.model.layers import Layers, State
 
 
-class MinGRU(nn.Module):
+class MinGRU(Layers):
     """Layers of minGRU, which `lmtrain.model.cells` has as MINGRU.
 
-    The rows of `weight_ih_lk` `(2H, E or H)` and `bias_ih_lk` `(2H,)` are those of z, then those of the candidate.
-    They begin as the weights of torch's recurrent layers do, uniformly between -1/√H and 1/√H.
+    The first H rows of `weight_ih` and `bias_ih` are those of z, the others those of the candidate. The output has
+    autocast's type where that is on; the recurrence is computed in float32 at least.
     """
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.drop = Dropout(dropout)
-        for number in range(num_layers):
-            inputs = hidden_size if number else input_size
-            self.register_parameter(f"weight_ih_l{number}", nn.Parameter(torch.empty(2 * hidden_size, inputs)))
-            self.register_parameter(f"bias_ih_l{number}", nn.Parameter(torch.empty(2 * hidden_size)))
-        bound = 1 / math.sqrt(hidden_size)
-        for parameter in self.parameters():
-            nn.init.uniform_(parameter, -bound, bound)
+    @staticmethod
+    def shapes(inputs: int, units: int) -> dict[str, tuple[int, ...]]:
+        return {"weight_ih": (2 * units, inputs), "bias_ih": (2 * units,)}
 
-    @torch.compiler.disable
-    def forward(self, input: Tensor, hidden: tuple[Tensor]) -> tuple[Tensor, tuple[Tensor]]:
-        """Runs the layers over a window.
-
-        Args:
-            input: `(T, B, E)`.
-            hidden: h `(L, B, H)`.
-
-        Returns:
-            the output `(T, B, H)`, of autocast's type where that is on, and h after the last step, of the type that h
-            had. The recurrence is computed in float32 at least.
-        """
-        output, ends = input, []
-        for number, begin in enumerate(hidden[0]):
-            if number > 0:
-                output = self.drop(output)
-            gates = F.linear(output, getattr(self, f"weight_ih_l{number}"), getattr(self, f"bias_ih_l{number}"))
-            states = _Recurrence.apply(gates, begin)
-            output = states.to(gates.dtype)
-            ends.append(states[-1].to(begin.dtype))
-        return output, (torch.stack(ends),)
+    def layer(  # type: ignore[override]
+        self, input: Tensor, begin: State, weight_ih: Tensor, bias_ih: Tensor
+    ) -> tuple[Tensor, State]:
+        (h,) = begin
+        gates = F.linear(input, weight_ih, bias_ih)
+        states = _Recurrence.apply(gates, h)
+        return states.to(gates.dtype), (states[-1].to(h.dtype),)
 
 
 class _Recurrence(torch.autograd.Function):
