@@ -1,5 +1,6 @@
 """Command lines as people type them."""
 
+import errno
 import glob
 import gzip
 import io
@@ -315,7 +316,7 @@ def test_time_left_of_what_goes_on(capsys, monkeypatch):
     assert capsys.readouterr().err == "Downloading: 60% done, about 1:20 min left\n"
 
 
-def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, capsys):
+def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, caplog):
     """As in a container, with a user id that no file lists."""
 
     def unknown(uid):
@@ -327,12 +328,33 @@ def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, capsys):
     ended = train_py("data=folder", "data.path=corpus")
     assert ended.status == 2
     assert "data.cache_dir=~/.cache/lmtrain: it must be a path without ~: this user has no home" in ended.message
-    assert call("build_dictionary", "corpus") == 2
-    assert "there is no home directory. Give another: --cache-dir FOLDER" in capsys.readouterr().err
+    assert call("build_dictionary", "corpus") == 0
+    assert "there is no home directory. Another: --cache-dir FOLDER" in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
-    assert call("build_dictionary", "corpus", "--cache-dir", "/dev/null/cache") == 2
-    assert "Not a directory. Give another: --cache-dir" in capsys.readouterr().err
-    assert call("build_dictionary", "corpus", "--cache-dir", "cache") == 0
+
+
+def test_a_dictionary_needs_no_cache(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text").write_text("ab\n")
+    assert call("build_dictionary", tmp_path / "text", "--cache-dir", "/dev/null/cache", "--output", "one.json") == 0
+    assert "Doing without the cache /dev/null/cache: Not a directory" in caplog.text
+    monkeypatch.setattr("lmtrain.data.cache.records.atomic_write", full)
+    assert call("build_dictionary", tmp_path / "text", "--cache-dir", tmp_path / "cache", "--output", "two.json") == 0
+    assert caplog.text.count("takes nothing: No space left on device") == 1
+    assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
+
+
+def full(path, **_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@pytest.mark.parametrize("script", ["build_dictionary", "prepare_corpus"])
+def test_what_is_to_be_trained_on_has_a_name_that_a_configuration_takes(script, tmp_path, capsys):
+    (tmp_path / "text").write_text("ab\n" * 2000)
+    output = os.fsdecode(os.fsencode(tmp_path) + b"/c\xff")
+    assert call(script, tmp_path / "text", "--output", output) == 2
+    assert r"c\xff: the name is not UTF-8" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
 ROOT = Path(__file__).parent.parent

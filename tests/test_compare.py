@@ -171,12 +171,13 @@ def test_the_script_prints_and_writes(pair_of_runs, tmp_path, capsys):
 
 
 def test_all_that_is_no_run_is_named_and_nothing_written(pair_of_runs, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/notes.txt").touch()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/config.yaml").write_text("site: mine\n")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/config.yaml").write_text("- a\n- b: [\n")
-    names = ["empty", "other", "broken", "nowhere"]
+    names = ["notes", "other", "broken", "nowhere"]
     paths = [tmp_path / name for name in names] + [pair_of_runs / "forward/best-lm.pt", pair_of_runs / "forward"]
     assert call("compare", *paths, f"--output={tmp_path}/a.png") == 2
     message = capsys.readouterr().err
@@ -187,9 +188,10 @@ def test_all_that_is_no_run_is_named_and_nothing_written(pair_of_runs, tmp_path,
     assert "must end in .png or .pdf" in capsys.readouterr().err
 
 
-def test_pipes_beside_runs_are_passed_over_and_a_broken_link_is_called_one(pair_of_runs, tmp_path):
+def test_pipes_and_empty_folders_beside_runs_are_passed_over_and_a_broken_link_is_called_one(pair_of_runs, tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert len(read_runs([pair_of_runs / "forward", tmp_path / "pipe"])) == 1
+    (tmp_path / "empty").mkdir()
+    assert len(read_runs([pair_of_runs / "forward", tmp_path / "pipe", tmp_path / "empty"])) == 1
     (tmp_path / "moved").symlink_to("gone")
     with pytest.raises(UserError, match="moved is a link to gone, which does not exist"):
         read_runs([pair_of_runs / "forward", tmp_path / "moved"])

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmtrain.cli.arguments import Command, Encoding, Option, Positional, Range
-from lmtrain.program.command import check_outputs
+from lmtrain.program.command import check_can_be_trained_on, check_outputs
 
 if TYPE_CHECKING:
     from lmtrain.data.dictionary import Dictionary
@@ -58,7 +58,7 @@ class Options:
     rows: Annotated[int, Option("of the table that is shown; 0 for all (default: DEFAULT)", "N", Range(0))] = 30
     cache_dir: Annotated[
         Path, Option("where counts are kept for training (default: $LMTRAIN_CACHE, or ~/.cache/lmtrain)", "FOLDER")
-    ] = field(default_factory=lambda: Path(os.environ.get("LMTRAIN_CACHE", "~/.cache/lmtrain")))
+    ] = field(default_factory=lambda: Path(os.environ.get("LMTRAIN_CACHE") or "~/.cache/lmtrain"))
 
 
 def main(options: Options) -> None:
@@ -67,6 +67,7 @@ def main(options: Options) -> None:
     from lmtrain.prepare.dictionary_counts import count_texts
     from lmtrain.program.time_left import time_left_of_each
 
+    check_can_be_trained_on(options.output)
     check_outputs(*filter(None, (options.output, options.flair)), overwrite=options.overwrite)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     text_format = TextFormat(options.level, errors=options.errors, encoding=options.encoding)

@@ -14,7 +14,7 @@ from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from lmtrain.cli.arguments import ENCODING, SEEDS, SHARES, Command, Option, Positional, Range
-from lmtrain.program.command import script, train_program
+from lmtrain.program.command import check_can_be_trained_on, script, train_program
 from lmtrain.program.shell import escaped, override_of, pasteable, unescaped
 
 if TYPE_CHECKING:
@@ -210,6 +210,7 @@ class Options:
 
 
 def main(options: Options) -> None:
+    check_can_be_trained_on(options.output)
     from lmtrain.prepare.folder import prepare_corpus
     from lmtrain.program.time_left import time_left_of_each
 

@@ -1,11 +1,15 @@
 """What a dictionary is made of: the items of a text, how often they occur, and how much of it how many cover."""
 
+import logging
+import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from lmtrain.data.cache.text_cache import count_items
 from lmtrain.data.corpus import TextFile, file_at, find_corpus
@@ -18,6 +22,8 @@ from lmtrain.errors import UserError, raise_if_any
 from lmtrain.prepare.once import read_once
 from lmtrain.prepare.sources import find_sources
 from lmtrain.program.command import script
+
+log = logging.getLogger(__name__)
 
 CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
 
@@ -50,7 +56,8 @@ def count_texts(
 ) -> Counter[str]:
     """How often each item occurs in the training files of corpus folders, and in text files, patterns and URLs.
 
-    Counts are kept in the cache, where training finds them, but not those of standard input ("-") and pipes.
+    Counts are kept in the cache, where training finds them, but not those of standard input ("-") and pipes. A cache
+    that takes nothing is done without.
 
     Args:
         format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
@@ -59,8 +66,7 @@ def count_texts(
     Raises:
         UserError: all that is wrong with the inputs.
     """
-    cache_dir = _made(cache_dir)
-    with read_once(inputs, cache_dir / "inputs") as names:
+    with _usable(cache_dir) as cache_dir, read_once(inputs, cache_dir / "inputs") as names:
         files, problems = [], []
         for place, name in names.items():
             try:
@@ -96,17 +102,27 @@ def _counted(
     return counts
 
 
-def _made(cache_dir: Path) -> Path:
+@contextmanager
+def _usable(cache_dir: Path) -> Iterator[Path]:
+    """The cache, or a temporary folder where it cannot be made or written."""
+    reason = _what_is_wrong_with(cache_dir)
+    if reason is None:
+        yield cache_dir.expanduser()
+        return
+    log.warning("Doing without the cache %s: %s. Another: --cache-dir FOLDER", cache_dir, reason)
+    with TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+def _what_is_wrong_with(cache_dir: Path) -> str | None:
     try:
         folder = cache_dir.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
     except RuntimeError:
-        reason = "there is no home directory"
+        return "there is no home directory"
     except OSError as error:
-        reason = error.strerror or str(error)
-    else:
-        return folder
-    raise UserError(f"The cache {cache_dir} cannot be made: {reason}. Give another: --cache-dir FOLDER.")
+        return error.strerror or str(error)
+    return None if os.access(folder, os.W_OK) else "it cannot be written"
 
 
 def _files(place: str, format: str, encoding: str | None) -> Iterable[TextFile]:

@@ -181,3 +181,12 @@ def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:
     ]
     if problems:
         raise UserError(*problems)
+
+
+def check_can_be_trained_on(output: str | Path | None) -> None:
+    """Raises `UserError` if an output has a name that is not UTF-8, which no configuration takes."""
+    try:
+        str(output).encode()
+    except UnicodeEncodeError:
+        name = os.fsencode(output or "").decode("utf-8", "backslashreplace")
+        raise UserError(f"--output {name}: the name is not UTF-8, and train.py needs one that is.") from None

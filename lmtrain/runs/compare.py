@@ -79,7 +79,8 @@ def read_runs(
     """Reads run folders; only reads, so that runs may be training.
 
     Args:
-        paths: the folders. Files beside them are passed over, such as Hydra's multirun.yaml and MLflow's mlflow.db.
+        paths: the folders. What else stands beside runs is passed over: files, such as Hydra's multirun.yaml and
+            MLflow's mlflow.db, and empty folders.
         sort: one of FIGURES, runs without it last; or "run", by name.
         progress: called with how many runs have been read, and how many there are.
 
@@ -101,8 +102,10 @@ def read_runs(
 
 
 def _is_neighbour(path: Path) -> bool:
-    """Whether it is a file, pipe or socket that stands beside runs, not in one."""
-    return path.exists() and not path.is_dir() and not (path.parent / "config.yaml").exists()
+    """Whether it is a file, pipe, socket or empty folder that stands beside runs, not in one."""
+    if path.is_dir():
+        return not any(path.iterdir())
+    return path.exists() and not (path.parent / "config.yaml").exists()
 
 
 def _what_is_wrong(path: Path) -> str | None:

@@ -24,6 +24,7 @@ from typing import TypeVar
 
 from lmtrain.data.cache.checked import Checked, state
 from lmtrain.data.cache.pieces import PIECE_BYTES, cut_pieces, is_whole, join_pieces
+from lmtrain.data.cache.records import write_record
 from lmtrain.data.cache.stamps import local_stamp
 from lmtrain.data.corpus import TextFile
 from lmtrain.data.dictionary import Dictionary
@@ -36,10 +37,9 @@ from lmtrain.data.id_cache import (
     encode_piece,
     open_encoded,
     read_checked,
-    write_checked,
 )
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.files import atomic_write, claimed, unfinished_name
+from lmtrain.program.files import claimed, unfinished_name
 from lmtrain.program.pool import Here, Pool, ProcessEnded, Processes
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,7 @@ class TextCache:
         pool: where text is read.
         advance: called with the bytes of text that were counted or encoded.
         progress: called with how many bytes of a file were read, while it is counted in this process.
+        is_needed: False if what cannot be written is only read again the next time.
     """
 
     def __init__(
@@ -82,8 +83,9 @@ class TextCache:
         pool: Pool = _HERE,
         advance: Callable[[int], None] = lambda _: None,
         progress: Callable[[int], None] = lambda _: None,
+        is_needed: bool = True,
     ) -> None:
-        self.cache_dir = cache_dir
+        self.cache_dir, self.is_needed = cache_dir, is_needed
         self.checked = Checked(cache_dir)
         self.may, self.pool, self.advance, self.progress = may, pool, advance, progress
         self._used: Pool = _HERE  # the pool, while there is enough to do
@@ -161,9 +163,9 @@ class TextCache:
         except OSError as error:
             raise UserError(f"{file.url} cannot be read: {error.strerror or error}.") from None
         self._stamps[file] = local_stamp(status)
-        with atomic_write(self._content_record(file), removes_left=False, is_kept=False) as unfinished:
-            self._check_unchanged(file)
-            write_checked(unfinished, {"sha256": self._contents[file], "stamp": self._stamps[file], "source": file.url})
+        self._check_unchanged(file)
+        record = {"sha256": self._contents[file], "stamp": self._stamps[file], "source": file.url}
+        write_record(self._content_record(file), record, self.is_needed)
 
     def _check_unchanged(self, file: TextFile) -> None:
         """What was made of a file must not be kept under the name of what it held before."""
@@ -192,8 +194,7 @@ class TextCache:
                 counts.update(part)
                 self.advance(max(0, piece.size))
         self._check_unchanged(file)
-        with atomic_write(place, removes_left=False, is_kept=False) as unfinished:
-            write_checked(unfinished, dict(sorted(counts.items())))  # in one order, however it was counted
+        write_record(place, dict(sorted(counts.items())), self.is_needed)  # in one order, however it was counted
         return counts
 
     # --- ids ---
@@ -335,8 +336,8 @@ def _key(*parts: str) -> str:
 def count_items(
     file: TextFile, text_format: TextFormat, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
 ) -> Counter[str]:
-    """How often each item occurs in a file; counted once, then taken from the cache."""
-    return TextCache(cache_dir, progress=progress).counts([file], text_format)
+    """How often each item occurs in a file; counted once, then taken from the cache, if that takes anything."""
+    return TextCache(cache_dir, progress=progress, is_needed=False).counts([file], text_format)
 
 
 def encode_file(file: TextFile, text_format: TextFormat, dictionary: Dictionary, cache_dir: Path) -> EncodedText:
