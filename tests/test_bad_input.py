@@ -1,6 +1,8 @@
 """Bad input: one clear message that names what is wrong and what to do, exit status 2, and nothing is written."""
 
 import hashlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -312,6 +314,11 @@ def test_places_that_are_no_run_folder_are_told(refused):
     assert "runs/file is not a folder" in refused("name=file")
     assert "runs/model holds a model but no config.yaml" in refused("name=model")
     assert "cannot be made" in refused("runs_dir=/proc/here")
+    for name in ("config.yaml", "metrics.csv", "train.log"):  # which would be waited for
+        Path("runs/pipe").mkdir()
+        os.mkfifo(f"runs/pipe/{name}")
+        assert f"runs/pipe/{name}: pipes, where a run has files" in refused("name=pipe")
+        shutil.rmtree("runs/pipe")
 
 
 def test_a_folder_in_which_another_process_trains_is_told(refused):

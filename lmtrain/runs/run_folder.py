@@ -61,6 +61,7 @@ class RunFolder:
             UserError: another run lives in the folder, or has left something there that would be overwritten.
         """
         self._make()
+        self._check_no_pipes()
         try:
             other = self._lock.acquire_now()
         except OSError as error:
@@ -81,6 +82,15 @@ class RunFolder:
             unfinished.write_text(json.dumps(contents.files(), indent=1), encoding="utf-8")
         with atomic_write(self.config) as unfinished, unfinished.open("w", encoding="utf-8") as file:
             yaml.safe_dump(saved(config), file, allow_unicode=True, sort_keys=False)
+
+    def _check_no_pipes(self) -> None:
+        """Who opens a pipe waits without end for whoever is at its other end."""
+        files = self.best, self.config, self.dictionary, self.corpus, self.contents, self.results, self.log
+        others = (self.path / name for name in ("metrics.csv", ".lock", ".key"))
+        kept = (self.checkpoints / name for name in ("last.ckpt", "previous.ckpt"))
+        pipes = [str(path) for path in (*files, *others, *kept) if path.is_fifo() or path.is_socket()]
+        if pipes:
+            raise UserError(f"{', '.join(pipes)}: pipes, where a run has files. Give this run another name=NAME.")
 
     def _check(self, config: Config, contents: Contents) -> None:
         """Empties the folder, or makes sure that it is this run's."""
