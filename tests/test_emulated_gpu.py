@@ -179,7 +179,7 @@ def test_a_gpu_is_checked_with_one_command():
         "LSTM, bf16-mixed                  computed in float32 (torch's own under autocast to bfloat16: float16)"
         in (done.stdout)
     )
-    assert done.stdout.count("\nright ") == 10
+    assert done.stdout.count("\nright ") == 12
     assert done.stdout.count("characters/s") == 4
     assert "Verdict: all is right." in done.stdout
 

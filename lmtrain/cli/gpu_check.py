@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmtrain.errors import UserError
+from lmtrain.model.cells import CELLS
 from lmtrain.model.cpu.capabilities import gains_by_bfloat16
 from lmtrain.model.cuda import takes_bfloat16
 from lmtrain.model.language_model import Hidden, RecurrentLM, Sizes, detach
@@ -60,7 +61,7 @@ def check_gpu(size: Size) -> Iterator[Finding]:
     yield Finding("machine", None, _machine())
     for kind in ("LSTM", "GRU"):
         yield _types(kind)
-    for kind in ("LSTM", "GRU"):
+    for kind in CELLS:
         for layers in (1, 2):
             yield _gradients(kind, layers)
     for precision in _precisions():
