@@ -16,6 +16,7 @@ MOVED_MODULES = {
     "lmtrain.callbacks": "lmtrain.training.callbacks",
     "lmtrain.compose": "lmtrain.config.compose",
     "lmtrain.corpus": "lmtrain.data.corpus",
+    "lmtrain.cuda_recurrence": "lmtrain.model.cuda",
     "lmtrain.curves": "lmtrain.runs.curves",
     "lmtrain.dictionary": "lmtrain.data.dictionary",
     "lmtrain.dropout": "lmtrain.model.cpu.dropout",

@@ -165,11 +165,13 @@ def test_what_would_be_taken_for_something_else_is_refused():
 
 
 def test_embeddings_that_were_pickled_under_former_names_are_read():
-    embeddings = StringEmbeddings(make_model())
+    embeddings = StringEmbeddings(make_model(), make_model(recurrent_type="GRU"))
     former = {
         b"clmtrain.inference.embeddings\n": b"clmtrain.embeddings\n",
         b"clmtrain.model.language_model\nLanguageModel": b"clmtrain.model\nLanguageModel",
+        b"clmtrain.model.language_model\nRecurrentLM": b"clmtrain.model\nCharLM",
         b"clmtrain.model.cpu.lstm\n": b"clmtrain.lstm\n",
+        b"clmtrain.model.cuda\n": b"clmtrain.cuda_recurrence\n",
         b"clmtrain.model.cpu.dropout\n": b"clmtrain.dropout\n",
         b"clmtrain.data.dictionary\n": b"clmtrain.dictionary\n",
     }

@@ -9,6 +9,7 @@ from small_models import CHARACTERS, make_model
 from lmtrain.errors import UserError
 from lmtrain.inference.stepper import Stepper
 from lmtrain.model.cells import CELLS, Cell
+from lmtrain.model.language_model import RecurrentLM
 from lmtrain.model_files.export import load_model, load_safetensors, save_onnx, save_safetensors
 from lmtrain.model_files.flair import save_for_lmtrain, save_language_model
 
@@ -71,3 +72,13 @@ def test_forms_that_cannot_hold_it_are_refused_before_anything_is_written(tmp_pa
     with pytest.raises(UserError, match=r"recurrent_type=NEW cannot be exported to ONNX.*--format safetensors"):
         save_onnx(make(), tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_pickled_when_its_sizes_were_attributes_is_read():
+    model = make_model(recurrent_type="GRU", nout=5).model
+    state = {name: value for name, value in vars(model).items() if name != "sizes"} | vars(model.sizes)
+    old = RecurrentLM.__new__(RecurrentLM)
+    old.__setstate__(state)
+    assert old.sizes == model.sizes
+    ids = torch.randint(30, (4, 2))
+    assert torch.equal(old(ids)[0], model(ids)[0])
