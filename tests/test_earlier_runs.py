@@ -6,12 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from fixtures.earlier.make import COMMON, HERE, RUNS
-from running import compose, read_metrics
+from running import compose, read_metrics, train
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.runs.compare import read_runs
-from lmtrain.training.train import train
 
 VERSIONS = ["032fadd", "8f66341"]
 

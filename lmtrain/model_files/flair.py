@@ -16,6 +16,7 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.model.cells import why_not_in_flair
 from lmtrain.model.language_model import LanguageModel
+from lmtrain.model_files.checkpoint_version import check_version
 from lmtrain.model_files.safe_pickle import NOT_IN_FLAIR, FlairDictionary, read_pickle
 from lmtrain.model_files.settings import SETTINGS, SIZES, assembled, settings_of, wrong_settings
 from lmtrain.model_files.torch_file import read_torch_file
@@ -218,6 +219,7 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]
 def _our_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
     """A Lightning checkpoint, or a file of `save_for_lmtrain`: the weights are named `model.<name>`, everything else is
     in the entry `lmtrain`."""
+    check_version(ours)
     _require(content, "state_dict")
     _require(ours, "items", "is_forward_lm", "document_delimiter", "level", "model")
     items, sizes = ours["items"], ours["model"]

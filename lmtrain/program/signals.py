@@ -5,14 +5,27 @@ import os
 import signal
 import sys
 import threading
+from enum import IntEnum
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
-# What a rank wishes for; the greatest wish of all ranks is followed. From STOP on: STOP + the number of a signal.
-SAVE = 1
-SAVE_AND_GO_ON = 2
-END = 3  # the time is over
-STOP = 100
+
+class Request(IntEnum):
+    """What is to be done before the next step, in order of urgency; all ranks follow the most urgent request."""
+
+    NONE = 0
+    SAVE = 1
+    SAVE_AND_GO_ON = 2  # SIGUSR1, which is answered by a line in the log
+    END = 3  # the run's time is over: save, validate and end the run
+    STOP = 4  # a signal: save and leave at once
+
+
+class Asked(NamedTuple):
+    """A request, and for `STOP` the signal that makes it. The greater of two is the more urgent one."""
+
+    request: Request = Request.NONE
+    signum: int = 0
+
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
 
@@ -54,14 +67,14 @@ class SignalWatch:
     """Notices SIGTERM, SIGINT and SIGHUP (stop), SIGUSR1 (save and go on) and a signal that asks to requeue.
 
     A signal to stop raises `Interrupted` where the program is, which undoes what is half done; while signals are held,
-    it is remembered as `wish` instead. A second SIGINT ends the process at once. What was ignored before, as nohup
+    it is remembered as `asked` instead. A second SIGINT ends the process at once. What was ignored before, as nohup
     does with SIGHUP, stays ignored. Outside the main thread, which alone has signals, nothing is watched.
     """
 
     def __init__(self) -> None:
         self.are_watched = threading.current_thread() is threading.main_thread()
         self._requeue: int | None = None
-        self.wish = 0
+        self.asked = Asked()
         self.where = "before a step was made: what was saved before is kept"  # for `Interrupted`
         self.remedy = _REMEDY
         self._is_held = False
@@ -96,21 +109,24 @@ class SignalWatch:
     def let_go(self) -> None:
         """From now on signals act at once; raises `Interrupted` if one has come."""
         self._is_held = False
-        if self.wish > STOP:
-            raise self.interruption(self.wish, is_alone=True)
+        if self.is_asked_to_stop():
+            raise self.interruption(self.asked.signum, is_alone=True)
 
-    def interruption(self, wish: int, is_alone: bool = False) -> Interrupted:
-        """What to raise for a wish above STOP, where nothing more can be saved."""
-        return Interrupted(wish - STOP, self.where, is_alone, self.remedy)
+    def is_asked_to_stop(self) -> bool:
+        return self.asked.request == Request.STOP
+
+    def interruption(self, signum: int, is_alone: bool = False) -> Interrupted:
+        """What to raise for a signal that stops the run where nothing more can be saved."""
+        return Interrupted(signum, self.where, is_alone, self.remedy)
 
     def _notice(self, signum: int, frame: FrameType | None) -> None:
         if signum == getattr(signal, "SIGUSR1", None) and signum != self._requeue:
-            self.wish = max(self.wish, SAVE_AND_GO_ON)
-        elif self.wish < STOP:
-            self.wish = STOP + signum
+            self.asked = max(self.asked, Asked(Request.SAVE_AND_GO_ON))
+        elif not self.is_asked_to_stop():
+            self.asked = Asked(Request.STOP, signum)
             if not self._is_held:
-                raise self.interruption(self.wish, is_alone=True)
-        elif signum == signal.SIGINT and self.wish == STOP + signum:
+                raise self.interruption(signum, is_alone=True)
+        elif signum == signal.SIGINT and self.asked.signum == signum:
             said = f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n"
             with contextlib.suppress(OSError):  # written at once, since nothing more of this process is done
                 os.write(2, said.encode(errors="replace"))

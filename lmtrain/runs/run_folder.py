@@ -5,7 +5,6 @@ import json
 import logging
 import secrets
 import shutil
-import zipfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from lmtrain.program.locks import Lock
 from lmtrain.program.log import reopen_log
 from lmtrain.program.plain_json import to_json
 from lmtrain.program.shell import override_of
+from lmtrain.runs.checkpoint_files import CheckpointFiles
 from lmtrain.runs.contents import Contents, changes
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class RunFolder:
         self.path = path
         self.best = path / "best-lm.pt"
         self.checkpoints = path / "checkpoints"
+        self.checkpoint_files = CheckpointFiles(self.checkpoints)
         self.config = path / "config.yaml"
         self.dictionary = path / "dictionary.json"
         self.corpus = path / "corpus.json"
@@ -211,18 +212,13 @@ class RunFolder:
         Raises:
             UserError: there are checkpoints, but none is whole.
         """
-        found = [self.checkpoints / name for name in ("last.ckpt", "previous.ckpt")]
-        found = [path for path in found if path.exists()]
-        for path in found:
-            if _is_whole(path):
-                return path
-            log.warning("%s is damaged%s", path, ": the one before is used" if path.name == "last.ckpt" else "")
-        if found:
+        newest = self.checkpoint_files.newest_whole()
+        if newest is None and self.checkpoint_files.present():
             raise UserError(
                 f"No checkpoint in {self.checkpoints} is whole. Start anew with overwrite=true, or fine-tune what "
                 f"{self.best.name} holds: {override_of('init_from', self.best)} under another name=NAME."
             )
-        return None
+        return newest
 
     def text(self) -> list[list[int]] | None:
         """The number of items and the checksum of every file that the run trains, validates or tests on, if known."""
@@ -261,15 +257,6 @@ def is_finished(results: dict[str, Any] | None, limits: dict[str, Any]) -> bool:
     if results is None or results.get("ended_by") not in results["limits"]:
         return False
     return all(limits.get(key) == limit for key, limit in results["limits"].items())
-
-
-def _is_whole(path: Path) -> bool:
-    """True if the archive's checksums are right."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError):
-        return False
 
 
 def _shown(values: dict[str, Any], key: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lmtrain.data.windows import Window
 from lmtrain.model.language_model import Hidden, RecurrentLM, detach
+from lmtrain.training.checkpoint_state import Position, RunState
 from lmtrain.training.clipping import clip_norm
 from lmtrain.training.divergence import raise_if_diverged
 from lmtrain.training.running_mean import RunningMean
@@ -192,23 +193,24 @@ class LanguageModelModule(LightningModule):
         """Adds the hidden state of all lanes, on the first rank, which writes the file; called on every rank."""
         total, items = self.reduced(self.train_mean)
         raise_if_diverged(total, self.grad_norm, self.trainer)
-        checkpoint["lmtrain"] = {
-            **self.description,
-            "items_seen": self.items_seen,
-            "seconds": self.seconds_so_far(),
-            "train_mean": (total, int(items)),
-            "hidden": self._hidden_of_all_lanes(),
-        }
+        RunState(
+            description=self.description,
+            position=Position(**self.trainer.datamodule.state_dict()),
+            items_seen=self.items_seen,
+            seconds=self.seconds_so_far(),
+            train_mean=(total, int(items)),
+            hidden=self._hidden_of_all_lanes(),
+        ).write(checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        state = checkpoint["lmtrain"]
-        self.items_seen = state["items_seen"]
-        self.seconds = state["seconds"]
+        state = RunState.read(checkpoint)
+        self.items_seen = state.items_seen
+        self.seconds = state.seconds
         if self.trainer.is_global_zero:
-            self.train_mean = RunningMean(*state["train_mean"])
-        if state["hidden"] is not None:
+            self.train_mean = RunningMean(*state.train_mean)
+        if state.hidden is not None:
             lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
-            self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state["hidden"])
+            self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state.hidden)
 
     def on_fit_start(self) -> None:
         """Puts a loaded state where the weights are, in their type.

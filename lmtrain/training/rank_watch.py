@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmtrain.program.signals import STOP, SignalWatch, say
+from lmtrain.program.signals import SignalWatch, say
 from lmtrain.training.lightning_internals.processes import observing_with
 
 _LOOK_SECONDS = 0.2
@@ -55,12 +55,12 @@ class RankWatch:
             time.sleep(_LOOK_SECONDS)
         if (signum := self._signal()) is not None:
             with self._lock:
-                if self.signals.wish <= STOP and not self._is_over:
+                if not self.signals.is_asked_to_stop() and not self._is_over:
                     os.kill(os.getpid(), signum)
             time.sleep(_STUCK_SECONDS)  # this thread ends with the process
             with self._lock:
                 if not self._is_over:
-                    say(self.signals.interruption(STOP + signum))
+                    say(self.signals.interruption(signum))
                     self._kill(signal.SIGKILL)
                     os._exit(128 + signum)
         elif statuses := self._failed():
@@ -87,7 +87,7 @@ class RankWatch:
         """The signal that made a collective fail, by ending another rank, which may end only now."""
         end = time.monotonic() + seconds
         while self._processes and time.monotonic() < end:
-            if self._failed() or self.signals.wish > STOP:
+            if self._failed() or self.signals.is_asked_to_stop():
                 break
             time.sleep(_LOOK_SECONDS / 10)
-        return self.signals.wish - STOP if self.signals.wish > STOP else self._signal()
+        return self.signals.asked.signum if self.signals.is_asked_to_stop() else self._signal()

@@ -49,6 +49,7 @@ from lmtrain.training.loggers.run_logger import RunLogger
 from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.optimizer_trial import problem_of
 from lmtrain.training.precision import choose_precision
+from lmtrain.training.save_policy import SavePolicy
 from lmtrain.training.text import PreparedText
 from lmtrain.training.trainer import make_trainer
 from lmtrain.training.user_callbacks import check_averages, make_callbacks
@@ -92,14 +93,8 @@ class Run:
         settings = hyperparameters(config)
         settings["trainer.precision"] = choose_precision(config).name
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
-        self.saving = RunCheckpoint(
-            folder.checkpoints,
-            signals,
-            config.checkpoint.every,
-            config.checkpoint.every_steps,
-            time_limit,
-            tuple(others.values()),
-        )
+        policy = SavePolicy(config.checkpoint.every, config.checkpoint.every_steps, time_limit)
+        self.saving = RunCheckpoint(folder.checkpoint_files, policy, signals, tuple(others.values()))
         annealing = make_annealing(config, diverged)
         self.ending = Ending(annealing, self.saving, others)
         callbacks = [

@@ -19,12 +19,13 @@ from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.flair import load_language_model
 from lmtrain.program.log import log_to_file, logging_to
 from lmtrain.program.output import forgiving
-from lmtrain.program.signals import STOP, Interrupted, SignalWatch
+from lmtrain.program.signals import Interrupted, SignalWatch
 from lmtrain.runs.report import is_reported, write_report
 from lmtrain.runs.run_folder import RunFolder, is_finished
 from lmtrain.training.announcements import log_start, loss_figures
 from lmtrain.training.callbacks.ending import limits
 from lmtrain.training.callbacks.run_length import TimeLimit
+from lmtrain.training.checkpoint_state import check_is_not_later
 from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, inherit
 from lmtrain.training.lanes import with_lanes
@@ -148,10 +149,17 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
+    if goes_on(config):
+        check_is_not_later(folder)
     check_callbacks(config, folder.checkpoints)
     trainer = make_trainer(config)
     check_optimizer(config, trainer.strategy.root_device)
     return with_lanes(config, trainer.world_size, explicit, folder), initial, trainer.world_size
+
+
+def goes_on(config: Config) -> bool:
+    """Whether the run goes on from its last checkpoint, if it has one."""
+    return config.resume == "auto" and not config.overwrite
 
 
 def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
@@ -178,7 +186,7 @@ def _train(
     signals: SignalWatch,
 ) -> dict[str, Any]:
     """Fits, again from the last checkpoint after a divergence, then tests."""
-    checkpoint = folder.last_checkpoint() if config.resume == "auto" and not config.overwrite else None
+    checkpoint = folder.last_checkpoint() if goes_on(config) else None
     diverged: Diverged | None = None
     max_time = config.trainer.added("max_time")
     time_limit = TimeLimit(None if max_time is None else seconds(max_time))
@@ -212,7 +220,7 @@ def _train(
             if run.trainer.world_size == 1 or (signum := ranks.signal_behind_failure()) is None:
                 raise
             run.stop_other_processes()
-            raise signals.interruption(STOP + signum) from None
+            raise signals.interruption(signum) from None
         finally:
             run.close()
     raise RunFailed(

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
@@ -14,12 +13,9 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lmtrain.config.schema import Config
 from lmtrain.config.shipped_callbacks import decision, refusal
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
-from lmtrain.training.callbacks.best_model import BestModel
-from lmtrain.training.callbacks.checkpoint import RunCheckpoint
-from lmtrain.training.callbacks.ending import Ending
 from lmtrain.training.callbacks.probe import Probe
 from lmtrain.training.checkpoint_content import encoded, unreadable_parts
+from lmtrain.training.checkpoint_state import OWN_CALLBACKS, read_checkpoint
 from lmtrain.training.lightning_internals.callback_defaults import look_after_validations
 
 _FIGURES = ("val/loss", "val/ppl", "val/bpc")
@@ -63,8 +59,7 @@ def check_averages(callbacks: Iterable[Callback], checkpoint: Path | None) -> No
     """Raises `UserError` if a checkpoint's weights are averages of a callback that is not there any more."""
     if checkpoint is None or any(isinstance(callback, WeightAveraging) for callback in callbacks):
         return
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    if "averaging_state" in content:
+    if "averaging_state" in read_checkpoint(checkpoint):
         raise UserError(
             f"The weights in {checkpoint} are the averages of WeightAveraging or EMAWeightAveraging. Add that callback "
             f"again to go on (+callbacks.NAME=...), or fine-tune the averages under another name=NAME: "
@@ -105,7 +100,7 @@ def _is_within(folder: Any, checkpoints: Path) -> bool:
 
 def _equal_states(callbacks: dict[str, Callback]) -> list[str]:
     """Sentences about callbacks whose states a checkpoint could not tell apart."""
-    owners = {kind.__qualname__: "lmtrain's own" for kind in (AnnealOnPlateau, BestModel, Ending, RunCheckpoint)}
+    owners = dict.fromkeys(OWN_CALLBACKS, "lmtrain's own")
     problems = []
     for name, callback in callbacks.items():
         if isinstance(callback, Callback) and is_overridden("state_dict", callback, Callback):

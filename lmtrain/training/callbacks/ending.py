@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lmtrain.config.schema import Config
 from lmtrain.training.callbacks.anneal import AnnealOnPlateau
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
+from lmtrain.training.checkpoint_state import RunState
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Ending(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._began_at = checkpoint["global_step"]
-        self._epochs = checkpoint[type(trainer.datamodule).__qualname__]["epoch"]
+        self._epochs = RunState.read(checkpoint).position.epoch
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._began_at and self._exhausted():
@@ -97,7 +98,7 @@ class Ending(Callback):
             return "trainer.max_epochs"
         if isinstance(self.annealing, AnnealOnPlateau) and self.annealing.is_below_min_lr:
             return "anneal.min_lr"
-        return MAX_TIME if self.saving.is_out_of_time else CALLBACKS
+        return MAX_TIME if self.saving.policy.is_out_of_time else CALLBACKS
 
     def has_trained(self, trainer: Trainer) -> bool:
         return trainer.global_step > self._began_at

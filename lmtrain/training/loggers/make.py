@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import get_object, instantiate
 from lightning.pytorch.loggers import Logger
 
@@ -14,6 +13,7 @@ from lmtrain.config.saved import saved
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.run_folder import RunFolder
+from lmtrain.training.checkpoint_state import RunState, read_checkpoint
 from lmtrain.training.loggers.guarded import guarded
 from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 from lmtrain.training.ranks import is_first_process
@@ -30,8 +30,8 @@ def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) ->
     """
     step = chars = None
     if resume_from is not None:
-        checkpoint = torch.load(resume_from, map_location="cpu", weights_only=True, mmap=True)
-        step, chars = checkpoint["global_step"], checkpoint["lmtrain"]["items_seen"]
+        checkpoint = read_checkpoint(resume_from)
+        step, chars = checkpoint["global_step"], RunState.read(checkpoint).items_seen
     key = folder.key() if is_first_process() else None
     run = RunInfo(folder.path, config.name, key, saved(config), step, chars)
     return [guarded(_made(name, settings, run)) for name, settings in config.logger.items()]

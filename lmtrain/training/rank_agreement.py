@@ -1,0 +1,48 @@
+"""What all ranks do before a window, agreed on about once a second."""
+
+import math
+import time
+
+import torch
+from lightning.pytorch import Trainer
+
+from lmtrain.program.signals import Asked, Request
+
+
+class RankAgreement:
+    """All ranks follow the most urgent request of any of them.
+
+    They exchange requests only before some windows, since each exchange makes the host wait for the device. Each time
+    they also agree on how many windows later the next one is, from the speed of the first rank, so that all of them
+    know without a clock.
+    """
+
+    def __init__(self) -> None:
+        self._windows = 0  # of training and validation, before which this rank could exchange requests
+        self._next = 0  # before which of them it does
+        self._exchanged_at = time.monotonic()
+        self._exchanged_window = 0
+
+    def restart_clock(self) -> None:
+        """Training begins now: the speed is counted from here."""
+        self._exchanged_at = time.monotonic()
+
+    def agree(self, trainer: Trainer, asked: Asked, at_once: bool = False) -> Asked:
+        """What all ranks do; called on all of them before the same window.
+
+        Args:
+            asked: what this rank asks for. If requests are not exchanged now, it must ask again the next time.
+            at_once: exchange them now.
+        """
+        if trainer.world_size == 1:
+            return asked
+        window, self._windows = self._windows, self._windows + 1
+        if window < self._next and not at_once:
+            return Asked()
+        seconds = max(time.monotonic() - self._exchanged_at, 1e-6)
+        pace = max(1, math.floor((window - self._exchanged_window) / seconds)) if trainer.is_global_zero else 0
+        most = torch.tensor([asked.request, asked.signum, min(pace, 1000)], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(most, op=torch.distributed.ReduceOp.MAX)
+        request, signum, pace = most.tolist()
+        self._exchanged_at, self._exchanged_window, self._next = time.monotonic(), window, window + pace
+        return Asked(Request(request), signum)

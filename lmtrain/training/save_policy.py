@@ -1,0 +1,48 @@
+"""When a run is saved between validations."""
+
+import time
+
+from lmtrain.program.signals import Request
+from lmtrain.training.callbacks.run_length import TimeLimit
+from lmtrain.training.checkpoint_state import Position
+
+
+class SavePolicy:
+    """Every so many minutes and optimizer steps since the last save, and when the run's time is over.
+
+    Args:
+        every: minutes between saves; None for never.
+        every_steps: optimizer steps between saves; None for never.
+        time_limit: when to end the run.
+    """
+
+    def __init__(
+        self, every: float | None = 10.0, every_steps: int | None = None, time_limit: TimeLimit | None = None
+    ) -> None:
+        self.every = every
+        self.every_steps = every_steps
+        self.time_limit = time_limit or TimeLimit(None)
+        self.is_out_of_time = False  # the run is being ended for it
+        self._saved_at = time.monotonic()
+        self._saved_step = 0
+        self._saved_position: Position | None = None
+
+    def note_saved(self, step: int, position: Position) -> None:
+        """The run is saved as it is at this step, or was read so from a file."""
+        self._saved_at, self._saved_step, self._saved_position = time.monotonic(), step, position
+
+    def is_saved(self, position: Position) -> bool:
+        """Whether the last save was made at this position."""
+        return position == self._saved_position
+
+    def asked_by_clock(self) -> Request:
+        """What this rank's clock asks for; other ranks' may differ."""
+        if self.time_limit.is_over() and not self.is_out_of_time:
+            return Request.END
+        is_due = self.every is not None and time.monotonic() - self._saved_at > self.every * 60
+        return Request.SAVE if is_due else Request.NONE
+
+    def asked_by_step(self, step: int) -> Request:
+        """What the number of optimizer steps asks for, the same on all ranks."""
+        is_due = self.every_steps is not None and step % self.every_steps == 0 and step != self._saved_step
+        return Request.SAVE if is_due else Request.NONE
