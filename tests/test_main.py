@@ -81,6 +81,10 @@ def test_training_and_using_the_model_name_the_next_commands(lmtrain):
         r"^- `lmtrain train data=folder .*name=run`$", Path("runs/run/README.md").read_text(), re.MULTILINE
     )
     assert lmtrain("score", "runs/run", "corpus/test.txt", "--json")[0] == 0
+    status, _, said = lmtrain("train", "data=folder", "data.path=nowhere")
+    assert (status, "lmtrain prepare makes one from raw text" in said) == (2, True)
+    status, _, said = lmtrain("score", "scripts/none.py")
+    assert said == "Error: The model scripts/none.py cannot be read: No such file or directory.\n"
     status, _, said = lmtrain("train", "model=tny")
     assert status == 2
     assert said.startswith("Error: model=tny is no option. Did you mean tiny?")
@@ -112,12 +116,17 @@ def test_the_command_of_contributing_md_works(tmp_path, capsys):
     assert capsys.readouterr().err == "Error: --least is -1; it must be at least 0.\n"
 
 
-def test_errors_of_arguments_import_no_torch(installed_command):
+def test_help_and_errors_of_arguments_import_no_torch():
     code = (
-        "import sys, runpy; sys.argv = ['/bin/lmtrain', 'score']\n"
-        f"try: runpy.run_path({str(installed_command)!r}, run_name='__main__')\n"
-        "finally: print('torch' in sys.modules)"
+        "import sys\n"
+        "from lmtrain.cli.main import main\n"
+        f"for name in {[name for name in SUBCOMMANDS if name != 'train']}:\n"
+        "    for option in ('--help', '--nonsense'):\n"
+        "        sys.argv = ['/bin/lmtrain', name, option]\n"
+        "        try: main()\n"
+        "        except SystemExit as end: print(end.code, 'torch' in sys.modules, name, file=sys.__stdout__)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "False\n")
-    assert "the following arguments are required: MODEL" in done.stderr
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    ended = [line for line in done.stdout.splitlines() if re.match(r"\d (True|False) ", line)]
+    names = [name for name in SUBCOMMANDS if name != "train"]
+    assert ended == [f"{status} False {name}" for name in names for status in (0, 2)]

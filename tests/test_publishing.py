@@ -121,9 +121,11 @@ def test_a_run_without_its_card_is_not_published(run, tmp_path, capsys):
     assert not (tmp_path / "hub").exists()
 
 
-def test_the_model_in_a_folder_is_named(run, tmp_path, capsys):
-    assert call("export", run, "--format", "hub", "--output", tmp_path / "hub") == 2
-    assert f"{run} is a folder. Give the model in it: {run / 'best-lm.pt'}" in capsys.readouterr().err
+def test_the_folder_of_a_run_stands_for_its_model(run, tmp_path, capsys):
+    assert call("export", run, "--format", "hub", "--output", tmp_path / "hub") == 0
+    assert (tmp_path / "hub/best-lm.pt").read_bytes() == (run / "best-lm.pt").read_bytes()
+    assert call("export", tmp_path, "--format", "hub", "--output", tmp_path / "other") == 2
+    assert f"{tmp_path} has no best-lm.pt, README.md." in capsys.readouterr().err
 
 
 def test_a_run_that_drew_no_curves_is_published_without_them(run, tmp_path):

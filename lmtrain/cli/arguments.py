@@ -13,14 +13,13 @@ list. A field with a default may be left out. docs/architecture.md says why this
 
 import argparse
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from lmtrain.errors import raise_if_any
-from lmtrain.program.command import is_installed, run, script, train_program
+from lmtrain.program.command import as_typed_here, run
 from lmtrain.units import LARGEST_SEED
 
 
@@ -122,8 +121,8 @@ class Command(Generic[OptionsT]):
     def parser(self, name: str | None = None) -> argparse.ArgumentParser:
         parser = argparse.ArgumentParser(
             prog=name,
-            description=_as_typed_here(self.main.__globals__["__doc__"] or ""),
-            epilog=_as_typed_here(self.examples),
+            description=as_typed_here(self.main.__globals__["__doc__"] or ""),
+            epilog=as_typed_here(self.examples),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         groups: dict[str | None, argparse._ActionsContainer] = {None: parser}
@@ -152,7 +151,7 @@ class Command(Generic[OptionsT]):
         kind = _without_none(get_args(self._hints()[field.name])[0])
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         is_needed = default is MISSING
-        text = option.help
+        text = as_typed_here(option.help)
         if kind is not bool and not is_needed and default is not None and default != [] and "(default" not in text:
             text += " (default: DEFAULT)"
         settings: dict[str, Any] = {"help": text.replace("DEFAULT", str(default)).replace("%", "%%")}
@@ -177,14 +176,6 @@ def _without_none(kind: Any) -> Any:
         return kind
     (one,) = (member for member in get_args(kind) if member is not NoneType)
     return one
-
-
-def _as_typed_here(text: str) -> str:
-    """A text with the commands that an installation has, if this process is one of those."""
-    if not is_installed():
-        return text
-    text = re.sub(r"python scripts/(\w+)\.py", lambda match: script(match[1]), text)
-    return text.replace("python train.py", train_program())
 
 
 def _encoding(name: str) -> str | None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from lmtrain.cli.arguments import Command, Encoding, Option, Positional, Range
-from lmtrain.program.command import check_can_be_trained_on, check_outputs
+from lmtrain.program.command import check_can_be_trained_on, check_outputs, train_program
+from lmtrain.program.shell import override_of
 
 if TYPE_CHECKING:
     from lmtrain.data.dictionary import Dictionary
@@ -79,7 +80,8 @@ def main(options: Options) -> None:
     _print(counts, dictionary, options.rows)
     if options.output:
         dictionary.save(options.output)
-        print(f"Wrote {options.output}:  python train.py dictionary=file dictionary.path={options.output}")
+        path = override_of("dictionary.path", options.output)
+        print(f"Wrote {options.output}:  {train_program()} dictionary=file {path}")
     if options.flair:
         from lmtrain.model_files.flair import save_dictionary_for_flair
 

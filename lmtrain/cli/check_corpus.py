@@ -2,7 +2,7 @@
 
 Checks the encoding, the sizes of the parts and splits, duplicates, documents of valid and test that occur in train,
 and how the built-in dictionaries fit; counts scripts, blocks and languages; shows what the optional steps of
-prepare_corpus.py would change, on a sample; tries how fast the model trains on this machine.
+scripts/prepare_corpus.py would change, on a sample; tries how fast the model trains on this machine.
 Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an option is wrong.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 from lmtrain.cli.arguments import Command, Option, Positional
+from lmtrain.program.command import as_typed_here, script
 from lmtrain.program.plain_json import to_json
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Options:
     overrides: Annotated[
         list[str],
         Positional(
-            "what you will give train.py besides data=folder data.path=PATH, for example model=large", "KEY=VALUE"
+            "what you will give `python train.py` besides data=folder data.path=PATH, such as model=large",
+            "KEY=VALUE",
         ),
     ] = field(default_factory=list)
     json: Annotated[bool, Option("print all that was found out as JSON")] = False
@@ -71,7 +73,8 @@ def show(check: "Check", console) -> None:
     from rich.text import Text
 
     for finding in check.findings:
-        console.print(Text.assemble((f"{finding.level}: ", _STYLES[finding.level]), finding.message), soft_wrap=True)
+        message = as_typed_here(finding.message)
+        console.print(Text.assemble((f"{finding.level}: ", _STYLES[finding.level]), message), soft_wrap=True)
     if not check.findings:
         console.print("Nothing is wrong.", style="green")
 
@@ -124,7 +127,7 @@ def _show_quality(check: "Check", console) -> None:
     shares = ", ".join(f"{language} {count / total:.1%}" for language, count in list(check.languages.items())[:8])
     if shares:
         console.print(f"languages of {total:,} documents (?: not sure): {shares}", "", sep="\n", soft_wrap=True)
-    table = _table("option of prepare_corpus.py", "documents")
+    table = _table(f"option of {script('prepare_corpus')}", "documents")
     table.add_column("that")
     for effect in check.effects:
         example = escape(f"{effect.what}: {effect.examples[0]}")

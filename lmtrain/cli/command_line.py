@@ -24,7 +24,7 @@ from lmtrain.config.overrides import as_hydra_reads, in_any_order
 from lmtrain.config.schema import check_config
 from lmtrain.config.value_types import local_path
 from lmtrain.errors import RunFailed, UserError
-from lmtrain.program.command import program
+from lmtrain.program.command import as_typed_here, program
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted
 from lmtrain.program.signals import Interrupted, SignalWatch, say
@@ -81,7 +81,7 @@ def _words() -> int:
 
 
 def _say(message: str) -> int:
-    print(message, file=sys.stderr)
+    print(as_typed_here(message), file=sys.stderr)
     return 2
 
 

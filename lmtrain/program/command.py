@@ -1,6 +1,7 @@
 """What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -40,7 +41,7 @@ def _status(main: Callable[[], None]) -> int:
         say(interruption)
         return 128 + interruption.signum
     except UserError as error:
-        print(error.report(), file=sys.stderr)
+        print(as_typed_here(error.report()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -152,6 +153,18 @@ def script(name: str) -> str:
 
 def _subcommand(name: str) -> str:
     return f"lmtrain {next(short for short, script in SUBCOMMANDS.items() if script == name)}"
+
+
+def as_typed_here(text: str) -> str:
+    """Help or a message, which name `scripts/NAME.py` and `python train.py`, with the commands of an installation.
+
+    In a checkout nothing changes.
+    """
+    if not is_installed():
+        return text
+    names = "|".join(SUBCOMMANDS.values())
+    text = re.sub(rf"(?<![\w/.])(?:python )?scripts/({names})\.py", lambda match: script(match[1]), text)
+    return text.replace("python train.py", train_program())
 
 
 def train_program() -> str:

@@ -27,7 +27,7 @@ def write_hub_folder(
     """Writes a folder with FILES, without curves if the run has none; it appears whole, or not at all.
 
     Args:
-        model: the `best-lm.pt` of a run that has ended, in its run folder.
+        model: the `best-lm.pt` of a run that has ended, in its run folder, or that folder.
         output: the folder, which must not exist or be empty.
         overwrite: replace a folder that this wrote before.
         advance: called after each of STEPS.
@@ -35,6 +35,7 @@ def write_hub_folder(
     Raises:
         UserError: the run has no model card, or not that of this model; the output is something else.
     """
+    model = model / "best-lm.pt" if model.is_dir() else model
     raise_if_any([*_what_is_wrong_with_the_run(model), *_what_is_wrong_with_the_output(output, overwrite)])
     language_model = load_language_model(model)
     check_finite(language_model, model)
@@ -58,8 +59,6 @@ def write_hub_folder(
 
 
 def _what_is_wrong_with_the_run(model: Path) -> list[str]:
-    if model.is_dir():
-        return [f"{model} is a folder. Give the model in it: {model / 'best-lm.pt'}"]
     folder = RunFolder(model.parent)
     missing = [name for name in (model.name, "README.md") if not (folder.path / name).is_file()]
     if missing:
