@@ -1,1 +1,12 @@
-"""One run, from the configuration to its results: `train` decides, `run` makes and runs the objects of a fit."""
+"""One run, from a `Config` to results.json.
+
+`train.py` decides whether a run begins, goes on or goes back after a divergence. `text.py` prepares the corpus and the
+dictionary. `run.py` makes the objects of a fit by name, fits, tests the best weights and reports:
+
+- `datamodule.py` serves windows; its state is the position (epoch, windows done);
+- `module.py` trains on one: forward, loss, detach the hidden state and carry it on (truncated BPTT);
+- `callbacks/` do what happens around the steps, `loggers/` take the figures;
+- `lightning_internals/` puts the loop over windows into Lightning's Trainer, and is all that is known of its inside.
+
+A checkpoint means "n windows are done"; the text, its order and dropout are derived from the seed and that position.
+"""
