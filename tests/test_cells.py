@@ -6,12 +6,14 @@ import pytest
 import torch
 from small_models import CHARACTERS, make_model
 
+from lmtrain.config.schema import ModelConfig
 from lmtrain.errors import UserError
 from lmtrain.inference.stepper import Stepper
 from lmtrain.model.cells import CELLS, Cell
 from lmtrain.model.language_model import RecurrentLM
 from lmtrain.model_files.export import load_model, load_safetensors, save_onnx, save_safetensors
 from lmtrain.model_files.flair import save_for_lmtrain, save_language_model
+from lmtrain.model_files.settings import SIZES
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +84,7 @@ def test_a_model_pickled_when_its_sizes_were_attributes_is_read():
     assert old.sizes == model.sizes
     ids = torch.randint(30, (4, 2))
     assert torch.equal(old(ids)[0], model(ids)[0])
+
+
+def test_the_configuration_has_the_sizes_of_a_network():
+    assert [name for name in ModelConfig.model_fields if name != "name"] == list(SIZES)

@@ -51,8 +51,9 @@ def test_it_computes_the_formula(rnn):
     np.testing.assert_allclose(last.detach().numpy(), ends, rtol=1e-12)
 
 
-def test_gradients_are_those_of_finite_differences(rnn):
-    inputs = torch.randn(T, B, E).double().requires_grad_()
+@pytest.mark.parametrize("length", [1, 4])
+def test_gradients_are_those_of_finite_differences(rnn, length):
+    inputs = torch.randn(length, B, E).double().requires_grad_()
     hidden = torch.randn(L, B, H).double().requires_grad_()
 
     def outputs(inputs, hidden, *_):
