@@ -26,7 +26,7 @@ FAST_RUNS = [run(page.FAST, 1, [[500, 2.2], [1000, 1.6]]), run(page.FAST, 2, [[1
 
 def evidence(*more, speeds=None):
     known = {"characters": 1000, "bytes": 3000, "alphabet": 70, "runs": [FLAIR_RUN, *FAST_RUNS, *more]}
-    return {"texts": {"thai": known}, "speeds": speeds, "findings": ""}
+    return {"texts": {"thai": known}, "speeds": speeds, "tags": None, "findings": ""}
 
 
 def is_fast(one):

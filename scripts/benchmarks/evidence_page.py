@@ -22,11 +22,11 @@ Key = tuple[str, tuple[int, ...], str, float]
 
 
 def read_evidence(folder: Path = FOLDER) -> dict[str, Any]:
-    """All texts by name, the `speeds`, and the `findings`, which people wrote."""
+    """All texts by name, the `speeds`, the `tags`, and the `findings`, which people wrote."""
     texts = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
-    speeds = texts.pop("speed", None)
+    speeds, tags = texts.pop("speed", None), texts.pop("tags", None)
     findings = (folder / "findings.md").read_text(encoding="utf-8") if (folder / "findings.md").exists() else ""
-    return {"texts": texts, "speeds": speeds, "findings": findings}
+    return {"texts": texts, "speeds": speeds, "tags": tags, "findings": findings}
 
 
 def write_page(folder: Path = FOLDER, page: Path = PAGE, plot: Path = PLOT) -> None:
@@ -39,7 +39,8 @@ def write_page(folder: Path = FOLDER, page: Path = PAGE, plot: Path = PLOT) -> N
 def page_text(evidence: dict[str, Any]) -> str:
     """The page."""
     sections = [_HEAD.strip(), evidence["findings"].strip(), _texts(evidence), _times(evidence), _losses(evidence)]
-    return "\n\n".join([*sections, _speeds(evidence), _machines(evidence)]).replace("\n\n\n", "\n\n") + "\n"
+    sections += [_tags(evidence), _speeds(evidence), _machines(evidence)]
+    return "\n\n".join(filter(None, sections)) + "\n"
 
 
 _HEAD = """# Evidence
@@ -174,6 +175,21 @@ def _losses(evidence: dict[str, Any]) -> str:
         seeds = ", ".join(str(run["contestant"]["seed"]) for run in runs)
         shown = ", ".join(f"{loss:.3f}" for loss in losses)
         lines.append(_row([text, _size(size), f"`{recipe}`", f"{epochs:g}", seeds, shown, *spread]))
+    return "\n".join(lines)
+
+
+def _tags(evidence: dict[str, Any]) -> str:
+    if evidence["tags"] is None:
+        return ""
+    rows = evidence["tags"]["rows"]
+    columns = [(features, size) for features, by_size in rows[0]["f1"].items() for size in by_size]
+    head = ["models", "losses, forward and backward", *(f"{features}, {size} sentences" for features, size in columns)]
+    lines = ["## Tags", "", evidence["tags"]["about"], "", _row(head), _row(["---"] * len(head))]
+    for row in rows:
+        cells = [row["f1"].get(features, {}).get(size, []) for features, size in columns]
+        shown = [f"{statistics.mean(cell):.3f} ({min(cell):.3f} to {max(cell):.3f})" if cell else "" for cell in cells]
+        lines.append(_row([row["models"], ", ".join(f"{loss:.3f}" for loss in row["losses"]), *shown]))
+    lines += ["", *(f"- {row['models']}: `{row['overrides']}`" for row in rows)]
     return "\n".join(lines)
 
 
