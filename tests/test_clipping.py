@@ -26,7 +26,7 @@ def parameters(dtypes, scale: float = 1.0, first: float | None = None) -> list[t
     [(torch.float32,) * 3, (torch.float64,) * 3, (torch.bfloat16,) * 3, (torch.float32, torch.float64, torch.float32)],
     ids=["float32", "float64", "bfloat16", "mixed"],
 )
-@pytest.mark.parametrize("limit", [0.25, 1e9, math.inf])
+@pytest.mark.parametrize("limit", [0.25, 7.5, 1e9, 1e300, math.inf])
 @pytest.mark.parametrize(("scale", "first"), [(1.0, None), (1e-4, None), (0.0, None), (1.0, math.nan), (1.0, math.inf)])
 def test_gradients_and_norm_are_torchs(dtypes, limit, scale, first):
     ours, theirs = (parameters(dtypes, scale, first) for _ in range(2))

@@ -14,6 +14,8 @@ from torch.utils.data import IterableDataset
 
 from lmtrain.data.stream import Stream
 
+_ITEMS_TOGETHER = 1 << 14  # of windows that become int64 at once: each time takes as long as some thousand items do
+
 
 def read_lanes(stream: Stream, lanes: int, own_lanes: range) -> np.ndarray:
     """Lays a stream out in equal contiguous lanes, its tail trimmed, and gives some of them.
@@ -94,6 +96,10 @@ class WindowDataset(IterableDataset):
 
     @staticmethod
     def _windows(rows: np.ndarray, length: int, skipped: int) -> Iterator[Window]:
-        for begin in range(skipped * length, len(rows) - 1, length):
-            window = torch.from_numpy(rows[begin : begin + length + 1].astype(np.int64, order="C"))
-            yield Window(window[:-1], window[1:], begin == 0)
+        lanes = rows.shape[1]
+        together = length * max(1, _ITEMS_TOGETHER // (length * max(1, lanes)))  # rows of several small windows
+        for begin in range(skipped * length, len(rows) - 1, together):
+            some = torch.from_numpy(rows[begin : begin + together + 1].astype(np.int64, order="C"))
+            for first in range(0, len(some) - 1, length):
+                last = min(first + length, len(some) - 1)
+                yield Window(some[first:last], some[first + 1 : last + 1], begin + first == 0)

@@ -21,9 +21,11 @@ class Dropout(nn.Dropout):
         if input.device.type != "cpu" or self.p == 1 or torch.compiler.is_compiling():
             return super().forward(input)
         dropped = min(round(self.p * _STEPS), _STEPS - 1)
-        words = _random_words(-(-input.numel() // 4))
-        bits = words.view(torch.int16)[: input.numel()].view(input.shape)
-        kept = bits.ge_(dropped - _STEPS // 2).to(input.dtype)
+        elements = input.numel()
+        bits = _random_words(-(-elements // 4)).view(torch.int16)
+        if len(bits) > elements:
+            bits = bits[:elements]
+        kept = bits.view(input.shape).ge_(dropped - _STEPS // 2).to(input.dtype)
         return input * kept.mul_(_STEPS / (_STEPS - dropped))
 
 

@@ -45,9 +45,17 @@ class LSTM(nn.LSTM):
         """
         if cuda_recurrence.is_needed(self, input):
             return cuda_recurrence.run(self, input, hx)  # type: ignore[return-value]
-        if torch.compiler.is_compiling() or not self._is_faster(input):
+        if torch.compiler.is_compiling():
             return super().forward(input, hx)
-        return self._run(input, hx, torch.bfloat16)
+        if self._is_faster(input):
+            return self._run(input, hx, torch.bfloat16)
+        if hx is None or not input.is_cpu:
+            return super().forward(input, hx)
+        # what nn.LSTM calls after its checks of the arguments
+        output, h, c = torch.lstm(
+            input, hx, self._flat_weights, True, self.num_layers, self.dropout, self.training, False, False
+        )
+        return output, (h, c)
 
     def _is_faster(self, input: Tensor) -> bool:
         return (

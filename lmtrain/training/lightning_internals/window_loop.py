@@ -12,6 +12,7 @@ from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor
+from torch.optim import optimizer as optimizers
 
 from lmtrain.data.windows import Window
 from lmtrain.errors import UserError
@@ -68,30 +69,39 @@ class WindowLoop(_TrainingEpochLoop):
         )
         self._hooks = {name: _overriding(trainer, name) for name in _HOOKS}
         self._module = trainer.lightning_module
+        self._is_on_cpu = trainer.strategy.root_device.type == "cpu"
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
         if self.restarting or not self._is_plain:
             super().advance(data_fetcher)
             return
-        trainer, module = self.trainer, self._module
-        batch, _, _ = next(data_fetcher)
-        self.batch_progress.is_last_batch = data_fetcher.done
-        batch_idx = self.batch_idx + 1
-        if trainer.strategy.root_device.type != "cpu":
+        trainer, module, progress = self.trainer, self._module, self.batch_progress
+        batch = _next_window(data_fetcher)
+        progress.is_last_batch = data_fetcher.done
+        batch_idx = progress.current.ready
+        if not self._is_on_cpu:
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-        self.batch_progress.increment_ready()
-        trainer._logger_connector.on_batch_start(batch)
+        progress.increment_ready()
+        self._note_batch(batch)
         self._call("on_train_batch_start", batch, batch_idx)
         module.on_train_batch_start(batch, batch_idx)
-        self.batch_progress.increment_started()
+        progress.increment_started()
         loss = self._optimizer_step(batch, batch_idx)
-        self.batch_progress.increment_processed()
+        progress.increment_processed()
         self._call("on_train_batch_end", {"loss": loss}, batch, batch_idx)
         if self._results:  # somebody logged something
             trainer._logger_connector.on_batch_end()
             trainer._logger_connector.update_train_step_metrics()
         self._results.batch = None
-        self.batch_progress.increment_completed()
+        progress.increment_completed()
+
+    def _note_batch(self, batch: Window) -> None:
+        """Tells Lightning's log of the batch, from whose size it takes the weight of what is logged."""
+        connector = self.trainer._logger_connector
+        if connector._first_loop_iter is False:  # from the third window of an epoch on nothing else is done there
+            self._results.batch, self._results.batch_size = batch, None
+        else:
+            connector.on_batch_start(batch)
 
     def _optimizer_step(self, batch: Window, batch_idx: int) -> Tensor:
         """Gives the loss that the optimizer computed last.
@@ -105,12 +115,15 @@ class WindowLoop(_TrainingEpochLoop):
 
         def closure() -> Tensor:
             nonlocal last_loss
-            with torch.enable_grad():
+            if torch.is_grad_enabled():  # torch's own optimizers see to it
                 last_loss = self._make_gradients(batch, batch_idx, optimizer)
+            else:
+                with torch.enable_grad():
+                    last_loss = self._make_gradients(batch, batch_idx, optimizer)
             return last_loss
 
         progress.step.increment_ready()
-        optimizer.step(closure=closure)
+        _step(optimizer, closure)
         progress.step.increment_completed()
         if last_loss is None:
             raise UserError(
@@ -150,11 +163,12 @@ class WindowLoop(_TrainingEpochLoop):
     def _call(self, name: str, *arguments: Any) -> None:
         """Calls the hook of those callbacks that have it."""
         if hooks := self._hooks[name]:
-            module = self._module
-            module._current_fx_name = name  # for those that log something
+            trainer, module = self.trainer, self._module
+            attributes = module.__dict__  # torch.nn.Module takes long to see that a name is no parameter
+            attributes["_current_fx_name"] = name  # for those that log something
             for hook in hooks:
-                hook(self.trainer, module, *arguments)
-            module._current_fx_name = None
+                hook(trainer, module, *arguments)
+            attributes["_current_fx_name"] = None
 
     def on_advance_end(self, data_fetcher: _DataFetcher) -> None:
         trainer = self.trainer
@@ -163,6 +177,34 @@ class WindowLoop(_TrainingEpochLoop):
             self._batches_that_stepped += 1
         else:
             super().on_advance_end(data_fetcher)
+
+
+def _next_window(fetcher: _DataFetcher) -> Window:
+    """What Lightning's fetcher gives, straight from the one loader below its three iterators."""
+    try:
+        window = next(fetcher.combined_loader._iterator.iterators[0])
+    except StopIteration:
+        fetcher.done = True
+        raise
+    fetcher.fetched += 1
+    fetcher.done = fetcher.fetched >= fetcher.length
+    return window
+
+
+def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+    """`optimizer.step(closure)`, without what torch wraps around it for hooks and its profiler if there are none."""
+    function = type(optimizer).step
+    has_hooks = (
+        optimizer._optimizer_step_pre_hooks
+        or optimizer._optimizer_step_post_hooks
+        or optimizers._global_optimizer_pre_hooks
+        or optimizers._global_optimizer_post_hooks
+        or torch.autograd.profiler._is_profiler_enabled
+    )
+    if has_hooks or "step" in vars(optimizer) or not getattr(function, "hooked", False):
+        optimizer.step(closure=closure)
+    else:
+        function.__wrapped__(optimizer, closure=closure)
 
 
 def _overriding(trainer: Trainer, name: str) -> list[Callable[..., None]]:
