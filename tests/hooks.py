@@ -59,6 +59,23 @@ class Idle(torch.optim.SGD):
         return None
 
 
+class HookOfOptimizer(Callback):
+    """Registers a hook of torch's optimizers for one epoch, and notes at which steps it is called."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_epoch_start(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            note = self.steps.append
+            self.handle = trainer.optimizers[0].register_step_post_hook(lambda *_: note(trainer.global_step))
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 1:
+            self.handle.remove()
+            Diary.pages.append(("steps of the hook", self.steps))
+
+
 class Moves(Callback):
     """Notes how the first step moved the weights."""
 

@@ -53,6 +53,18 @@ def test_an_implementation_of_the_optimizer_that_the_user_asks_for_is_taken(aske
     assert not group["fused"]
 
 
+def test_hooks_that_a_callback_gives_the_optimizer_are_called(tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Diary, "pages", [])
+    hook = "+callbacks={hook: {_target_: hooks.HookOfOptimizer}}"
+    train(compose(*SMALL, hook, "name=run", "trainer.max_steps=-1", "trainer.max_epochs=3"))
+    ((_, steps),) = Diary.pages
+    last = torch.load("runs/run/checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert len(steps) == last // 3
+    assert steps == list(range(steps[0], steps[0] + len(steps)))
+
+
 def test_an_optimizer_that_computes_no_loss_is_told_by_its_name(train_py):
     ended = train_py(*SMALL, "+optimizer.momentum=0", "optimizer._target_=hooks.Idle", "optimizer.lr=20")
     assert ended.status == 2
