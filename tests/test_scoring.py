@@ -148,6 +148,18 @@ def test_script(model_file, tmp_path, capsys):
     assert float(row.split()[2]) == pytest.approx(expected[0].perplexity, abs=1e-4)
 
 
+def test_a_bias_is_not_rounded_to_bfloat16():
+    model = make_model().model
+    with torch.no_grad():
+        model.decoder.weight.zero_()
+        model.decoder.bias.uniform_(-5, 5)
+    output, targets = torch.randn(50, model.decoder.in_features), torch.randint(model.sizes.vocabulary_size, (50,))
+    expected = -model.decoder.bias.detach().double().log_softmax(0)[targets]
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        losses = scoring.losses_of(model, output, targets)
+    torch.testing.assert_close(losses, expected, rtol=0, atol=1e-5)
+
+
 def test_script_ranks_lines_of_standard_input(model_file, capsys, monkeypatch):
     lines = ["First line", "", "b", "tab\there"]
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO("\n".join(lines).encode())))

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmtrain.data.dictionary import UNK, code_points
@@ -238,13 +238,23 @@ def _nats_of_batch(model: RecurrentLM, texts: Sequence[np.ndarray], progress: Ca
     return totals.tolist()
 
 
+def _logits(decoder: nn.Linear, output: Tensor) -> Tensor:
+    """Outputs `(N, D)` → float32 `(N, V)`.
+
+    Under autocast the bias is added in float32: rounded to bfloat16 it would move the losses of all items the same way.
+    """
+    if not torch.is_autocast_enabled(output.device.type):
+        return decoder(output).float()
+    return F.linear(output, decoder.weight).float().add_(decoder.bias)
+
+
 def losses_of(model: RecurrentLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
     assert model.decoder is not None  # whoever calls has refused such a model
     rows = max(1, _LOGIT_ELEMENTS // model.sizes.vocabulary_size)
     rows = min(rows, _ROWS) if output.device.type == "cpu" else rows
     losses = [
-        F.cross_entropy(model.decoder(some_output).float(), some_targets, reduction="none")
+        F.cross_entropy(_logits(model.decoder, some_output), some_targets, reduction="none")
         for some_output, some_targets in zip(output.split(rows), targets.split(rows), strict=True)
     ]
     return torch.cat(losses).cpu().double()
