@@ -243,9 +243,10 @@ def _logits(decoder: nn.Linear, output: Tensor) -> Tensor:
 
     Under autocast the bias is added in float32: rounded to bfloat16 it would move the losses of all items the same way.
     """
-    if not torch.is_autocast_enabled(output.device.type):
-        return decoder(output).float()
-    return F.linear(output, decoder.weight).float().add_(decoder.bias)
+    if torch.is_autocast_enabled(output.device.type):
+        return F.linear(output, decoder.weight).float().add_(decoder.bias)
+    logits: Tensor = decoder(output)
+    return logits.float()
 
 
 def losses_of(model: RecurrentLM, output: Tensor, targets: Tensor) -> Tensor:

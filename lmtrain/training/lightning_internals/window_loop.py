@@ -191,9 +191,9 @@ def _next_window(fetcher: _DataFetcher) -> Window:
     return window
 
 
-def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Tensor]) -> None:
+def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> None:
     """`optimizer.step(closure)`, without what torch wraps around it for hooks and its profiler if there are none."""
-    function = type(optimizer).step
+    function: Any = type(optimizer).step
     has_hooks = (
         optimizer._optimizer_step_pre_hooks
         or optimizer._optimizer_step_post_hooks
