@@ -45,6 +45,7 @@ def test_figures():
     one = Score(items=10, nats=20.0, bytes=16, unknown=1)
     assert one.loss == 2
     assert one.log_probability == -20
+    assert math.isnan(Score().log_probability)  # 0 would be the most probable of all
     assert one.perplexity == pytest.approx(math.exp(2))
     assert one.bits_per_item == pytest.approx(2 / math.log(2))
     assert one.bits_per_byte == pytest.approx(20 / math.log(2) / 16)
@@ -168,7 +169,7 @@ def test_script_ranks_lines_of_standard_input(model_file, capsys, monkeypatch):
     assert [row[2] for row in rows] == lines
     one = score(make_model(), [lines[0]])[0]
     assert [float(cell) for cell in rows[0][:2]] == pytest.approx([one.bits_per_item, -one.nats], abs=1e-5)
-    assert rows[1][0] == rows[2][0] == "nan"
+    assert rows[1][:2] == rows[2][:2] == ["nan", "nan"]
 
 
 def test_script_reports_mistakes(model_file, tmp_path, capsys):

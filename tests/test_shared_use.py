@@ -24,6 +24,7 @@ from lmtrain.data.id_cache import TextFormat
 from lmtrain.inference.embeddings import StringEmbeddings
 from lmtrain.inference.generation import generate
 from lmtrain.inference.scoring import score
+from lmtrain.inference.stepper import Stepper
 from lmtrain.model_files.export import load_model, save_safetensors
 from lmtrain.model_files.flair import save_language_model
 from lmtrain.program.files import atomic_write, unfinished_name
@@ -217,3 +218,9 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["fifo"]
     write(Path("/dev/null"), b"a")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_stepper_says_that_it_cannot_be_copied(copied):
+    with pytest.raises(TypeError, match="Make another one of the model, and give it the state"):
+        copied(Stepper(make_model().model, 2))

@@ -48,8 +48,8 @@ class Score:
 
     @property
     def log_probability(self) -> float:
-        """In nats."""
-        return -self.nats
+        """In nats; NaN if nothing was scored, or sorting by it would put that first."""
+        return -self.nats if self.items else math.nan
 
     @property
     def loss(self) -> float:

@@ -1,5 +1,7 @@
 """The recurrence of a trained model, one item at a time, for generating and embedding."""
 
+from typing import NoReturn
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,13 @@ class Stepper:
         ]
         self._project = self._layers[0].projection_of_items(embeddings)
         self.set_hidden(model.zero_hidden(1))
+
+    def __getstate__(self) -> NoReturn:
+        """Raises `TypeError`: a copy would share the place of its products with this one, and both would be wrong."""
+        raise TypeError(
+            "A Stepper cannot be copied or pickled, since it is one sequence of states. Make another one of the model, "
+            "and give it the state: set_hidden(stepper.hidden)."
+        )
 
     def step(self, ids: Tensor) -> Tensor:
         """Reads one item of every sequence.
