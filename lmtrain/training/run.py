@@ -33,6 +33,7 @@ from lmtrain.training.callbacks.checkpoint import RunCheckpoint
 from lmtrain.training.callbacks.ending import CALLBACKS, Ending, limits
 from lmtrain.training.callbacks.folder_watch import FolderWatch
 from lmtrain.training.callbacks.monitor import Monitor
+from lmtrain.training.callbacks.order import build_callbacks
 from lmtrain.training.callbacks.progress import RunProgress
 from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.callbacks.save_points import SavePoints
@@ -97,7 +98,7 @@ class Run:
         self.saving = RunCheckpoint(folder.checkpoint_files, policy, signals, tuple(others.values()))
         annealing = make_annealing(config, diverged)
         self.ending = Ending(annealing, self.saving, others)
-        callbacks = [
+        own = [
             SettingsWatch(),
             SavePoints(self.saving),
             FolderWatch(folder, config.trainer.log_every_n_steps),
@@ -108,12 +109,14 @@ class Run:
             self.monitor,
             RunProgress(self.monitor, self.best, console),
             TextSamples(self.language_model),
-            *others.values(),
             self.saving,
         ]
-        loggers = make_loggers(config, folder, checkpoint)
         self.trainer = make_trainer(
-            config, folder.path, logger=loggers, callbacks=callbacks, default_root_dir=folder.path
+            config,
+            folder.path,
+            logger=make_loggers(config, folder, checkpoint),
+            callbacks=build_callbacks(own, others.values()),
+            default_root_dir=folder.path,
         )
         use_window_loop(self.trainer)
         # already now: before Lightning does it, it reads a checkpoint's weights and callbacks copy the model
