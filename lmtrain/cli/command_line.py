@@ -27,7 +27,7 @@ from lmtrain.errors import RunFailed, UserError
 from lmtrain.program.command import as_typed_here, program
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted
-from lmtrain.program.signals import Interrupted, SignalWatch, say
+from lmtrain.program.signals import Interrupted, SignalWatch, print_interruption
 from lmtrain.program.starting import work_is_over
 from lmtrain.runs.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ def _main() -> None:
         with SignalWatch(), explained():  # a run has its own watch
             hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name="config")(start)()
     except Interrupted as interruption:
-        say(interruption)
+        print_interruption(interruption)
         sys.exit(128 + interruption.signum)
     except RunFailed:  # its message is on the screen
         sys.exit(2)

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-from lmtrain.program.signals import Interrupted, say, submitits_signal
+from lmtrain.program.signals import Interrupted, print_interruption, submitits_signal
 from lmtrain.training.ranks import is_first_process
 
 
@@ -23,7 +23,7 @@ def stop(interruption: Interrupted, requeue_signal: str | None) -> int:
     """
     if not is_first_process():
         return 128 + interruption.signum if interruption.is_alone else 0
-    say(interruption)
+    print_interruption(interruption)
     if interruption.signum == submitits_signal() and callable(handler := signal.getsignal(interruption.signum)):
         handler(interruption.signum, None)
     if signal.Signals(interruption.signum).name == requeue_signal and "SLURM_JOB_ID" in os.environ:

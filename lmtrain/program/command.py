@@ -13,7 +13,7 @@ from pathlib import Path
 from lmtrain.errors import UserError
 from lmtrain.program.output import OutputGone, protected_output
 from lmtrain.program.shell import pasteable
-from lmtrain.program.signals import Interrupted, SignalWatch, say
+from lmtrain.program.signals import Interrupted, SignalWatch, print_interruption
 from lmtrain.program.starting import work_is_over
 
 
@@ -38,7 +38,7 @@ def _status(main: Callable[[], None]) -> int:
             signals.remedy = "The same command does it."
             main()
     except Interrupted as interruption:
-        say(interruption)
+        print_interruption(interruption)
         return 128 + interruption.signum
     except UserError as error:
         print(as_typed_here(error.report()), file=sys.stderr)

@@ -34,12 +34,12 @@ _REMEDY = "The same command goes on from there."
 
 
 class Interrupted(BaseException):
-    """A signal ended the run. No `Exception`, so that nobody takes it for a failure of what it broke off.
+    """A signal ended the run. It is no `Exception`, so that code that it interrupts does not handle it as a failure.
 
     Args:
         signum: which.
-        where: what was done when it came and what is saved of it, such as "at step 30: saved".
-        is_alone: whether the other ranks do not know.
+        where: what the run was doing, and what of it is saved, such as "at step 30: saved".
+        is_alone: the other ranks do not know of the signal.
         remedy: what to do.
     """
 
@@ -50,9 +50,9 @@ class Interrupted(BaseException):
         super().__init__(f"{signal.Signals(signum).name} {where}. {remedy}")
 
 
-def say(interruption: Interrupted) -> None:
-    """Prints its sentence."""
-    with contextlib.suppress(OSError):  # the terminal may have gone, which is what SIGHUP says
+def print_interruption(interruption: Interrupted) -> None:
+    """Prints what happened and what to do, on standard error."""
+    with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
         print(interruption, file=sys.stderr)
 
 
@@ -103,7 +103,7 @@ class SignalWatch:
         self._before = {}
 
     def hold(self) -> None:
-        """From now on signals are only remembered; who calls this looks for them."""
+        """From now on signals are only remembered: the caller looks at `asked` between two steps."""
         self._is_held = True
 
     def let_go(self) -> None:
@@ -127,7 +127,7 @@ class SignalWatch:
             if not self._is_held:
                 raise self.interruption(signum, is_alone=True)
         elif signum == signal.SIGINT and self.asked.signum == signum:
-            said = f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n"
+            message = f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n"
             with contextlib.suppress(OSError):  # written at once, since nothing more of this process is done
-                os.write(2, said.encode(errors="replace"))
+                os.write(2, message.encode(errors="replace"))
             os._exit(128 + signum)

@@ -112,7 +112,7 @@ class RunFolder:
         self._described = {path: path.read_bytes() for path in described}
 
     def restore_if_removed(self) -> bool:
-        """Makes the folder again if it is not there any more; tells whether it had to.
+        """Makes the folder again if it is not there any more; returns whether it had to.
 
         Raises:
             UserError: another run has begun in its place.

@@ -101,16 +101,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def check_is_not_later(folder: RunFolder) -> None:
-    """Raises `UserError` if a later lmtrain wrote the last checkpoint in a run folder."""
-    path = folder.checkpoint_files.last
-    try:
-        entry = read_checkpoint(path)["lmtrain"]
-    except Exception:  # there is none, or it is damaged, which `RunFolder.last_checkpoint` sees
+    """Raises `UserError` if a later lmtrain wrote the checkpoint that a run would go on from."""
+    for path in folder.checkpoint_files.present():
+        try:
+            entry = read_checkpoint(path)["lmtrain"]
+        except Exception:  # damaged, which `RunFolder.last_checkpoint` sees
+            continue
+        try:
+            check_version(entry)
+        except UserError as error:
+            raise UserError(
+                f"{path} cannot be gone on from. {error} Or begin anew in another folder with name=NAME, or fine-tune "
+                f"its best model there: {override_of('init_from', folder.best)}"
+            ) from None
         return
-    try:
-        check_version(entry)
-    except UserError as error:
-        raise UserError(
-            f"{path} cannot be gone on from. {error} Or begin anew in another folder with name=NAME, or fine-tune its "
-            f"best model there: {override_of('init_from', folder.best)}"
-        ) from None

@@ -1,4 +1,4 @@
-"""The processes that Lightning has started for the other ranks: a signal that ends one of them ends the run."""
+"""Watches the processes that Lightning has started for the other ranks: a signal that ends one of them ends the run."""
 
 import os
 import signal
@@ -9,20 +9,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lmtrain.program.signals import SignalWatch, say
+from lmtrain.program.signals import SignalWatch, print_interruption
 from lmtrain.training.lightning_internals.processes import observing_with
 
 _LOOK_SECONDS = 0.2
-_STUCK_SECONDS = 10.0  # after which who waits for a rank that is gone is ended where it stands
+_STUCK_SECONDS = 10.0  # how long this process may wait for a rank that is gone before it is killed
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RankWatch:
     """In the first process, sees the others end.
 
-    A rank that a signal has met where ranks do not talk about signals exits with 128 + its number. The first process
-    is then sent that signal, too. If a rank fails, all are killed, as by Lightning's own observer, which this replaces:
-    they would wait for it forever.
+    A rank that gets a signal outside of training, where ranks do not exchange requests, exits with 128 + the signal's
+    number; this process is then sent that signal, too. If a rank fails, all are killed, since they would wait for it
+    forever. Lightning's own observer, which this replaces, does the same.
 
     Args:
         signals: those of this process.
@@ -60,7 +60,7 @@ class RankWatch:
             time.sleep(_STUCK_SECONDS)  # this thread ends with the process
             with self._lock:
                 if not self._is_over:
-                    say(self.signals.interruption(signum))
+                    print_interruption(self.signals.interruption(signum))
                     self._kill(signal.SIGKILL)
                     os._exit(128 + signum)
         elif statuses := self._failed():

@@ -197,7 +197,7 @@ class Run:
             self.folder.write_results(results)  # last: until it is there the same command does all of this
             if not self.trainer.fast_dev_run:
                 log_end(self.config, results, self.folder)
-            self.ending.say(self.trainer, cause, self.config)
+            self.ending.log_way_on(self.trainer, cause, self.config)
         return results
 
     def _say_that_nothing_was_trained(self) -> None:

@@ -19,7 +19,7 @@ class BestModel(Callback):
     """Replaces `best-lm.pt` whenever the validation loss is the lowest yet.
 
     It saves while the validated weights are in place: callbacks that exchange weights for a validation (an average of
-    them) put the others back in `on_validation_epoch_end` or `on_validation_end`. So it must stand before them.
+    them) put the others back in `on_validation_epoch_end` or `on_validation_end`. So it is called before them.
 
     Args:
         path: the file.

@@ -29,8 +29,8 @@ class RunCheckpoint(Checkpoint):
 
     It saves only between two windows, where the state is "n windows are done". A signal within a validation saves the
     state from before it, and that the validation is due, which a resumed run then does first. If a checkpoint can't be
-    written, the run goes on; one that could not be read again ends it. `build_callbacks` says where this callback and
-    `SavePoints`, which calls it before a window, stand among the others.
+    written, the run goes on; one that could not be read again ends it. `callbacks/order.py` says when it is called,
+    and `SavePoints`, which calls it before a window.
 
     Args:
         files: where the checkpoints are.

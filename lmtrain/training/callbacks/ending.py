@@ -103,8 +103,8 @@ class Ending(Callback):
     def has_trained(self, trainer: Trainer) -> bool:
         return trainer.global_step > self._began_at
 
-    def say(self, trainer: Trainer, cause: str, config: Config) -> None:
-        """Says how to go on after an end that was not the run's own."""
+    def log_way_on(self, trainer: Trainer, cause: str, config: Config) -> None:
+        """Logs how to continue a run that something other than its own limits has ended."""
         step = f"{trainer.global_step:,}"
         if trainer.fast_dev_run:
             windows = "a window" if trainer.fast_dev_run is True else f"{trainer.fast_dev_run} windows"

@@ -9,7 +9,7 @@ from lmtrain.runs.run_folder import RunFolder
 
 
 class FolderWatch(Callback):
-    """Looks at the run folder before anything is written there; must stand before those that write.
+    """Looks for the run folder before anything is written into it.
 
     Args:
         folder: the run's.

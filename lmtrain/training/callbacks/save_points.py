@@ -1,4 +1,4 @@
-"""Where a run may be saved: before everything that other callbacks do there."""
+"""Before which windows and validations a run may be saved."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from lmtrain.training.checkpoint_content import decoded
 
 
 class SavePoints(Callback):
-    """Asks `RunCheckpoint` to save before a window, and holds ready what a signal within a validation saves.
+    """Has `RunCheckpoint` save before a window, and keep the state from before a validation in case a signal comes.
 
-    Must be the first callback: what others do before a window they do again when the run goes on, and what they do
-    within a validation (exchange weights, count) a signal there must not save.
+    It is called before the user's callbacks. A resumed run begins the same window or validation again, and with it all
+    that callbacks do there (count, exchange weights): a checkpoint must hold the state from before that.
 
     Args:
         saving: saves.

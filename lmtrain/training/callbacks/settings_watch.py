@@ -1,4 +1,4 @@
-"""Ends a run in which a callback changes a setting that schedule, checkpoint and card rest on."""
+"""Ends a run in which a callback changes a setting on which schedule, checkpoint and model card depend."""
 
 from typing import Any
 
@@ -18,10 +18,10 @@ _REMEDY = {
 
 
 class SettingsWatch(Callback):
-    """Compares settings before each window with those that the run began with. Must be the first callback.
+    """Compares settings before each window with those that the run began with.
 
-    Another number of windows a step, or of lanes, would move the learning rate of a linear schedule, the validations
-    and the place to go on from, and the card would not say so.
+    With another number of windows a step, or of lanes, a schedule over the run, the validations and the position in the
+    text would no longer fit, and the model card would be wrong.
     """
 
     def __init__(self) -> None:
