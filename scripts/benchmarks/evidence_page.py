@@ -187,7 +187,7 @@ def _tags(evidence: dict[str, Any]) -> str:
     lines = ["## Tags", "", evidence["tags"]["about"], "", _row(head), _row(["---"] * len(head))]
     for row in rows:
         cells = [row["f1"].get(features, {}).get(size, []) for features, size in columns]
-        shown = [f"{statistics.mean(cell):.3f} ({min(cell):.3f} to {max(cell):.3f})" if cell else "" for cell in cells]
+        shown = [", ".join(f"{figure:.3f}" for figure in cell) for cell in cells]
         lines.append(_row([row["models"], ", ".join(f"{loss:.3f}" for loss in row["losses"]), *shown]))
     lines += ["", *(f"- {row['models']}: `{row['overrides']}`" for row in rows)]
     return "\n".join(lines)
