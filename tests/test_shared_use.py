@@ -27,7 +27,8 @@ from lmtrain.inference.scoring import score
 from lmtrain.inference.stepper import Stepper
 from lmtrain.model_files.export import load_model, save_safetensors
 from lmtrain.model_files.flair import save_language_model
-from lmtrain.program.files import atomic_write, unfinished_name
+from lmtrain.program.command import check_outputs
+from lmtrain.program.files import atomic_write, open_file, unfinished_name
 from lmtrain.training.muon import Muon
 
 SENTENCES = [[["The", "cat"], ["a"]], [["b" * 40]], [["an", "☃", "жя", "."]], [[]], [["c"], ["d", "e"], ["äö"] * 9]]
@@ -217,6 +218,17 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
     assert stat.S_ISFIFO(fifo.stat().st_mode)
     assert [item.name for item in tmp_path.iterdir()] == ["fifo"]
     write(Path("/dev/null"), b"a")
+    with (tmp_path / "figures.csv").open("wb") as file:  # as `> figures.csv`
+        file.write(b"before\n")
+        file.flush()
+        stdout = tmp_path / "stdout"
+        stdout.symlink_to(f"/proc/self/fd/{file.fileno()}")  # as /dev/stdout
+        check_outputs(stdout)
+        for _ in range(2):
+            write(stdout, b"a", 1)
+    assert stdout.is_symlink()
+    assert (tmp_path / "figures.csv").read_bytes() == b"before\n" + b"a" * 2000
+    assert open_file(tmp_path / "figures.csv") is None
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from lmtrain.cli.arguments import Command, Option, Positional
 from lmtrain.errors import UserError
 from lmtrain.program.command import check_outputs
+from lmtrain.program.files import open_file
 from lmtrain.program.plain_json import to_json
 
 EXAMPLES = """examples:  python scripts/compare.py runs/*
@@ -51,7 +52,10 @@ def main(options: Options) -> None:
         _write_json(records(runs), options.json)
     if options.csv:
         _write_csv(records(runs), options.csv)
-    taken = Path("/dev/stdout") in (options.json, options.csv)  # by figures, which tables would spoil
+    # by figures, which tables would spoil
+    taken = 1 in (
+        open_file(path) for path in (options.json, options.csv) if path
+    )  # by figures, which tables would spoil
     console = Console(highlight=False, stderr=taken)
     terminal = console.width
     for one in tables(runs):

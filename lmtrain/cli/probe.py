@@ -8,6 +8,7 @@ from typing import Annotated
 from lmtrain.cli.arguments import Command, Device, Encoding, Lower, Option, Positional, Range, Untokenized
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.command import check_outputs
+from lmtrain.program.files import open_file
 from lmtrain.program.plain_json import to_json
 
 EXAMPLES = """examples:
@@ -167,7 +168,8 @@ def _report(options: Options, material, results: list) -> None:
             unfinished.write_text(text + "\n", encoding="utf-8")
     if options.plot:
         plot(results, options.plot)
-    to = sys.stderr if Path("/dev/stdout") in (options.json, options.plot) else sys.stdout
+    taken = 1 in (open_file(path) for path in (options.json, options.plot) if path)
+    to = sys.stderr if taken else sys.stdout
     tested = min(options.test_sentences, len(material.test))
     what = "Flair's SequenceTagger" if options.tagger else "Linear probes"
     print(f"{what}, tested on {tested:,} of {len(material.test):,} sentences of {options.test}\n", file=to)

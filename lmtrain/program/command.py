@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from lmtrain.errors import UserError
+from lmtrain.program.files import is_stream
 from lmtrain.program.output import OutputGone, protected_output
 from lmtrain.program.shell import pasteable
 from lmtrain.program.signals import Interrupted, SignalWatch, print_interruption
@@ -184,8 +185,10 @@ def _python(path: Path) -> str:
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:
-    """Raises `UserError` if an output exists, unless it may be overwritten; devices and pipes are written to."""
-    existing = [path for path in map(Path, paths) if path.is_dir() or (path.is_file() and not overwrite)]
+    """Raises `UserError` if an output exists, unless it may be overwritten; what `is_stream` knows is written to."""
+    existing = [
+        path for path in map(Path, paths) if path.is_dir() or (path.is_file() and not overwrite and not is_stream(path))
+    ]
     problems = [
         f"{path} is a folder; --output must name a file."
         if path.is_dir()

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import socket
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from lmtrain.program.output import OutputGone
 
 log = logging.getLogger(__name__)
 
+_LINKS = 40  # of links that lead to links, as of Linux
 _LONGEST_NAME = 255  # bytes, of almost all file systems
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -28,7 +30,8 @@ def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = Tr
 
     If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
     processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
-    file has left is removed. A device or a pipe is not replaced: what was written is copied into it.
+    file has left is removed. A device, a pipe or an open file (/dev/stdout) is not replaced: what was written is copied
+    into it.
     An `OSError` for want of room names the file.
 
     Args:
@@ -63,8 +66,12 @@ def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = Tr
 
 def _copy(unfinished: Path, stream_path: Path) -> None:
     """Raises `OutputGone` if whoever read the stream has gone."""
+    number = open_file(stream_path)
     try:
-        with unfinished.open("rb") as file, stream_path.open("wb") as stream:
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what was printed before stands before it
+        target = stream_path if number is None else os.dup(number)  # to open its path would begin a file anew
+        with unfinished.open("rb") as file, open(target, "wb") as stream:
             shutil.copyfileobj(file, stream)
     except BrokenPipeError as error:
         raise OutputGone(error) from None
@@ -176,8 +183,27 @@ def unfinished_name(name: str) -> str:
     return f".{os.fsdecode(os.fsencode(name)[:room])}{middle}"
 
 
+def open_file(path: str | Path) -> int | None:
+    """The number of the open file that a path such as /dev/stdout or /dev/fd/3 stands for, or None."""
+    place = os.path.abspath(path)
+    for _ in range(_LINKS):
+        folder, name = os.path.split(place)
+        if name.isdecimal() and os.path.realpath(folder) in ("/dev/fd", f"/proc/{os.getpid()}/fd"):
+            return int(name)
+        if not os.path.islink(place):
+            return None
+        place = os.path.normpath(os.path.join(folder, os.readlink(place)))
+    return None
+
+
 def is_stream(path: str | Path) -> bool:
-    """Whether something stands there that is neither a file nor a folder, such as /dev/stdout, /dev/null or a pipe."""
+    """Whether to write into what stands there, instead of replacing it: a device, a pipe, or a file that is open.
+
+    /dev/stdout stands for an open file, whatever that is: with `> FILE` it looks like a file, and to put another one in
+    its place would take it from the whole machine.
+    """
+    if open_file(path) is not None:
+        return True
     try:
         mode = os.stat(path).st_mode
     except OSError:
