@@ -41,16 +41,18 @@ def train(*overrides: str) -> dict[str, Any]:
             diverged too often.
         Interrupted: a signal, such as Ctrl-C, ended the run. It is saved, and the same call goes on.
     """
-    from lmtrain.config.compose import compose_config
+    from lmtrain.config.compose import check_choice, compose_config
     from lmtrain.config.hydra_errors import explained
+    from lmtrain.config.overrides import as_hydra_reads, explicit_keys
     from lmtrain.training.train import train as train_config  # slow to import: Lightning
 
     if not all(isinstance(override, str) for override in overrides):
         raise UserError('train takes texts, one for each key: train("model=base", "data.path=corpus"); train(*LIST).')
     with explained():
         config = compose_config(*overrides)
+        check_choice(config, overrides)
     with called(f"lmtrain.train({', '.join(map(repr, overrides))})"):
-        return train_config(config, {override.lstrip("+~").partition("=")[0] for override in overrides})
+        return train_config(config, explicit_keys(as_hydra_reads(overrides)))
 
 
 def load(path: str | Path, device: str = "cpu") -> LanguageModel:

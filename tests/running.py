@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lmtrain.config.compose import compose_values as compose  # noqa: F401 - a name for the tests
+from lmtrain.config.overrides import explicit_keys
 from lmtrain.config.schema import check_config
 
 SMALL = (
@@ -29,7 +30,7 @@ def train(values: dict[str, Any], explicit: Collection[str] = ()) -> dict[str, A
 
 
 def explicit(*overrides: str) -> set[str]:
-    return {override.lstrip("+~").split("=")[0] for override in overrides}
+    return explicit_keys(overrides)
 
 
 def read_metrics(run: Path, name: str) -> list[float]:

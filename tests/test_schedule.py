@@ -6,6 +6,7 @@ import pytest
 from running import compose, explicit, read_metrics, train
 from stopping import Killed, PoisonAt
 
+from lmtrain.config.compose import check_choice, compose_config
 from lmtrain.errors import UserError
 
 
@@ -150,6 +151,15 @@ def test_a_schedule_is_chosen_by_its_group_or_by_its_key():
     assert compose("experiment=fast", "anneal.schedule=plateau")["anneal"]["schedule"] == "plateau"
 
 
+def test_a_schedule_that_was_chosen_is_followed_or_refused():
+    with pytest.raises(UserError, match=r"anneal takes one option\. Choose one of linear, cosine"):
+        compose("anneal=[linear,cosine]")
+    by_recipe = compose_config("anneal.schedule=linear")  # as a recipe's file may say after the group
+    check_choice(by_recipe, ["seed=2", "anneal=linear"])
+    with pytest.raises(UserError, match=r"anneal=cosine: another file sets anneal\.schedule=linear after it"):
+        check_choice(by_recipe, ["seed=2", "anneal=cosine"])
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
@@ -161,6 +171,7 @@ def test_a_schedule_is_chosen_by_its_group_or_by_its_key():
             "anneal: min_lr=21 is above optimizer.lr=20, from which",
         ),
         (("anneal=linear", "anneal.schedule=plateau"), "anneal=SCHEDULE and anneal.schedule=SCHEDULE say the same"),
+        (("anneal={schedule: linear, patience: 3}",), "anneal.patience=3 has no effect with the schedule linear"),
         (("anneal.schedule=cubic",), "anneal.schedule=cubic: it must be plateau, linear"),
         (("anneal.schedule=schedules.None",), "it must be plateau, linear"),
         (("anneal.schedule=os.getcwd",), "it must be plateau, linear"),

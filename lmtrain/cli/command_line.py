@@ -18,9 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from lmtrain.cli.sweep import add_swept_values
 from lmtrain.cli.workers import are_used, run_in_worker, stopped_status
-from lmtrain.config.compose import CONFIG_FOLDER
+from lmtrain.config.compose import CONFIG_FOLDER, check_choice
 from lmtrain.config.hydra_errors import explained
-from lmtrain.config.overrides import as_hydra_reads, in_any_order
+from lmtrain.config.overrides import as_hydra_reads, explicit_keys, in_any_order
 from lmtrain.config.schema import check_config
 from lmtrain.config.value_types import local_path
 from lmtrain.errors import RunFailed, UserError
@@ -128,8 +128,9 @@ def _run(values: dict[str, Any], choice: DictConfig) -> float:
         from lmtrain.training.train import train
 
         config = check_config(values)
+    check_choice(config, choice.overrides.task)
     try:
-        return train(config, {override.lstrip("+~").split("=")[0] for override in choice.overrides.task})["val/loss"]
+        return train(config, explicit_keys(choice.overrides.task))["val/loss"]
     except Interrupted as interruption:
         sys.exit(stop(interruption, config.checkpoint.requeue_signal))
 

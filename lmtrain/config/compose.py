@@ -1,5 +1,6 @@
 """The configuration that Hydra composes from conf/ and from what was typed."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,22 @@ def _needed(key: str, why: str) -> None:
 OmegaConf.register_new_resolver("program", lambda: train_program() if is_installed() else program(), replace=True)
 OmegaConf.register_new_resolver("needed", _needed, replace=True)
 OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
+
+
+def check_choice(config: Config, overrides: Iterable[str]) -> None:
+    """Raises `UserError` if a schedule was chosen by its group, and a recipe set another one by `anneal.schedule`.
+
+    Hydra merges recipes after the groups, so that without a word the recipe's schedule would be followed.
+    """
+    for override in overrides:
+        group, _, option = override.partition("=")
+        file = CONFIG_FOLDER / "anneal" / f"{option}.yaml"
+        if group == "anneal" and file.is_file() and OmegaConf.load(file).schedule != config.anneal.schedule:
+            raise UserError(
+                f"{override}: another file sets anneal.schedule={config.anneal.schedule} after it. Give "
+                f"anneal.schedule={OmegaConf.load(file).schedule} instead, or let that file choose a schedule by its "
+                "group: defaults: [override /anneal: SCHEDULE]"
+            )
 
 
 def compose_config(*overrides: str) -> Config:

@@ -1,6 +1,6 @@
 """What people type as KEY=VALUE on the command line, read as they mean it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -15,6 +15,7 @@ from lmtrain.program.shell import quoted, unescaped
 
 _MAY_BE_EMPTY = {"logger": ["logger=[]"], "callbacks": ["callbacks=[]"], "experiment": [], "hparams_search": []}
 _NEEDED = ("model", "data", "dictionary", "anneal", "optimizer", "trainer")
+_ONE_OPTION = (*_NEEDED, "experiment", "hparams_search")
 _FOLDER = "a run's folder is RUNS_DIR/NAME: give runs_dir=FOLDER and name=NAME"
 _WITHOUT_EFFECT = {
     "hydra.run": _FOLDER,
@@ -51,6 +52,23 @@ def in_any_order(arguments: Sequence[str]) -> list[str]:
     return [*overrides, *others]
 
 
+def explicit_keys(overrides: Iterable[str]) -> set[str]:
+    """The keys that overrides set: "anneal" of `anneal=linear`, "model.dropout" of `model={dropout: 0}`.
+
+    Args:
+        overrides: in Hydra's grammar, as `as_hydra_reads` gives them.
+    """
+    from lmtrain.config.saved import flat  # slow to import, with the schema
+
+    keys = set()
+    for override in overrides:
+        name, _, value = override.lstrip("+~").partition("=")
+        parsed = _parsed(override) if value.lstrip().startswith("{") else None
+        section = {} if parsed is None else parsed.value()
+        keys |= {f"{name}.{key}" for key in flat(section)} if isinstance(section, dict) and section else {name}
+    return keys
+
+
 def _what_is_wrong(argument: str) -> str | None:
     key, _, value = argument.strip().partition("=")
     group = key.lstrip("~+")
@@ -62,7 +80,7 @@ def _what_is_wrong(argument: str) -> str | None:
     for without_effect, instead in _WITHOUT_EFFECT.items():
         if f"{group.replace('/', '.')}.".startswith(f"{without_effect}."):
             return f"{argument}: {group} has no effect here; {instead}."
-    if group in ("experiment", "hparams_search") and len(options := _options(value)) > 1:
+    if group in _ONE_OPTION and len(options := _options(value)) > 1:
         return f"{argument}: {group} takes one option. Choose one of {', '.join(options)}, and give the other's keys."
     return None
 
@@ -80,7 +98,7 @@ def _read(argument: str) -> list[str]:
         return _MAY_BE_EMPTY[name]
     if argument.startswith("-") or not sign:
         return [argument]
-    if name in (*_NEEDED, "experiment", "hparams_search") and value.strip().startswith("["):
+    if name in _ONE_OPTION and value.strip().startswith("["):
         return [f"{key}={_options(value)[0]}"]
     override = _parsed(argument)
     if name == "data.document_delimiter":

@@ -7,16 +7,12 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import hydra
 import numpy as np
-from hydra.errors import HydraException
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from lmtrain.config.compose import CONFIG_FOLDER
-from lmtrain.config.overrides import as_hydra_reads
+from lmtrain.config import compose
+from lmtrain.config.hydra_errors import explained
 from lmtrain.config.schedules import Plateau
-from lmtrain.config.schema import Config, check_config
+from lmtrain.config.schema import Config
 from lmtrain.data.cache.manifest import problem_of_manifest
 from lmtrain.data.corpus import Corpus, find_corpus
 from lmtrain.data.dictionary import Dictionary
@@ -101,13 +97,10 @@ def compose_config(path: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: an override is wrong.
     """
-    try:
-        with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-            values = hydra.compose("config", ["data=folder", *as_hydra_reads(overrides)])
-        values.data.path = path
-        return check_config(OmegaConf.to_container(values, resolve=True, throw_on_missing=True))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from None
+    with explained():
+        config = compose.compose_config("data=folder", *overrides)
+        compose.check_choice(config, overrides)
+        return config.changed({"data.path": path})
 
 
 def check_corpus(
