@@ -15,6 +15,7 @@ from running import SMALL, compose
 from small_models import make_model
 
 import lmtrain
+from lmtrain.aliases import present_name
 from lmtrain.config.saved import as_saved
 from lmtrain.config.schema import check_config
 from lmtrain.inference.embeddings import StringEmbeddings
@@ -53,6 +54,7 @@ def test_every_public_name_is_there_and_another_is_not():
 def test_what_was_printed_is_found_and_is_the_present_one(name):
     found = pkgutil.resolve_name(name)
     if callable(found):
+        assert present_name(found.__module__) == found.__module__  # not a second copy of the module
         assert found is getattr(sys.modules[found.__module__], found.__name__)
 
 

@@ -83,8 +83,8 @@ def test_training_and_using_the_model_name_the_next_commands(lmtrain):
     assert lmtrain("score", "runs/run", "corpus/test.txt", "--json")[0] == 0
     status, _, said = lmtrain("train", "data=folder", "data.path=nowhere")
     assert (status, "lmtrain prepare makes one from raw text" in said) == (2, True)
-    status, _, said = lmtrain("score", "scripts/none.py")
-    assert said == "Error: The model scripts/none.py cannot be read: No such file or directory.\n"
+    status, _, said = lmtrain("score", "mine/scripts/score.py")
+    assert said == "Error: The model mine/scripts/score.py cannot be read: No such file or directory.\n"
     status, _, said = lmtrain("train", "model=tny")
     assert status == 2
     assert said.startswith("Error: model=tny is no option. Did you mean tiny?")
