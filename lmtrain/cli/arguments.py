@@ -146,7 +146,7 @@ class Command(Generic[OptionsT]):
     def _about(self) -> dict[str, Option]:
         return {name: get_args(hint)[1] for name, hint in self._hints().items()}
 
-    def _settings(self, field: Field, option: Option, is_flag: bool) -> dict[str, Any]:
+    def _settings(self, field: "Field[Any]", option: Option, is_flag: bool) -> dict[str, Any]:
         """What `add_argument` takes for a field."""
         kind = _without_none(get_args(self._hints()[field.name])[0])
         default = field.default_factory() if field.default_factory is not MISSING else field.default

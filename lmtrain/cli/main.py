@@ -22,7 +22,8 @@ def main() -> int:
     if name == "-sc":  # Hydra's name for shell completion
         return _complete(os.environ.get("COMP_LINE", "").split(" "))
     if name in SUBCOMMANDS:
-        return _module(name).command(sys.argv[2:], f"lmtrain {name}")
+        status: int = _module(name).command(sys.argv[2:], f"lmtrain {name}")
+        return status
     return run(lambda: _answer(name))
 
 

@@ -115,6 +115,7 @@ class RecurrentLM(nn.Module):
         Returns:
             a float32 scalar (float64 of a float64 model) in nats per item, and the state after the last item.
         """
+        assert self.decoder is not None  # a model that can only embed is never trained
         output, hidden = self(ids, hidden)
         return decoder_loss(self.decoder, output.flatten(0, 1), targets.flatten()), hidden
 
