@@ -26,6 +26,7 @@ from lmtrain.training.callbacks.text_samples import TextSamples
 from lmtrain.training.save_policy import SavePolicy
 
 RUN = Path("runs/run")
+WITHOUT_LOGGER = ("logger.csv=null",)  # and so without a report, which takes longer to draw than the run
 RATE = 1e-6  # so low that no validation after the first one is an improvement: each lowers the rate to a quarter
 
 
@@ -134,20 +135,21 @@ def test_in_its_order_each_callback_finds_what_it_needs(train_py):
 @pytest.mark.parametrize(("callback", "before", "rule"), RULES)
 def test_elsewhere_it_does_not(callback, before, rule, train_py, monkeypatch):
     monkeypatch.setattr(order, "ORDER", moved(callback, before))
-    assert not rule(Run(train_py, users(", removes_folder: true")))
+    more = () if callback is FolderWatch else WITHOUT_LOGGER
+    assert not rule(Run(train_py, users(", removes_folder: true"), *more))
 
 
 def test_progress_shows_the_figures_that_the_monitor_has(train_py, monkeypatch):
     monkeypatch.setattr(order, "ORDER", moved(RunProgress, Monitor))
     with pytest.raises(KeyError, match="val/loss"):
-        Run(train_py, users())
+        Run(train_py, users(), *WITHOUT_LOGGER)
 
 
 @pytest.mark.parametrize("is_in_order", [True, False])
 def test_a_run_with_changed_settings_is_not_saved(is_in_order, train_py, monkeypatch):
     if not is_in_order:
         monkeypatch.setattr(order, "ORDER", moved(SettingsWatch, None))
-    run = Run(train_py, users(", changes_setting: true"), "data.validations_per_epoch=1")
+    run = Run(train_py, users(", changes_setting: true"), "data.validations_per_epoch=1", *WITHOUT_LOGGER)
     assert run.ended.status == 2
     assert "A callback has changed trainer.gradient_clip_val" in run.ended.message
     assert run.saved()["global_step"] == (2 if is_in_order else 3)
