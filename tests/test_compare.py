@@ -14,7 +14,8 @@ from script_calls import call
 
 from lmtrain.config.schema import all_keys
 from lmtrain.errors import UserError
-from lmtrain.runs.compare import _NEEDED, differing_keys, plot, read_runs, records, remarks, unlike_twins
+from lmtrain.runs.compare import _NEEDED, differing_keys, read_runs, records, remarks, unlike_twins
+from lmtrain.runs.compare_plot import plot
 from lmtrain.runs.curves import read_metrics
 
 

@@ -31,7 +31,7 @@ from lmtrain.inference.vector_file import (
     read_vectors,
 )
 from lmtrain.model_files.flair import load_dictionary, save_language_model
-from lmtrain.training.fine_tuning import expanded
+from lmtrain.training.fine_tuning import with_new_items
 from lmtrain.training.text import prepare_text
 
 TEXT = "The cat sat.\nä☃\n"
@@ -130,7 +130,7 @@ def test_a_literal_unk_is_an_item_like_any_other():
     assert score(language_model, [" ".join(words)])[0].unknown == 1
     assert score(language_model, ["new a"])[0].unknown == 0  # the first is not scored
     assert score(make_model(dictionary.items, level="word", is_forward_lm=False), ["new a"])[0].unknown == 1
-    assert expanded(Dictionary(["a"]), {"<unk>": 5, "b": 1}).items == ("a", "b")
+    assert with_new_items(Dictionary(["a"]), {"<unk>": 5, "b": 1}).items == ("a", "b")
 
 
 @pytest.mark.parametrize("wild", [0, 1])

@@ -15,7 +15,7 @@ from lmtrain.program.command import as_typed_here, script
 from lmtrain.program.plain_json import to_json
 
 if TYPE_CHECKING:
-    from lmtrain.prepare.corpus_check import Check
+    from lmtrain.prepare.check_result import Check
 
 EXAMPLES = """examples:
   python scripts/check_corpus.py corpus

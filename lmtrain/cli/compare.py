@@ -42,11 +42,13 @@ def main(options: Options) -> None:
     from rich.console import Console
 
     from lmtrain.program.time_left import time_left_of_each
-    from lmtrain.runs.compare import plot, read_runs, records, remarks, tables
+    from lmtrain.runs.compare import read_runs, records, remarks, tables
 
     with time_left_of_each() as show:
         runs = read_runs(options.runs, options.sort, partial(show, "Reading runs"))
     if options.output:
+        from lmtrain.runs.compare_plot import plot
+
         plot(runs, options.output)
     if options.json:
         _write_json(records(runs), options.json)

@@ -9,7 +9,7 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.id_cache import EncodedText
 from lmtrain.errors import UserError
 from lmtrain.model_files.flair import load_dictionary
-from lmtrain.training.fine_tuning import expanded
+from lmtrain.training.fine_tuning import with_new_items
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ def make_dictionary(
         return load_dictionary(config.path)
     counts = count()
     if initial is not None:
-        return expanded(initial, counts, config.min_count)
+        return with_new_items(initial, counts, config.min_count)
     return Dictionary.from_counts(
         counts, min_count=config.min_count, coverage=config.coverage, max_size=config.max_size
     )

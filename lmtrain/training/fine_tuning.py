@@ -33,7 +33,7 @@ def check_is_a_file(init_from: str) -> None:
     )
 
 
-def inherit(config: Config, language_model: LanguageModel, explicit: Set[str]) -> Config:
+def settings_from_model(config: Config, language_model: LanguageModel, explicit: Set[str]) -> Config:
     """The configuration with what the model brings along: direction, level, delimiter, sizes and dictionary.
 
     Dropout comes along too, but may be set.
@@ -91,7 +91,7 @@ def fingerprint(language_model: LanguageModel) -> str:
     return hashed.hexdigest()
 
 
-def expanded(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -> Dictionary:
+def with_new_items(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -> Dictionary:
     """The dictionary with the counted items that it lacks, most frequent first; old items keep their ids."""
     new = [
         item
@@ -101,7 +101,7 @@ def expanded(dictionary: Dictionary, counts: Counter[str], min_count: int = 1) -
     return Dictionary([*dictionary.items, *new])
 
 
-def grown(language_model: LanguageModel, dictionary: Dictionary) -> LanguageModel:
+def with_larger_dictionary(language_model: LanguageModel, dictionary: Dictionary) -> LanguageModel:
     """A copy of the model for a larger dictionary.
 
     New rows of the encoder are as in a new model; new rows of the decoder are zero and their bias is the lowest of

@@ -42,7 +42,7 @@ from lmtrain.training.callbacks.text_samples import TextSamples
 from lmtrain.training.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.training.datamodule import WindowDataModule
 from lmtrain.training.divergence import Diverged
-from lmtrain.training.fine_tuning import grown
+from lmtrain.training.fine_tuning import with_larger_dictionary
 from lmtrain.training.hardware import what_is_used
 from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
@@ -86,7 +86,9 @@ class Run:
         self.is_fine_tuning = initial is not None
         others = make_callbacks(config.callbacks)
         check_averages(others.values(), checkpoint)
-        self.language_model = grown(initial, text.dictionary) if initial else new_language_model(config, text)
+        self.language_model = (
+            with_larger_dictionary(initial, text.dictionary) if initial else new_language_model(config, text)
+        )
         self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
         save = save_language_model if self.language_model.model.sizes.cell.is_in_flair else save_for_lmtrain
@@ -98,19 +100,7 @@ class Run:
         self.saving = RunCheckpoint(folder.checkpoint_files, policy, signals, tuple(others.values()))
         annealing = make_annealing(config, diverged)
         self.ending = Ending(annealing, self.saving, others)
-        own = [
-            SettingsWatch(),
-            SavePoints(self.saving),
-            FolderWatch(folder, config.trainer.log_every_n_steps),
-            ValidationSchedule(config.data.validations_per_epoch),
-            annealing,
-            self.ending,
-            self.best,
-            self.monitor,
-            RunProgress(self.monitor, self.best, console),
-            TextSamples(self.language_model),
-            self.saving,
-        ]
+        own = self._own_callbacks(annealing, console)
         self.trainer = make_trainer(
             config,
             folder.path,
@@ -121,6 +111,22 @@ class Run:
         use_window_loop(self.trainer)
         # already now: before Lightning does it, it reads a checkpoint's weights and callbacks copy the model
         self.trainer.precision_plugin.convert_module(self.module)
+
+    def _own_callbacks(self, annealing: Callback, console: Console) -> list[Callback]:
+        every = self.config.trainer.log_every_n_steps
+        return [
+            SettingsWatch(),
+            SavePoints(self.saving),
+            FolderWatch(self.folder, every),
+            ValidationSchedule(self.config.data.validations_per_epoch),
+            annealing,
+            self.ending,
+            self.best,
+            self.monitor,
+            RunProgress(self.monitor, self.best, console),
+            TextSamples(self.language_model),
+            self.saving,
+        ]
 
     def fit(self) -> None:
         if self.trainer.strategy.root_device.type == "cuda":

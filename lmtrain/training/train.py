@@ -27,7 +27,7 @@ from lmtrain.training.callbacks.ending import limits
 from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.checkpoint_state import check_is_not_later
 from lmtrain.training.divergence import Diverged
-from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, inherit
+from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, settings_from_model
 from lmtrain.training.lanes import with_lanes
 from lmtrain.training.loggers.make import check_logger_packages
 from lmtrain.training.loggers.mlflow import tracking_uri_kept
@@ -145,7 +145,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     if config.init_from is not None:
         check_is_a_file(config.init_from)
         initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
-        config = inherit(config, initial, frozenset(explicit))
+        config = settings_from_model(config, initial, frozenset(explicit))
     check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
