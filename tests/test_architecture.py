@@ -8,9 +8,13 @@ import pkgutil
 from functools import reduce
 from pathlib import Path
 
+import pytest
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.utilities import CombinedLoader
 from processes import ROOT
+from torch.utils.data import DataLoader
 
 from lmtrain.training.lightning_internals import PRIVATE_NAMES
 
@@ -111,11 +115,14 @@ def test_the_list_of_private_names_is_complete():
     assert used_names() - listed == set()
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch tells Lightning
 def test_lightning_has_every_private_name_that_is_used():
     trainer = Trainer(accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, max_epochs=1)
     roots = {
         "trainer": trainer,
         "module": LightningModule(),
+        "combined_loader": CombinedLoader(DataLoader([0])),
+        "optimizer": torch.optim.SGD([torch.zeros(1)]),
         "early_stopping": EarlyStopping("val/loss"),
         "model_checkpoint": ModelCheckpoint(),
     }

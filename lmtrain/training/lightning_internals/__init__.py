@@ -10,7 +10,7 @@ of them a new version of Lightning does not have any more. `loggers/tensorboard.
 - `importing.py`: Lightning is imported without what only its metrics need.
 """
 
-# of a module, or of an object: a Trainer, a LightningModule, a callback; and what it is needed for
+# of a module, or of an object: a Trainer, a LightningModule, an optimizer of torch; and what it is needed for
 PRIVATE_NAMES = {
     "lightning.pytorch.loops._FitLoop": "the loop over epochs, which also begins if only a validation is left to do",
     "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop": "the loop over the windows of an epoch",
@@ -28,6 +28,13 @@ PRIVATE_NAMES = {
     "trainer._logger_connector.on_batch_end": "likewise",
     "trainer._logger_connector.update_train_step_metrics": "likewise",
     "trainer._val_check_time_interval": "whether validations are due by the clock: then Lightning's own loop runs",
+    "trainer._logger_connector._first_loop_iter": "whether there is more to note than a batch's size",
+    "combined_loader._iterator": "the one loader below Lightning's three iterators; None before the first window",
+    "optimizer._optimizer_step_pre_hooks": "whether a step of torch's optimizer needs what torch wraps around it",
+    "optimizer._optimizer_step_post_hooks": "likewise",
+    "torch.optim.optimizer._global_optimizer_pre_hooks": "likewise",
+    "torch.optim.optimizer._global_optimizer_post_hooks": "likewise",
+    "torch.autograd.profiler._is_profiler_enabled": "likewise",
     "trainer.fit_loop._can_stop_early": "whether a wish to stop is followed here",
     "trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor": "a collective at each step, which lmtrain does not need",
     "trainer.fit_loop.epoch_loop._batches_that_stepped": "the step by which figures are logged",
