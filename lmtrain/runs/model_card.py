@@ -235,13 +235,6 @@ def _code(command: str) -> str:
     return f"- {fence}{command}{fence}" if "`" not in command else f"- {fence} {command} {fence}"
 
 
-def _hardware(results: dict[str, Any]) -> list[str]:
-    """A line, if the results are not from before this was noted."""
-    if "hardware" not in results:
-        return []
-    return [f"- {results['devices']} × {results['hardware']}, {results['hosts']} host(s)"]
-
-
 def _version(package: str) -> str:
     try:
         return version(package)
