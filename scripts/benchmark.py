@@ -19,18 +19,24 @@ EXAMPLES = """examples:
   python scripts/benchmark.py page
 
 train: steps of training; data: from text to windows; memory: peak memory of training; embed: vectors of sentences;
-score: one long text; generate: text from a model; startup: from the command to the first step. Behind each figure stand
-its ratio to the reference and its range over the rounds. They are kept in docs/benchmarks/, in a file for this machine,
-from which `page` makes docs/benchmarks.md and its plot."""
+score: one long text; generate: text from a model; startup: from the command to the first step;
+scale: the start on a corpus of --size GB, the first time, again and on more ranks (TMPDIR needs twice as much room).
+Behind each figure stand its ratio to the reference and its range over the rounds. They are kept in docs/benchmarks/, in
+a file for this machine, from which `page` makes docs/benchmarks.md and its plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     parts: Annotated[
-        list[Literal["train", "data", "memory", "embed", "score", "generate", "startup", "quality", "all", "page"]],
+        list[
+            Literal[
+                "train", "data", "memory", "embed", "score", "generate", "startup", "quality", "scale", "all", "page"
+            ]
+        ],
         Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
     ]
-    rounds: Annotated[int, Option("how often each is measured, memory at most 3 times", "N", Range(1))] = 5
+    rounds: Annotated[int, Option("how often each is measured, memory and scale at most 3 times", "N", Range(1))] = 5
+    size: Annotated[float, Option("how large the corpus of `scale` is", "GB", Range(0.05, 1000.0))] = 4.0
     json: Annotated[
         Path | None, Option("where the figures are kept (default: docs/benchmarks/MACHINE.json)", "FILE")
     ] = None
@@ -46,7 +52,7 @@ def main(options: Options) -> None:
         print(json.dumps(about, ensure_ascii=False))
         path = options.json or file_of(about)
         for part in parts:
-            for result in PARTS[part](options.rounds):
+            for result in PARTS[part](options):
                 report(result)
                 keep([described(result, options.rounds)], about, path)
         print(f"\n{path}")
@@ -55,55 +61,61 @@ def main(options: Options) -> None:
         print(PAGE)
 
 
-def _train(rounds: int) -> Iterator[dict]:
+def _train(options: Options) -> Iterator[dict]:
     from benchmarks.training import SIZES, benchmark_train
 
-    return (benchmark_train(size, rounds) for size in SIZES)
+    return (benchmark_train(size, options.rounds) for size in SIZES)
 
 
-def _data(rounds: int) -> Iterator[dict]:
+def _data(options: Options) -> Iterator[dict]:
     from benchmarks.data import benchmark_data
 
-    return (benchmark_data(script, rounds) for script in ("ASCII", "Cyrillic", "Japanese"))
+    return (benchmark_data(script, options.rounds) for script in ("ASCII", "Cyrillic", "Japanese"))
 
 
-def _memory(rounds: int) -> Iterator[dict]:
+def _memory(options: Options) -> Iterator[dict]:
     from benchmarks.processes import benchmark_corpus_memory, benchmark_vocabulary
 
-    return (benchmark(min(rounds, 3)) for benchmark in (benchmark_vocabulary, benchmark_corpus_memory))
+    return (benchmark(min(options.rounds, 3)) for benchmark in (benchmark_vocabulary, benchmark_corpus_memory))
 
 
-def _embed(rounds: int) -> Iterator[dict]:
+def _embed(options: Options) -> Iterator[dict]:
     from benchmarks.inference import benchmark_embed
 
-    yield benchmark_embed(rounds=rounds)
+    yield benchmark_embed(rounds=options.rounds)
 
 
-def _score(rounds: int) -> Iterator[dict]:
+def _score(options: Options) -> Iterator[dict]:
     from benchmarks.scoring import benchmark_score
 
-    yield benchmark_score(rounds=rounds)
+    yield benchmark_score(rounds=options.rounds)
 
 
-def _generate(rounds: int) -> Iterator[dict]:
+def _generate(options: Options) -> Iterator[dict]:
     from benchmarks.inference import benchmark_generate
 
-    yield benchmark_generate(rounds=rounds)
+    yield benchmark_generate(rounds=options.rounds)
 
 
-def _startup(rounds: int) -> Iterator[dict]:
+def _startup(options: Options) -> Iterator[dict]:
     from benchmarks.processes import benchmark_startup
 
-    yield benchmark_startup(rounds)
+    yield benchmark_startup(options.rounds)
 
 
-def _quality(rounds: int) -> Iterator[dict]:
+def _quality(options: Options) -> Iterator[dict]:
     from benchmarks.quality import CORPORA, benchmark_quality
 
-    return (benchmark_quality(name, rounds) for name in CORPORA)
+    return (benchmark_quality(name, options.rounds) for name in CORPORA)
 
 
-PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
+def _scale(options: Options) -> Iterator[dict]:
+    from benchmarks.scale import benchmark_scale
+
+    yield benchmark_scale(min(options.rounds, 3), int(options.size * 1e9))
+
+
+PARTS: dict[str, Callable[[Options], Iterator[dict]]] = {
     "train": _train,
     "data": _data,
     "memory": _memory,
@@ -112,6 +124,7 @@ PARTS: dict[str, Callable[[int], Iterator[dict]]] = {
     "generate": _generate,
     "startup": _startup,
     "quality": _quality,
+    "scale": _scale,
 }
 
 

@@ -1,6 +1,5 @@
 """Where a Dask graph is computed: in this process, in processes of this machine, or on a cluster that exists."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -12,6 +11,7 @@ from typing import Any
 
 from lmtrain.errors import MissingPackage, UserError
 from lmtrain.program.command import interrupt_deferred
+from lmtrain.program.processors import processors
 
 _CONNECT_SECONDS = 10
 
@@ -50,7 +50,7 @@ def scheduler(address: str | None = None, workers: int | None = None) -> Iterato
         with _cluster(address) as compute:
             yield compute
         return
-    workers = workers or _cores()
+    workers = workers or processors()
     if workers == 1:
         yield _compute_here
         return
@@ -77,11 +77,6 @@ def _start_all(pool: ProcessPoolExecutor, workers: int) -> None:
                 pool.submit(int)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _compute_here(tasks: Sequence[Any], done: Callable[[Any], None]) -> list[Any]:

@@ -173,10 +173,3 @@ def serve() -> None:
 @functools.lru_cache(maxsize=1)
 def _unpickled(data: bytes) -> Any:
     return pickle.loads(data)
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

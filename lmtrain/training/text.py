@@ -16,7 +16,8 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.data.id_cache import EncodedText, TextFormat
 from lmtrain.data.splits import FileRange, Split, cut_splits
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.pool import Here, Pool, Processes, processors
+from lmtrain.program.pool import Here, Pool, Processes
+from lmtrain.program.processors import processors
 from lmtrain.program.time_left import time_left
 from lmtrain.runs.contents import Contents
 from lmtrain.training.dictionary_choice import make_dictionary, report_coverage
