@@ -5,7 +5,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,15 @@ trainer._repackage_hidden = stop
 trainer.train(corpus + "/flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
 """
 
+# between this process and the command: Linux counts what a process had before it became another program
+_MEASURE = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+if status := subprocess.call(sys.argv[1:]):
+    sys.exit(status)
+print("\\n", time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
 
 def measure(arguments: list[str]) -> tuple[float, float]:
     """Runs a command; the seconds it took and the MiB of memory that it had at its peak.
@@ -42,16 +50,20 @@ def measure(arguments: list[str]) -> tuple[float, float]:
     Raises:
         RuntimeError: it failed.
     """
-    began = time.perf_counter()
-    with tempfile.TemporaryFile() as output:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}  # for Leave
-        process = subprocess.Popen(arguments, stdout=output, stderr=output, cwd=ROOT, env=environment)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            output.seek(0)
-            raise RuntimeError(output.read().decode()[-2000:])
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}  # for Leave
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:])
+    seconds, kilobytes = map(float, done.stdout.split()[-2:])
+    return seconds, kilobytes / 1024
 
 
 def _lmtrain(corpus: Path, *more: str) -> list[str]:
