@@ -47,10 +47,11 @@ _HEAD = """# Evidence
 
 What `experiment=fast` is worth in other languages and alphabets than those on which its rates were chosen. Made by
 `python scripts/evidence.py page` from the files in [docs/evidence/](evidence), to which `python scripts/evidence.py
-run` adds; `scripts/benchmarks/evidence_texts.py` says how the texts were made. Each run is one process on one thread.
-Losses are those of validation, in nats per character, as the trainer itself measured them at the end of every split,
-four times an epoch; of a run counts the lowest. H, T and B are `model.hidden_size`, `data.sequence_length` and
-`data.batch_size`.
+run` adds; `scripts/benchmarks/evidence_texts.py` says how the texts were made. `python scripts/evidence.py run
+corpora/TEXT --recipe 'RECIPE@EPOCHS' --size HxTxB --seeds N` makes a row of the table of all runs again where its
+JSON is missing. Each run is one process on one thread. Losses are those of validation, in nats per character, as the
+trainer itself measured them at the end of every split, four times an epoch; of a run counts the lowest. H, T and B
+are `model.hidden_size`, `data.sequence_length` and `data.batch_size`.
 
 **Time.** The runs were made on a machine that others used, too, so no run was timed. The time to a loss is the number
 of characters trained when it is first reached, divided by the speed, which `python scripts/evidence.py speed`
@@ -250,19 +251,23 @@ def draw(evidence: dict[str, Any], path: Path) -> None:
     """Draws, for each text and size with runs of Flair's recipe, all curves of seed 1 of it and of `fast`."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
     by_key = groups(evidence)
     panels = sorted({key[:2] for key in by_key if key[2] in (FLAIR, STAND_IN)})
     rows = max(1, -(-len(panels) // 3))
     figure = Figure(figsize=(11, 0.6 + 2.6 * rows), layout="constrained")
     styles = {FLAIR: ("black", "Flair"), STAND_IN: ("0.5", "Flair's recipe"), FAST: ("tab:blue", "experiment=fast")}
+    short_runs = ("tab:orange", "experiment=fast with the rate for short runs")
     for axes, panel in zip(figure.subplots(rows, 3, squeeze=False).flat, panels, strict=False):
         for key, runs in sorted(by_key.items()):
-            if key[:2] == panel and key[2] in styles:
-                color, label = styles[key[2]]
-                first = min(runs, key=lambda run: run["contestant"]["seed"])
+            first = min(runs, key=lambda run: run["contestant"]["seed"])
+            style = styles.get(key[2], short_runs if follows_rule(evidence, first) else None)
+            if key[:2] == panel and style:
+                color, label = style
                 axes.plot(*zip(*first["curve"], strict=True), color=color, label=label, marker=".", markersize=4)
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_title(f"{panel[0]}, {_size(panel[1])}", loc="left", fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
     for axes in figure.axes[len(panels) :]:
@@ -272,6 +277,6 @@ def draw(evidence: dict[str, Any], path: Path) -> None:
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         shown |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=4, frameon=False)
     with matplotlib.rc_context({"svg.hashsalt": "lmtrain", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", metadata={"Date": None, "Description": fingerprint(evidence)})
