@@ -32,8 +32,8 @@ test-faults: .venv/installed-test ## the long fault tests: kills at random momen
 	@.venv/bin/python -m pytest tests/faults
 
 # third-party deprecations, which old releases give with what is new beside them, are not ours
-LOWEST_TESTS = $(addprefix tests/test_,$(addsuffix .py,training program output locks scoring generation dictionary \
-	encoding corpus build_dictionary export embeddings))
+LOWEST_TESTS = $(foreach name,training program output locks scoring generation dictionary encoding corpus build_dictionary \
+	export embeddings,$(wildcard tests/*/test_$(name).py))
 TORCH ?= 2.13.0
 
 test-lowest: .venv-lowest/installed ## what training needs in its lowest versions (constraints-lowest.txt), in .venv-lowest/

@@ -33,7 +33,7 @@ ORDER: dict[type[Callback], str] = {
     Callback: "those of the user, in the order that `make_callbacks` gives them",
     RunCheckpoint: "saves after a validation, when all others have done what belongs to it",
 }
-"""Each callback, with what it does that gives it its place; `tests/test_callback_order.py` shows what breaks elsewhere.
+"""Each callback, with what it does that gives it its place; `test_callback_order.py` shows what breaks elsewhere.
 
 Lightning itself moves callbacks that are a `Checkpoint` behind all others: those of the user, then `RunCheckpoint`.
 """

@@ -53,7 +53,7 @@ def test_each_has_a_decision():
 
 
 def test_the_documentation_has_the_table():
-    assert as_markdown() in Path(__file__).parents[1].joinpath("docs/lightning.md").read_text(encoding="utf-8")
+    assert as_markdown() in Path(__file__).parents[2].joinpath("docs/lightning.md").read_text(encoding="utf-8")
 
 
 def values(*more, **callbacks):

@@ -357,7 +357,7 @@ def test_what_is_to_be_trained_on_has_a_name_that_a_configuration_takes(script, 
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -27,7 +27,7 @@ from lmtrain.program.locks import Lock
 from lmtrain.program.pool import Here, Processes
 from lmtrain.training.text import prepare_text
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KNOWN = Dictionary(["<unk>", *"\nabé語"])
 
 

@@ -10,7 +10,7 @@ from lmtrain.config.schema import check_config
 from lmtrain.data.stream import Augmentation
 from lmtrain.training.datamodule import WindowDataModule
 
-TEXT = (Path(__file__).parent.parent / "docs/clusters.md").read_text(encoding="utf-8")
+TEXT = (Path(__file__).parents[2] / "docs/clusters.md").read_text(encoding="utf-8")
 PEAKS = {"H100": (989e12, 3.35e12, 450e9), "A100": (312e12, 2.039e12, 300e9)}  # operations, bytes, bytes between GPUs
 LATENCY, T, E = 5e-6, 250, 100
 

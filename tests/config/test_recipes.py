@@ -9,7 +9,7 @@ from running import compose
 from lmtrain.config.saved import flat
 from lmtrain.config.schema import check_config
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 # What a recipe is made of, whatever the options; and what it says of an optimizer, whose own values it replaces.
 RECIPES = {
     None: {},

@@ -22,7 +22,7 @@ from running import compose
 from script_calls import call
 from test_command_lines import commands, typed  # noqa: F401 - a fixture
 from test_download import server  # noqa: F401 - a fixture
-from test_mediawiki import dump, page
+from wikis import dump, page
 
 from lmtrain.config.schema import check_config
 from lmtrain.model_files.flair import save_language_model

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from corpora import write_corpus
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ENTRIES = {  # what CONTRIBUTING.md says of files that are there
     "lmtrain/data/formats/registry.py": (
         "_BY_LINES: tuple[Reader, ...] = (",

@@ -4,7 +4,6 @@ import functools
 import http.server
 import os
 import threading
-import time
 import zipfile
 from pathlib import Path
 from typing import ClassVar

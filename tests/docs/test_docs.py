@@ -9,7 +9,7 @@ from running import compose
 
 from lmtrain.config.schema import all_keys, check_config
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 GROUPS = {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()}
 
 
