@@ -24,6 +24,8 @@ Limit = Annotated[int, Field(ge=-1, lt=2**63), AfterValidator(_check_limit)]
 
 def local_path(path: str) -> str:
     """A path on this machine from one that may begin with `~` or `file://`."""
+    if not path:
+        raise ValueError("Input should be a path, and . for this folder; is an environment variable set to nothing?")
     expanded = os.path.expanduser(path.removeprefix("file://"))
     if expanded.startswith("~"):
         raise ValueError("Input should be a path without ~: this user has no home directory, and HOME is not set")

@@ -333,6 +333,14 @@ def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, caplog):
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
+def test_a_variable_that_is_set_to_nothing_names_no_folder(train_py, tmp_path, monkeypatch):
+    monkeypatch.setenv("LMTRAIN_CACHE", "")
+    ended = train_py("data=folder", "data.path=corpus")
+    assert ended.status == 2
+    assert "data.cache_dir=: it must be a path" in ended.message
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
 def test_a_dictionary_needs_no_cache(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").write_text("ab\n")
