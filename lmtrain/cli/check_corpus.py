@@ -127,7 +127,7 @@ def _show_quality(check: "Check", console) -> None:
     shares = ", ".join(f"{language} {count / total:.1%}" for language, count in list(check.languages.items())[:8])
     if shares:
         console.print(f"languages of {total:,} documents (?: not sure): {shares}", "", sep="\n", soft_wrap=True)
-    table = _table(f"option of {script('prepare_corpus')}", "documents")
+    table = _table(f"option of {script('prepare_corpus').rpartition('/')[2]}", "documents")
     table.add_column("that")
     for effect in check.effects:
         example = escape(f"{effect.what}: {effect.examples[0]}")
