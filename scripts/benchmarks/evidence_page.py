@@ -163,7 +163,7 @@ def _table(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> list
         of = [_size(one["size"]), one["seed"], one["who"], f"{one['loss']:.3f}"]
         reached = [_plural(one["epochs"]), f"{one['share']:.1%}"] if one["share"] else ["not reached", ""]
         speed = f"{one['speed']:.2f}×" if one["speed"] else "not measured yet"
-        lines.append(_row([one["text"], *of, *fast, *reached, speed, f"**{one['time']:.1%}**" if one["time"] else ""]))
+        lines.append(_row([one["text"], *of, *fast, *reached, speed, f"{one['time']:.1%}" if one["time"] else ""]))
     return lines
 
 
