@@ -15,7 +15,8 @@ from lmtrain.inference.single_threads import pool_of
 from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
 
-_WINDOW = 512  # steps that are computed at once
+_WINDOW = 512  # steps that are computed at once, at most
+_OUTPUT = 1 << 21  # numbers that a thread's layers put out for them: with more, the gates leave a processor's cache
 _LANES_OF_A_THREAD = 32  # with fewer, a product takes hardly less time
 _WEIGHTS = 1 << 28  # each thread has a copy of the weights: so many numbers in all, 1 GiB
 
@@ -44,12 +45,12 @@ class _Layout:
         """How many of the context's last items are compared with what the lane before has made of them."""
         return max(1, self.context // 10)
 
-    def windows(self, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-        """The first step of each window, and its ids int64 `(T + 1, B)`, -1 where the text has ended."""
+    def windows(self, ids: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
+        """The first step of each window, and its ids int64 `(T + 1, B)`, -1 where the text has ended; T is `length`."""
         steps = self.piece + self.context
         begins = np.arange(self.lanes) * self.piece
-        for begin in range(0, steps, _WINDOW):
-            places = np.arange(begin, min(begin + _WINDOW, steps) + 1)[:, None] + begins
+        for begin in range(0, steps, length):
+            places = np.arange(begin, min(begin + length, steps) + 1)[:, None] + begins
             window = np.full(places.shape, -1, np.int64)
             is_there = places < self.items
             window[is_there] = ids[places[is_there]]
@@ -111,8 +112,9 @@ def _run(
     near = _Rows(layout.context - layout.compared, layout)
     far = _Rows(layout.piece + layout.context - layout.compared, layout)
     share = (layout.items - 1) / (layout.items - 1 + layout.context * (layout.lanes - 1))  # of what is read, scored
+    length = _window(language_model.model, layout.lanes)
     with _readers(language_model.model, layout.lanes, dtype) as read:
-        for begin, window in layout.windows(ids):
+        for begin, window in layout.windows(ids, length):
             losses, is_there = read(window), torch.from_numpy(window[1:] >= 0)
             near.take(begin, losses)
             far.take(begin, losses)
@@ -133,7 +135,7 @@ def _readers(model: RecurrentLM, lanes: int, dtype: torch.dtype) -> Iterator[Cal
     if model.encoder.weight.device.type != "cpu":
         yield _LayersReader(model, lanes, dtype)
         return
-    threads = max(1, min(torch.get_num_threads(), lanes // _LANES_OF_A_THREAD, _WEIGHTS // _weights(model)))
+    threads = _threads(model, lanes)
     shares = [len(share) for share in np.array_split(np.arange(lanes), threads)]
     with pool_of(threads) as pool:
         kind = _StepReader if dtype == torch.float32 else _LayersReader
@@ -146,8 +148,16 @@ def _readers(model: RecurrentLM, lanes: int, dtype: torch.dtype) -> Iterator[Cal
         yield read
 
 
-def _weights(model: RecurrentLM) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _threads(model: RecurrentLM, lanes: int) -> int:
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    return max(1, min(torch.get_num_threads(), lanes // _LANES_OF_A_THREAD, _WEIGHTS // weights))
+
+
+def _window(model: RecurrentLM, lanes: int) -> int:
+    """How many steps are computed at once."""
+    if model.encoder.weight.device.type != "cpu":
+        return _WINDOW
+    return min(_WINDOW, max(32, _OUTPUT * _threads(model, lanes) // (lanes * model.sizes.hidden_size)))
 
 
 class _StepReader:

@@ -55,12 +55,10 @@ def test_every_item_but_the_first_is_scored_once(items, lanes, context, window):
     lanes = max(1, min(lanes, (items - 1) // max(2 * context, 64)))
     layout = _Layout(items, lanes, context if lanes > 1 else 0)
     scored = torch.zeros(items, dtype=torch.int64)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_WINDOW", window)
-        for begin, ids in layout.windows(torch.arange(items).numpy()):
-            targets = torch.from_numpy(ids[1:]).clone()
-            targets[: max(0, layout.context - begin), 1:] = -1
-            scored += torch.bincount(targets[targets >= 0], minlength=items)
+    for begin, ids in layout.windows(torch.arange(items).numpy(), window):
+        targets = torch.from_numpy(ids[1:]).clone()
+        targets[: max(0, layout.context - begin), 1:] = -1
+        scored += torch.bincount(targets[targets >= 0], minlength=items)
     assert scored.tolist() == [0] + [1] * (items - 1)
 
 
