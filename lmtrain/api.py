@@ -29,7 +29,7 @@ def train(*overrides: str) -> dict[str, Any]:
     leaves the process as it was, but for torch's random state, which becomes that of `seed`.
 
     Args:
-        overrides: `KEY=VALUE` each, as on the command line but without a shell's quotes: README.md has the keys. One
+        overrides: `KEY=VALUE` each, as on the command line but without a shell's quotes: docs/keys.md has the keys. One
             run only; several (`-m`) are the command line's.
 
     Returns:

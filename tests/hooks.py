@@ -185,7 +185,9 @@ KINDS = {
 
 
 class Remembers(Callback):
-    """Keeps something in its state from a step on, and gets back what it was."""
+    """Keeps something in its state from a step on."""
+
+    read: list = []  # noqa: RUF012 - what it got back; the test reads it
 
     def __init__(self, what, step=0):
         self.what = KINDS[what]
@@ -199,7 +201,7 @@ class Remembers(Callback):
         return {"it": self.what if self.now >= self.step else None}
 
     def load_state_dict(self, state_dict):
-        assert repr(state_dict["it"]) == repr({3 if k == 3 else k: v for k, v in self.what.items()})
+        self.read.append(state_dict["it"])
 
 
 class Twice(torch.optim.SGD):

@@ -118,7 +118,7 @@ def _sample(  # noqa: PLR0913
 
 def readable(text: str) -> str:
     """A text for people, which UTF-8 has: the lone surrogates in it are bytes of a dictionary that is not of characters
-    (see `flair_format.py`), and become the characters that they are in UTF-8, or U+FFFD."""
+    (see `model_files/flair.py`), and become the characters that they are in UTF-8, or U+FFFD."""
     only_bytes = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
     return only_bytes.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 

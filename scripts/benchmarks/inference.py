@@ -7,56 +7,18 @@ from pathlib import Path
 
 
 def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 5) -> dict:
-    """Embeds the same sentences with each contestant, one after the other in every round.
-
-    The bare limit is nn.LSTM over batches of 32 sorted by length, with nothing before and after it; onnxruntime gets
-    such batches of ids, and gives the hidden states of all characters.
-    """
-    import numpy as np
+    """Embeds the same sentences with each contestant, one after the other in every round."""
     import torch
-    from flair.data import Sentence
-    from flair.embeddings import FlairEmbeddings
 
     from lmtrain.inference.embeddings import StringEmbeddings
 
     ours, theirs = _models(hidden_size)
     texts = _sentences(sentences)
-    flair_embeddings = FlairEmbeddings(theirs)
     embeddings = {precision: StringEmbeddings(ours, precision=precision) for precision in ("32", "bf16")}
-    flair_sentences = [Sentence(tokens) for tokens in texts]
-
-    def flair(batches: list[list[Sentence]]) -> None:
-        for batch in batches:
-            flair_embeddings.embed(batch)
-            for sentence in batch:
-                sentence.clear_embeddings()
-
-    def batches(order: list[Sentence]) -> list[list[Sentence]]:
-        return [order[begin : begin + 32] for begin in range(0, len(order), 32)]
-
-    by_length = sorted(flair_sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
-    lengths = [[len(sentence.to_tokenized_string()) + 2 for sentence in batch] for batch in batches(by_length)]
-    inputs = [torch.randn(max(batch), len(batch), ours.model.sizes.embedding_size) for batch in lengths]
-
-    @torch.no_grad()
-    def bare() -> None:
-        for batch in inputs:
-            ours.model.rnn(batch, ours.model.zero_hidden(batch.shape[1]))
-
-    session = _onnx_session(ours)
-    ids = [torch.randint(ours.model.sizes.vocabulary_size, batch.shape[:2]).numpy() for batch in inputs]
-
-    def onnx() -> None:
-        for batch in ids:
-            zeros = np.zeros((ours.model.sizes.nlayers, batch.shape[1], hidden_size), np.float32)
-            session.run(["output"], {"ids": batch, "h": zeros, "c": zeros})
-
+    lengths = sorted((sum(map(len, tokens)) + len(tokens) + 1 for tokens in texts), reverse=True)
     contestants = {
-        "Flair, batches of 32": lambda: flair(batches(flair_sentences)),
-        "Flair, batches of 32 sorted by length": lambda: flair(batches(by_length)),
-        "Flair, one batch": lambda: flair([flair_sentences]),
-        "bare nn.LSTM, batches of 32 sorted by length": bare,
-        **({"onnxruntime, batches of 32 sorted by length": onnx} if session else {}),
+        **_flair_embedding(theirs, texts),
+        **_bare_layers(ours, _batches(lengths)),
         "lmtrain, float32": lambda: embeddings["32"].embed(texts),
         "lmtrain, bf16": lambda: embeddings["bf16"].embed(texts),
     }
@@ -70,12 +32,66 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
         "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
         "reference": "Flair, batches of 32",
         "notes": {
-            "characters of a sentence, on average": sum(map(sum, lengths)) / sentences,
-            "characters of a sentence, at most": max(map(max, lengths)),
+            "characters of a sentence, on average": sum(lengths) / sentences,
+            "characters of a sentence, at most": lengths[0],
             'what precision="bf16" computes in here': str(embeddings["bf16"].dtype),
             "1 - smallest cosine to float32": 1 - torch.cosine_similarity(exact, near, dim=1).min().item(),
         },
     }
+
+
+def _batches(order: list) -> list[list]:
+    return [order[begin : begin + 32] for begin in range(0, len(order), 32)]
+
+
+def _flair_embedding(theirs, texts: list[list[str]]) -> dict[str, Callable[[], object]]:
+    """Flair's own embeddings of the sentences, in batches of several kinds."""
+    from flair.data import Sentence
+    from flair.embeddings import FlairEmbeddings
+
+    embeddings = FlairEmbeddings(theirs)
+    sentences = [Sentence(tokens) for tokens in texts]
+    by_length = sorted(sentences, key=lambda sentence: -len(sentence.to_tokenized_string()))
+
+    def embed(batches: list[list[Sentence]]) -> None:
+        for batch in batches:
+            embeddings.embed(batch)
+            for sentence in batch:
+                sentence.clear_embeddings()
+
+    return {
+        "Flair, batches of 32": lambda: embed(_batches(sentences)),
+        "Flair, batches of 32 sorted by length": lambda: embed(_batches(by_length)),
+        "Flair, one batch": lambda: embed([sentences]),
+    }
+
+
+def _bare_layers(ours, lengths: list[list[int]]) -> dict[str, Callable[[], object]]:
+    """The bare limit: nn.LSTM over batches of these lengths, with nothing before and after it; and onnxruntime.
+
+    That gets such batches of ids and gives the hidden states of all characters, if it is installed.
+    """
+    import numpy as np
+    import torch
+
+    sizes = ours.model.sizes
+    inputs = [torch.randn(max(batch), len(batch), sizes.embedding_size) for batch in lengths]
+
+    @torch.no_grad()
+    def bare() -> None:
+        for batch in inputs:
+            ours.model.rnn(batch, ours.model.zero_hidden(batch.shape[1]))
+
+    session = _onnx_session(ours)
+    ids = [torch.randint(sizes.vocabulary_size, batch.shape[:2]).numpy() for batch in inputs]
+
+    def onnx() -> None:
+        for batch in ids:
+            zeros = np.zeros((sizes.nlayers, batch.shape[1], sizes.hidden_size), np.float32)
+            session.run(["output"], {"ids": batch, "h": zeros, "c": zeros})
+
+    with_onnx = {"onnxruntime, batches of 32 sorted by length": onnx} if session else {}
+    return {"bare nn.LSTM, batches of 32 sorted by length": bare, **with_onnx}
 
 
 def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int = 5) -> dict:

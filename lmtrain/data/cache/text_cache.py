@@ -2,7 +2,7 @@
 
 - `content-KEY.json`: the hash of a file's bytes, for a file at a place with a stamp.
 - `counts-KEY.json`: how often each item occurs in a content.
-- `KEY/`: the ids of a content (`encoding.py`).
+- `KEY/`: the ids of a content (`id_cache.py`).
 - `checked-HOST.json`: which of those were found whole (`checked.py`).
 
 Names are hashes of all that determines what is in them, and everything appears whole.
