@@ -5,7 +5,7 @@ import torch
 from corpora import write_corpus
 from running import compose, read_metrics, train
 
-from lmtrain.cli.gpu_check import Size, check_gpu
+from lmtrain.cli.gpu_measurements import Size, check_gpu
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,5 +6,5 @@ arguments; `main(options)`, which does the work by calling other packages; and `
 at once. `scripts/NAME.py` calls the same `command`.
 
 `command_line.py` is the exception: `lmtrain train` and `train.py` take Hydra's `KEY=VALUE`, and `sweep.py`,
-`workers.py` and `interruption.py` belong to it. `gpu_check.py` holds the measurements of `check_gpu.py`.
+`workers.py` and `interruption.py` belong to it. `gpu_measurements.py` holds the measurements of `check_gpu.py`.
 """

@@ -23,7 +23,7 @@ class Options:
 
 def main(options: Options) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # as in training, before CUDA starts
-    from lmtrain.cli.gpu_check import Size, check_gpu
+    from lmtrain.cli.gpu_measurements import Size, check_gpu
 
     wrong = []
     for finding in check_gpu(Size(options.hidden_size, options.length, options.lanes, options.steps)):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from lmtrain.model.language_model import RecurrentLM, Sizes
-from lmtrain.training.checkpoint_content import copied, encoded, unreadable
+from lmtrain.training.checkpoint_values import copied, encoded, unreadable
 
 _STEPS = 3
 

@@ -26,7 +26,7 @@ from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import write_report
 from lmtrain.runs.run_folder import RunFolder
 from lmtrain.training.announcements import log_end, loss_figures
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint

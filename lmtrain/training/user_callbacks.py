@@ -14,8 +14,8 @@ from lmtrain.config.schema import Config
 from lmtrain.config.shipped_callbacks import decision, refusal
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.training.callbacks.probe import Probe
-from lmtrain.training.checkpoint_content import encoded, unreadable_parts
 from lmtrain.training.checkpoint_state import OWN_CALLBACKS, read_checkpoint
+from lmtrain.training.checkpoint_values import encoded, unreadable_parts
 from lmtrain.training.lightning_internals.callback_defaults import look_after_validations
 
 _FIGURES = ("val/loss", "val/ppl", "val/bpc")

@@ -12,7 +12,7 @@ from running import compose, explicit, read_metrics, train
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lmtrain.model_files.flair import load_language_model
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 
 LANES, T = 5, 7
 KINDS = {

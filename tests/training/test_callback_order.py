@@ -12,7 +12,7 @@ from running import SMALL, Ended
 from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.checkpoint_files import CheckpointFiles
 from lmtrain.training.callbacks import order
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint

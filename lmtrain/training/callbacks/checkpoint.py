@@ -13,8 +13,8 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.signals import Asked, Interrupted, Request, SignalWatch
 from lmtrain.runs.checkpoint_files import CheckpointFiles
-from lmtrain.training.checkpoint_content import copied, encoded, unreadable_parts
 from lmtrain.training.checkpoint_state import Position, RunState
+from lmtrain.training.checkpoint_values import copied, encoded, unreadable_parts
 from lmtrain.training.lightning_internals.loop_state import checkpoint_of, settle_loops, validate_again
 from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.rank_agreement import RankAgreement

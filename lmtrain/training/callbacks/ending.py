@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from lmtrain.config.schema import Config
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
 from lmtrain.training.checkpoint_state import RunState
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from lightning.pytorch import Callback
 
-from lmtrain.training.callbacks.anneal import AnnealOnPlateau
+from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint

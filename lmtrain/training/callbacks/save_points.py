@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
-from lmtrain.training.checkpoint_content import decoded
+from lmtrain.training.checkpoint_values import decoded
 
 
 class SavePoints(Callback):

@@ -1,4 +1,4 @@
-"""What a checkpoint may hold: only what `torch.load(weights_only=True)` gives back as it was."""
+"""Which values a checkpoint may hold: only what `torch.load(weights_only=True)` gives back as it was."""
 
 import io
 from collections import OrderedDict
