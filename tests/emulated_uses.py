@@ -141,7 +141,7 @@ def older_cudnn(folder: Path) -> dict:
     import emulated_cuda
     import torch
 
-    from lmtrain.model.cuda import takes_bfloat16
+    from lmtrain.kernels.cuda import takes_bfloat16
 
     os.environ["EMULATED_CUDA_BFLOAT16_RNN"] = "0"
     takes_bfloat16.cache_clear()

@@ -172,9 +172,9 @@ def test_embeddings_that_were_pickled_under_former_names_are_read():
         b"clmtrain.inference.embeddings\n": b"clmtrain.embeddings\n",
         b"clmtrain.model.language_model\nLanguageModel": b"clmtrain.model\nLanguageModel",
         b"clmtrain.model.language_model\nRecurrentLM": b"clmtrain.model\nCharLM",
-        b"clmtrain.model.cpu.lstm\n": b"clmtrain.lstm\n",
-        b"clmtrain.model.cuda\n": b"clmtrain.cuda_recurrence\n",
-        b"clmtrain.model.cpu.dropout\n": b"clmtrain.dropout\n",
+        b"clmtrain.kernels.lstm\n": b"clmtrain.lstm\n",
+        b"clmtrain.kernels.cuda\n": b"clmtrain.cuda_recurrence\n",
+        b"clmtrain.kernels.dropout\n": b"clmtrain.dropout\n",
         b"clmtrain.data.dictionary\n": b"clmtrain.dictionary\n",
     }
     pickled = pickle.dumps(embeddings, protocol=0)  # in which names stand on lines of their own

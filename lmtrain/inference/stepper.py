@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from lmtrain.errors import UserError
-from lmtrain.model.cpu.capabilities import gains_by_bfloat16
+from lmtrain.kernels.capabilities import gains_by_bfloat16
 from lmtrain.model.language_model import RecurrentLM
-from lmtrain.model.step_layers import FEW_SEQUENCES
+from lmtrain.kernels.step_layers import FEW_SEQUENCES
 
 
 class Stepper:

@@ -1,4 +1,4 @@
-"""The network in plain torch, and what makes it fast on CPUs and right on GPUs.
+"""The network in plain torch.
 
 - A `RecurrentLM` (`language_model.py`) is made of its `Sizes`. Ids `(T, B)` go through embedding, dropout, recurrent
   layers, a projection if there is one, and dropout to the output `(T, B, D)`, which is what a model embeds with.
@@ -8,8 +8,7 @@
   beginning of a text; training carries the state from window to window.
 - The recurrent layers are one of `CELLS` (`cells.py`). Its entry has all that differs between LSTM, GRU and minGRU:
   nobody else asks which one it is.
-- `cpu/` and `cuda.py` compute what torch's modules compute, where those are slow on CPUs or wrong under a GPU's
-  autocast. `step_layers.py` does it item by item, for `lmtrain.inference`.
+- LSTM, GRU and dropout come from `lmtrain.kernels`, which computes what torch's own modules compute.
 - Nothing here knows of Lightning, of a configuration, or of files.
 """
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.model.cells import CELLS, Cell
-from lmtrain.model.cpu.dropout import Dropout
+from lmtrain.kernels.dropout import Dropout
 from lmtrain.model.loss import decoder_loss
 
 Hidden = tuple[Tensor, ...]

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lmtrain.model.cpu.dropout import Dropout
+from lmtrain.kernels.dropout import Dropout
 
 State = tuple[Tensor, ...]
 

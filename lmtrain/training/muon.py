@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lmtrain.model.cpu.capabilities import gains_by_bfloat16
+from lmtrain.kernels.capabilities import gains_by_bfloat16
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the Newton-Schulz iteration, from Jordan et al.
 _ITERATIONS = 5

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from lmtrain.config.schema import Config
-from lmtrain.model.cpu import lstm
-from lmtrain.model.cpu.capabilities import gains_by_bfloat16
+from lmtrain.kernels import lstm
+from lmtrain.kernels.capabilities import gains_by_bfloat16
 
 _SMALL = 30_000  # hidden units × items of a window: for fewer, converting to bfloat16 takes what products gain
 _FEW_LANES = 6  # for fewer, oneDNN's LSTM loses

@@ -19,7 +19,7 @@ from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
 from lmtrain.errors import RunFailed, UserError
-from lmtrain.model.cpu.malloc import keep_freed_memory
+from lmtrain.kernels.malloc import keep_freed_memory
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.model_files.flair import load_language_model, save_for_lmtrain, save_language_model
 from lmtrain.program.signals import SignalWatch

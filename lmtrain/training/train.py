@@ -53,7 +53,7 @@ def train(config: Config, explicit: Collection[str] = ()) -> dict[str, Any]:
     Any program may call it, also in a thread (then signals are not watched) and in a notebook, one call at a time.
     Relative paths are those of the working directory, which must stay the same until it ends. It leaves the process as
     it was, but for torch's random state, which becomes that of `seed`, and on Linux for memory that was freed, which
-    the process keeps for itself (see `model/cpu/malloc.py`).
+    the process keeps for itself (see `kernels/malloc.py`).
 
     Returns:
         the results that `results.json` holds.

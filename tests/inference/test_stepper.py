@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lmtrain.inference.stepper import Stepper
-from lmtrain.model import step_layers
+from lmtrain.kernels import step_layers
 from lmtrain.model.language_model import RecurrentLM, Sizes
 
 

@@ -5,7 +5,7 @@ import torch
 from running import compose
 
 from lmtrain.config.schema import check_config
-from lmtrain.model.cpu import lstm as lstm_module
+from lmtrain.kernels import lstm as lstm_module
 from lmtrain.training import precision as precision_module
 from lmtrain.training.precision import choose_precision
 

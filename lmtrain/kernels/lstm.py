@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lmtrain.model import cuda as cuda_recurrence
-from lmtrain.model.cpu.capabilities import gains_by_bfloat16, is_amd
-from lmtrain.model.cpu.dropout import Dropout
-from lmtrain.model.cpu.packed_product import packed_product
+from lmtrain.kernels import cuda as cuda_recurrence
+from lmtrain.kernels.capabilities import gains_by_bfloat16, is_amd
+from lmtrain.kernels.dropout import Dropout
+from lmtrain.kernels.packed_product import packed_product
 
 # faster from so many hidden units H and items of a window T·B on: see docs/architecture.md
 _FASTER_ON_AMD = ((1025, 1), (1024, 4000))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lmtrain.model.cpu.capabilities import is_amd
+from lmtrain.kernels.capabilities import is_amd
 
 
 def packed_product(weight: Tensor, rows: int) -> Callable[[Tensor], Tensor]:

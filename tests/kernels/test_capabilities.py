@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lmtrain.model.cpu import capabilities as processor
+from lmtrain.kernels import capabilities as processor
 
 
 def flags(*names: str) -> str:

@@ -7,8 +7,8 @@ from running import SMALL, compose, read_metrics, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from lmtrain.model.cpu import lstm as lstm_module
-from lmtrain.model.cpu.lstm import LSTM
+from lmtrain.kernels import lstm as lstm_module
+from lmtrain.kernels.lstm import LSTM
 
 T, B, E = 9, 5, 7
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from lmtrain.model.cpu.dropout import Dropout
+from lmtrain.kernels.dropout import Dropout
 
 SMALL, LARGE = (10, 10, 100), (60, 50, 333)  # of fewer and of more elements than its two ways to draw are for
 DTYPES = [torch.float32, torch.bfloat16, torch.float64]

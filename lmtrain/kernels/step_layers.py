@@ -13,8 +13,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lmtrain.model.cpu.capabilities import is_amd
-from lmtrain.model.cpu.packed_product import packed_product
+from lmtrain.kernels.capabilities import is_amd
+from lmtrain.kernels.packed_product import packed_product
 
 FEW_SEQUENCES = 4  # reading the weight takes longer than computing with it
 _MAX_TABLE_ELEMENTS = 1 << 26  # 256 MiB of float32; larger vocabularies (of words) are projected at every step
