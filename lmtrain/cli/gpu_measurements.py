@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lmtrain.errors import UserError
-from lmtrain.model.cells import CELLS
 from lmtrain.kernels.capabilities import gains_by_bfloat16
 from lmtrain.kernels.cuda import takes_bfloat16
+from lmtrain.model.cells import CELLS
 from lmtrain.model.language_model import Hidden, RecurrentLM, Sizes, detach
 
 _VOCABULARY = 100

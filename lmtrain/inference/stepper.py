@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lmtrain.errors import UserError
 from lmtrain.kernels.capabilities import gains_by_bfloat16
-from lmtrain.model.language_model import RecurrentLM
 from lmtrain.kernels.step_layers import FEW_SEQUENCES
+from lmtrain.model.language_model import RecurrentLM
 
 
 class Stepper:

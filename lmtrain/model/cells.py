@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
-from lmtrain.kernels.lstm import LSTM
 from lmtrain.kernels.cuda import GRU
-from lmtrain.model.mingru import MinGRU, add_to_onnx
+from lmtrain.kernels.lstm import LSTM
 from lmtrain.kernels.step_layers import GRUStep, LSTMStep, ModuleStep, StepLayer
+from lmtrain.model.mingru import MinGRU, add_to_onnx
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from lmtrain.data.dictionary import Dictionary
-from lmtrain.model.cells import CELLS, Cell
 from lmtrain.kernels.dropout import Dropout
+from lmtrain.model.cells import CELLS, Cell
 from lmtrain.model.loss import decoder_loss
 
 Hidden = tuple[Tensor, ...]

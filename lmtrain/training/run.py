@@ -4,13 +4,11 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import Callback
 from rich.console import Console
 
@@ -48,7 +46,7 @@ from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
 from lmtrain.training.loggers.run_logger import RunLogger
 from lmtrain.training.module import LanguageModelModule
-from lmtrain.training.optimizer_trial import problem_of
+from lmtrain.training.optimizers import make_optimizer
 from lmtrain.training.precision import choose_precision
 from lmtrain.training.save_policy import SavePolicy
 from lmtrain.training.text import PreparedText
@@ -236,22 +234,6 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
         "model": config.model.model_dump(exclude={"name"}),
     }
     return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description, config.compile)
-
-
-def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the configured optimizer from named parameters."""
-    return instantiate(config.optimizer.model_dump(), _partial_=True)
-
-
-def check_optimizer(config: Config, device: torch.device) -> None:
-    """Tries the optimizer on a tiny model, while a mistake costs nothing.
-
-    Raises:
-        UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
-    """
-    if problem := problem_of(make_optimizer(config), device, config.model.recurrent_type):
-        arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
-        raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 
 
 def make_annealing(config: Config, diverged: Diverged | None) -> Callback:

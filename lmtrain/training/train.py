@@ -32,9 +32,10 @@ from lmtrain.training.lanes import with_lanes
 from lmtrain.training.loggers.make import check_logger_packages
 from lmtrain.training.loggers.mlflow import tracking_uri_kept
 from lmtrain.training.memory import check_fits, is_exhausted, too_little
+from lmtrain.training.optimizers import check_optimizer
 from lmtrain.training.rank_watch import RankWatch
 from lmtrain.training.ranks import end_with_first_process, is_first_process
-from lmtrain.training.run import Run, check_optimizer
+from lmtrain.training.run import Run
 from lmtrain.training.text import PreparedText, prepare_text
 from lmtrain.training.trainer import check_can_start_processes, make_trainer, torch_settings_kept
 from lmtrain.training.user_callbacks import check_callbacks

@@ -1,14 +1,33 @@
-"""A few steps of an optimizer on a tiny model, to see before training whether it can train and go on."""
+"""The configured optimizer, and a trial of it on a tiny model, which shows before training whether it works."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from hydra.utils import instantiate
 
+from lmtrain.config.schema import Config
+from lmtrain.errors import UserError
 from lmtrain.model.language_model import RecurrentLM, Sizes
 from lmtrain.training.checkpoint_values import copied, encoded, unreadable
 
 _STEPS = 3
+
+
+def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
+    """What makes the configured optimizer from named parameters."""
+    return instantiate(config.optimizer.model_dump(), _partial_=True)
+
+
+def check_optimizer(config: Config, device: torch.device) -> None:
+    """Tries the optimizer on a tiny model, while a mistake costs nothing.
+
+    Raises:
+        UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
+    """
+    if problem := problem_of(make_optimizer(config), device, config.model.recurrent_type):
+        arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
+        raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 
 
 def problem_of(
