@@ -1,7 +1,7 @@
 """What is known of processors and GPUs that decides how matrix products are computed on them.
 
 Known of their kind, not measured when it is needed: a choice that noise can tip would change results from run to run.
-docs/architecture.md has the figures behind it.
+docs/kernels.md has the figures behind it.
 """
 
 from functools import cache

@@ -15,7 +15,7 @@ from lmtrain.kernels.capabilities import gains_by_bfloat16, is_amd
 from lmtrain.kernels.dropout import Dropout
 from lmtrain.kernels.packed_product import packed_product
 
-# faster from so many hidden units H and items of a window T·B on: see docs/architecture.md
+# faster from so many hidden units H and items of a window T·B on: see docs/kernels.md
 _FASTER_ON_AMD = ((1025, 1), (1024, 4000))
 _FASTER_WITH_AMX = ((2048, 5000), (1024, 25_000))
 # and on AMD's with few lanes, for which oneDNN's reads the weights too often

@@ -1,6 +1,6 @@
 """What `trainer.precision=auto` becomes: by the kind of hardware and the size of a window, not by a measurement.
 
-docs/architecture.md has the table behind the rule.
+docs/kernels.md has the table behind the rule.
 """
 
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""What trainer.precision=auto becomes, by the table of docs/architecture.md."""
+"""What trainer.precision=auto becomes, by the table of docs/kernels.md."""
 
 import pytest
 import torch
