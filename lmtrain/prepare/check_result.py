@@ -1,4 +1,4 @@
-"""What a check of a corpus found out."""
+"""The result of a check of a corpus: findings in sentences, and the figures that they come from."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,7 +8,11 @@ from lmtrain.prepare.corpus_quality import Effect
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a user should know: "error" if training will not work or mean nothing, "warning" if it may not."""
+    """A sentence for the user.
+
+    Args:
+        level: "error" if training will fail or its figures will mean nothing, "warning" if they may.
+    """
 
     level: str
     message: str
@@ -16,7 +20,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How a dictionary fits: its size, the share of each part's items that it has, and the most frequent others."""
+    """How well a dictionary fits the corpus.
+
+    Args:
+        choice: of `dictionary=`: "corpus", "chars" or "file".
+        size: entries of the dictionary.
+        covered: by part, the share of its items that are in the dictionary.
+        unknown: the most frequent items that are not, with how often they occur in the corpus.
+    """
 
     choice: str
     size: int
@@ -26,20 +37,20 @@ class Coverage:
 
 @dataclass
 class Check:
-    """All that was found out.
+    """The findings, and all figures.
 
     Args:
-        path: the corpus.
+        path: of the corpus.
         findings: errors first.
-        parts: of train, valid and test, what `PartScan` says, in a form for JSON.
+        parts: for train, valid and test the figures of `PartScan`, as JSON has them.
         scripts, blocks: how many characters belong to each Unicode script and block, most frequent first.
         languages: how many documents of a sample of train are surely in each language.
-        effects: what the optional steps of scripts/prepare_corpus.py would do to that sample.
-        not_tried: what was not looked at, and the package that it takes.
-        dictionaries: how each of the built-in choices fits.
-        splits: how many items each training split has.
-        validation: about validations: how often, how long.
-        cost: what training takes.
+        effects: the effects that the optional steps of scripts/prepare_corpus.py would have on that sample.
+        not_tried: checks that were left out → the missing package.
+        dictionaries: how well each choice of `dictionary=` fits.
+        splits: the items of each training split.
+        validation: how many validations an epoch has, after how many items, on how many, and their share of the time.
+        cost: the fields of `Cost`; None if nothing was tried.
     """
 
     path: str

@@ -1,4 +1,7 @@
-"""The steps between a document as found and a document to train on. Each is optional; none knows a language."""
+"""The steps that make a document to train on of a document as it was found: repairs first, then filters.
+
+All are optional but `delimiter`, which removes the document delimiter from within documents.
+"""
 
 import re
 import sys
@@ -12,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from lmtrain.data.dictionary import code_points
+from lmtrain.data.formats.reader import with_line_ends
 from lmtrain.errors import MissingPackage
 from lmtrain.prepare.languages import Scripts, in_languages
 
@@ -19,8 +23,8 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\
 _LINE_BREAKS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 _INVISIBLE = re.compile("[\xad\u200b\u2060-\u2064\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f]")  # not ZWJ, ZWNJ
 _NEWLINES = re.compile(r"\s*\n\s*")
-_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]")
-_LINK = re.compile(r"(?:https?://|www\.)\S+")
+# tags, entities, curly brackets, and links in ASCII: in scripts without spaces, text follows a link directly
+_MARKUP = re.compile(r"</?[a-zA-Z][^<>]*>|&(?:[a-zA-Z]{2,8}|#\d{1,6});|[{}]|(?:https?://|www\.)[!-~]+")
 _LETTER, _SPACE = 1, 2
 
 NormalForm = Literal["NFC", "NFD", "NFKC", "NFKD"]
@@ -29,7 +33,7 @@ Step = tuple[str, Callable[[list[str]], list[str]]]
 
 @dataclass(frozen=True)
 class Cleaning:
-    """What is done to documents, in this order; None and False leave a step out.
+    """The cleaning steps and their limits; `steps` gives their order. None, False and () leave a step out.
 
     Args:
         remove_control: removes control characters (not tab and newline), byte-order marks and code points that
@@ -70,7 +74,12 @@ class Cleaning:
     language_threshold: float = 0.9
 
     def steps(self, delimiter: str) -> list[Step]:
-        """The steps by name; the last makes the documents fit between delimiters, and leaves out empty ones."""
+        """The steps with their names, in order.
+
+        Args:
+            delimiter: the text that ends documents. The step "delimiter" removes it from within documents, and leaves
+                out documents that are empty by then, so that the filters after that step see none.
+        """
         form = self.normalize
         steps: list[tuple[str, object, Callable]] = [
             ("mojibake", self.fix_mojibake, _without_mojibake),
@@ -87,7 +96,8 @@ class Cleaning:
             ("scripts", self.scripts, lambda documents: _in_scripts(documents, self.scripts, self.script_share)),
             ("languages", self.languages or self.other_languages, self._in_languages),
         ]
-        return [(name, step) for name, chosen, step in steps if chosen not in (None, False, ())]
+        # a limit of 0 is one, though Python takes 0 for equal to False
+        return [(name, step) for name, chosen, step in steps if not (chosen is None or chosen is False or chosen == ())]
 
     def _in_languages(self, documents: list[str]) -> list[str]:
         return in_languages(documents, self.languages, self.other_languages, self.language_threshold)
@@ -97,7 +107,7 @@ CHANGING = ("mojibake", "control_characters", "invisible", "normalize", "trim")
 """The steps that change documents and leave none out."""
 
 BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
-"""The filters' recommended limits."""
+"""The recommended limits of the filters against boilerplate, those of `--boilerplate`."""
 
 
 def _without_mojibake(documents: list[str]) -> list[str]:
@@ -122,56 +132,55 @@ def _normalized(documents: list[str], form: NormalForm) -> list[str]:
 
 
 def _without_control(documents: list[str]) -> list[str]:
-    occurring = "".join(_occurring(documents))
-    if _LINE_BREAKS.search(occurring):
+    characters = _characters(documents)
+    if _LINE_BREAKS.search(characters):
         documents = [_LINE_BREAKS.sub(" ", document) for document in documents]
-    if _CONTROL.search(occurring):
+    if _CONTROL.search(characters):
         documents = [_CONTROL.sub("", document) for document in documents]
     return documents
 
 
 def _chunks(documents: list[str]) -> Iterator[list[str]]:
-    """A few thousand documents at a time: what is computed about their characters stays small."""
+    """The documents in groups of 4,096, which bounds the size of the arrays that have an entry for each character."""
     return (documents[start : start + 4096] for start in range(0, len(documents), 4096))
 
 
-def _occurring(documents: list[str]) -> Iterator[str]:
-    """The different characters of the documents."""
+def _characters(documents: list[str]) -> str:
+    """Every character that occurs in the documents, once."""
     occurs = np.zeros(sys.maxunicode + 1, dtype=bool)
     for chunk in _chunks(documents):
         occurs[code_points("".join(chunk))] = True
-    return map(chr, np.flatnonzero(occurs).tolist())
+    return "".join(map(chr, np.flatnonzero(occurs).tolist()))
 
 
 def _delimited(documents: list[str], delimiter: str, trim: bool) -> list[str]:
-    """Documents with no delimiter in them, and none that is empty."""
-    text = "\0".join(documents)
-    if "\r" in text:
-        documents = [document.replace("\r\n", "\n").replace("\r", "\n") for document in documents]
-        text = "\0".join(documents)
+    """The documents that are not empty, with `\\n` for every line break, and without the delimiter in them."""
+    documents = [with_line_ends(document) for document in documents]
     if delimiter == "\n":
-        if "\n" in text:
-            documents = [_NEWLINES.sub(" ", document) for document in documents]
+        documents = [_NEWLINES.sub(" ", document) if "\n" in document else document for document in documents]
     else:
-        documents = [_without(document, delimiter, trim) for document in documents]
+        documents = [_without_delimiter(document, delimiter, trim) for document in documents]
     return [document for document in documents if document]
 
 
-def _without(document: str, delimiter: str, trim: bool) -> str:
-    replacement = "\n" if not delimiter.strip("\n") else " " if delimiter != " " else ""
+def _without_delimiter(document: str, delimiter: str, trim: bool) -> str:
+    if not delimiter.strip("\n"):
+        replacement = "\n"
+    else:
+        replacement = "" if delimiter == " " else " "
     before = None
     while document != before:
         before = document
         document = document.replace(delimiter, replacement)
         document = document.strip() if trim else document
         if (document + delimiter).find(delimiter) < len(document):
-            document = document[:-1]  # its end and the delimiter would make one
+            document = document[:-1]  # the document's end and the delimiter after it would contain another delimiter
     return document
 
 
 @cache
 def _kinds() -> np.ndarray:
-    """Whether each code point is a letter or mark, a space, or neither."""
+    """uint8 `(0x110000,)`: for each code point `_LETTER` (letters and marks), `_SPACE`, or 0."""
     kinds = np.zeros(sys.maxunicode + 1, dtype=np.uint8)
     for code in range(len(kinds)):
         category = unicodedata.category(chr(code))
@@ -183,7 +192,13 @@ def _kinds() -> np.ndarray:
 
 
 def _kept(documents: list[str], keep: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]) -> list[str]:
-    """The documents of which `keep` says so, given the code points of all, where each begins, and how many it has."""
+    """The documents that `keep` chooses.
+
+    Args:
+        documents: none is empty.
+        keep: called with the code points of some documents, and for each of these where it begins and its length;
+            returns a bool for each.
+    """
     kept: list[str] = []
     for chunk in _chunks(documents):
         lengths = np.fromiter(map(len, chunk), np.int64, len(chunk))
@@ -211,11 +226,4 @@ def _without_repeats(documents: list[str], share: float) -> list[str]:
 
 
 def _without_markup(documents: list[str], share: float) -> list[str]:
-    text = "\0".join(documents)
-    if not any(mark in text for mark in ("<", "&", "{", "}", "://", "www.")):
-        return documents
-    return [
-        document
-        for document in documents
-        if sum(len(found) for regex in (_MARKUP, _LINK) for found in regex.findall(document)) <= share * len(document)
-    ]
+    return [document for document in documents if sum(map(len, _MARKUP.findall(document))) <= share * len(document)]

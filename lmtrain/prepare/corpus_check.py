@@ -1,4 +1,4 @@
-"""What would go wrong with a corpus, before the GPU hours are spent."""
+"""Finds what would go wrong in training on a corpus, before GPU hours are spent on it."""
 
 import math
 from collections import Counter
@@ -31,7 +31,7 @@ VALIDATION_SHARE = 0.25  # of the time
 
 
 def compose_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of `train.py data=folder data.path=PATH OVERRIDE...`.
+    """The configuration of `train.py data=folder data.path=PATH OVERRIDE...` on one device.
 
     Raises:
         UserError: an override is wrong.
@@ -39,7 +39,8 @@ def compose_config(path: str, overrides: Sequence[str] = ()) -> Config:
     with explained():
         config = compose.compose_config("data=folder", *overrides)
         compose.check_choice(config, overrides)
-        return config.changed({"data.path": path})
+        lanes = config.data.lanes_per_device or config.data.batch_size
+        return config.changed({"data.path": path, "data.batch_size": lanes})
 
 
 def check_corpus(
@@ -55,7 +56,7 @@ def check_corpus(
         path: the folder, or an fsspec URL of one.
         overrides: of the configuration, as for train.py: `model=large`, `data.batch_size=50`.
         with_cost: whether to try how fast the model trains on this machine.
-        show: called with what is being done, and how much of it is done and there is to do.
+        show: called with the name of the present activity, how much of it is done, and how much there is.
 
     Raises:
         UserError: an override is wrong, or there is no such folder.
@@ -189,7 +190,11 @@ def _check_quality(check: Check, documents: list[str]) -> None:
 
 
 def _check_dictionaries(check: Check, scans: dict[str, PartScan], config: Config) -> Dictionary | None:
-    """Notes how each choice fits; gives the configured one."""
+    """Notes how each choice of `dictionary=` fits.
+
+    Returns:
+        the configured dictionary; None if there is none, which is an error in `check`.
+    """
     level, chosen = config.data.level, config.dictionary
     items = {part: scan.items(level) for part, scan in scans.items()}
     cuts: dict[str, Any] = {"min_count": chosen.min_count, "coverage": chosen.coverage, "max_size": chosen.max_size}

@@ -1,10 +1,9 @@
-"""What the optional steps of scripts/prepare_corpus.py would change in a corpus, tried on a sample of its documents."""
+"""Tries the optional steps of scripts/prepare_corpus.py on a sample of a corpus, to recommend those that would help."""
 
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 
@@ -12,17 +11,18 @@ from lmtrain.errors import MissingPackage
 from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
 from lmtrain.prepare.languages import language_of, script_of
 from lmtrain.prepare.near_duplicates import BANDS, bands
+from lmtrain.prepare.options import flag
 
-SAMPLE = 1000  # documents, at least, if there are so many
-SURE = 0.9  # probability of a language
-_LONGEST_TRIED = 1000  # characters of a document
+SAMPLE = 1000  # documents at least, if the corpus has so many
+SURE = 0.9  # probability of a language from which a document counts as being in it
+_LONGEST_TRIED = 1000  # characters of each document in the sample
 _JSON = re.compile(r'\s*(?:\{\s*"[^"]*"\s*:|\[\s*[{"])')
 _LATIN, _ALIKE = "A-Za-z", "\u0370-\u03ff\u0400-\u052f"
 _MIXED_WORD = re.compile(rf"\b(?=\w*[{_LATIN}])(?=\w*[{_ALIKE}])\w+")
 
 
 class Sample:
-    """The beginnings of documents at equal distances, however many there are: of each `one_in`-th."""
+    """The beginnings of every `one_in`-th document: between `size` and twice that, however many are added."""
 
     def __init__(self, size: int = SAMPLE) -> None:
         self.size, self.one_in = size, 1
@@ -39,14 +39,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class Effect:
-    """What a step would do.
+    """The documents that a step would change or leave out.
 
     Args:
-        option: of scripts/prepare_corpus.py.
-        what: the documents that it concerns, in words.
+        option: of scripts/prepare_corpus.py, for that step; empty if there is none.
+        what: the verb phrase that says what is the matter with the documents.
         share: of the sample's documents.
-        examples: some of them, shortened.
-        notable: the share from which it is worth a warning.
+        examples: the beginnings of up to three of them.
+        notable: the share from which a warning is due.
     """
 
     option: str
@@ -58,12 +58,12 @@ class Effect:
 
 @dataclass
 class Quality:
-    """What a sample of documents is like.
+    """The languages of a sample of documents, and the effects of the steps on it.
 
     Args:
         languages: how many documents are surely in each language; the others are under "?".
-        effects: what the optional steps would do.
-        not_tried: what could not be found out, and the package that it takes.
+        effects: those of the steps that would change the sample.
+        not_tried: what could not be found out → the missing package.
     """
 
     languages: Counter[str] = field(default_factory=Counter)
@@ -75,44 +75,36 @@ def examine(documents: Sequence[str]) -> Quality:
     """Looks at a sample of documents, as far as the packages for it are installed."""
     quality = Quality()
     try:
-        quality.languages = languages(documents)
+        quality.languages = _languages(documents)
     except MissingPackage as missing:
         quality.not_tried[missing.what] = missing.package
-    for effect in effects(documents, quality.languages):
+    documents = [document.strip() for document in documents if document.strip()]
+    for option, what, notable, find in _searches(documents, quality.languages):
         try:
-            tried = effect()
-            quality.effects += [tried] if tried.share else []
+            found = find(documents)
         except MissingPackage as missing:
             quality.not_tried[missing.what] = missing.package
+            continue
+        if found:
+            examples = [_shown(document) for document in found[:3]]
+            quality.effects.append(Effect(option, what, len(found) / len(documents), examples, notable))
     return quality
 
 
-def languages(documents: Sequence[str]) -> Counter[str]:
-    """How many documents are surely in each language; the others are under "?"."""
+def _languages(documents: Sequence[str]) -> Counter[str]:
     found = (language_of(document) for document in documents)
     return Counter(language if probability >= SURE else "?" for language, probability in found)
 
 
-def effects(documents: Sequence[str], spoken: Counter[str]) -> Iterator[Callable[[], Effect]]:
-    """What the steps would do to a sample of documents, of which `languages` says what they are in, when called."""
-    documents = [document.strip() for document in documents if document.strip()]
-
-    def effect(option: str, what: str, notable: float, find: Callable[[], list[str]]) -> Callable[[], Effect]:
-        def tried() -> Effect:
-            found = find()
-            return Effect(option, what, len(found) / max(1, len(documents)), list(map(_shown, found[:3])), notable)
-
-        return tried
-
-    for option, what, ((_, step),), notable in _steps(documents, spoken):
-        yield effect(option, what, notable, partial(_changed, documents, step))
-    yield effect("--format jsonl (of its source)", "are JSON", 0.005, lambda: list(filter(_JSON.match, documents)))
-    yield effect("", "have words in two alphabets that look alike", 0.01, lambda: _mixed_words(documents))
-    yield effect("--near-duplicates", "are almost equal to another of the sample", 0.05, lambda: _repeated(documents))
+Find = Callable[[list[str]], list[str]]
 
 
-def _changed(documents: list[str], step: Callable[[list[str]], list[str]]) -> list[str]:
-    return [document for document in documents if step([document]) != [document]]
+def _searches(documents: Sequence[str], languages: Counter[str]) -> Iterator[tuple[str, str, float, Find]]:
+    """`Effect.option`, `what` and `notable`, and the function that finds the documents, or words, concerned."""
+    yield from _steps(documents, languages)
+    yield "--format jsonl (of its source)", "are JSON", 0.005, lambda sample: list(filter(_JSON.match, sample))
+    yield "", "have words in two alphabets that look alike", 0.01, _mixed_words
+    yield "--near-duplicates", "are almost equal to another of the sample", 0.05, _repeated
 
 
 def _mixed_words(documents: list[str]) -> list[str]:
@@ -124,37 +116,30 @@ def _shown(document: str) -> str:
     return visible + ("..." if len(document) > 60 else "")
 
 
-Steps = list[tuple[str, Callable[[list[str]], list[str]]]]
+def _steps(documents: Sequence[str], languages: Counter[str]) -> Iterator[tuple[str, str, float, Find]]:
+    def changed_by(name: str, **options) -> Find:
+        """Finds the documents that the step of this name, with these options of `Cleaning`, changes or leaves out."""
+        step = dict(Cleaning(**options).steps("\n"))[name]
+        return lambda sample: [document for document in sample if step([document]) != [document]]
 
-
-def _steps(documents: Sequence[str], spoken: Counter[str]) -> Iterator[tuple[str, str, Steps, float]]:
-    """An option, what it is about, the step, and the share that is notable."""
-
-    def only(name: str, **chosen) -> Steps:
-        return [step for step in Cleaning(**chosen).steps("\n") if step[0] == name]
-
-    yield "--fix-mojibake", "were decoded with a wrong encoding", only("mojibake", fix_mojibake=True), 0.001
-    yield "--remove-invisible", "have invisible characters", only("invisible", remove_invisible=True), 0.01
-    yield (
-        "--normalize NFKC",
-        "have characters of compatibility (ﬁ, ①, full width)",
-        only("normalize", normalize="NFKC"),
-        0.1,
-    )
+    yield "--fix-mojibake", "were decoded with a wrong encoding", 0.001, changed_by("mojibake", fix_mojibake=True)
+    yield "--remove-invisible", "have invisible characters", 0.01, changed_by("invisible", remove_invisible=True)
+    compatibility = "have characters of compatibility (ﬁ, ①, full width)"
+    yield "--normalize NFKC", compatibility, 0.1, changed_by("normalize", normalize="NFKC")
     for name, what, notable in (
         ("min_letters", "are hardly letters", 0.2),
         ("max_repeats", "are the same characters again and again", 0.05),
         ("max_markup", "are markup or links", 0.02),
     ):
-        step = only(name.split("_")[1], **{name: BOILERPLATE[name]})
-        yield f"--{name.replace('_', '-')} {BOILERPLATE[name]}", what, step, notable
+        step = name.partition("_")[2]  # `Cleaning.steps` calls it that
+        yield f"{flag(name)} {BOILERPLATE[name]}", what, notable, changed_by(step, **{name: BOILERPLATE[name]})
     script = script_of("".join(documents))
     if script:
-        yield f"--script {script}", f"are not in {script} letters", only("scripts", scripts=(script,)), 0.02
-    main = next((language for language, _ in spoken.most_common() if language != "?"), None)
-    if main and spoken[main] > 0.5 * sum(spoken.values()):
+        yield f"--script {script}", f"are not in {script} letters", 0.02, changed_by("scripts", scripts=(script,))
+    main = next((language for language, _ in languages.most_common() if language != "?"), None)
+    if main and languages[main] > 0.5 * languages.total():
         what = f"are surely in other languages than {main}"
-        yield f"--only-language {main}", what, only("languages", languages=(main,)), 0.02
+        yield f"--only-language {main}", what, 0.02, changed_by("languages", languages=(main,))
 
 
 def _repeated(documents: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Reads a corpus once and counts what there is to know about it."""
+"""Reads a corpus once and counts its documents, characters, words and duplicates."""
 
 import unicodedata
 from collections import Counter
@@ -18,7 +18,10 @@ _MOST_HASHES = 1 << 25  # 256 MiB
 
 
 class Hashes:
-    """Hashes of documents, to count duplicates: all of them, or (if there are too many) of a share of all values."""
+    """Counts duplicates by the hashes of documents, int64.
+
+    If there are more than `most`, only the hashes in one of `one_in` classes are held, and the number is an estimate.
+    """
 
     def __init__(self, most: int = _MOST_HASHES) -> None:
         self.most = most
@@ -38,17 +41,17 @@ class Hashes:
         return hashes[(hashes >> 8) % self.one_in == 0] if self.one_in > 1 else hashes
 
     def duplicates(self) -> int:
-        """How many documents are equal to an earlier one; an estimate if hashes were left out."""
+        """How many documents are equal to an earlier one."""
         unique = np.unique(np.concatenate(self._blocks)) if self._blocks else ()
         return (self._held - len(unique)) * self.one_in
 
 
 @dataclass
 class PartScan:
-    """What is in train, valid or test.
+    """The counts of train, valid or test.
 
     Args:
-        name: of the part.
+        name: "train", "valid" or "test".
         bytes: as stored.
         characters: with delimiters.
         documents: how many.
@@ -59,9 +62,9 @@ class PartScan:
         word_count: how many words there are.
         duplicates: documents that are equal to an earlier one.
         not_nfc: documents that are not in the Unicode form NFC.
-        known: for valid and test, documents that occur in train.
-        problems: what is wrong with the files, one sentence each.
-        sample: some of the documents.
+        known: documents of valid or test that occur in train.
+        problems: sentences about files that cannot be read or decoded.
+        sample: the beginnings of some of the documents.
     """
 
     name: str
@@ -97,7 +100,7 @@ class PartScan:
 def scan_corpus(
     files: Mapping[str, Sequence[TextFile]], text_format: TextFormat, progress=lambda *_: None
 ) -> dict[str, PartScan]:
-    """Scans the parts of a corpus; what cannot be decoded is noted, and read as U+FFFD.
+    """Scans the parts of a corpus. Bytes that cannot be decoded are a problem of the part, and read as U+FFFD.
 
     Args:
         files: of each part; "train" is compared with the others.
@@ -123,7 +126,14 @@ def scan_corpus(
 def _scan_part(
     part: str, files: Sequence[TextFile], text_format: TextFormat, progress, compare=None
 ) -> tuple[PartScan, list[np.ndarray]]:
-    """Scans a part; gives the hashes of its documents, too, unless they are to be compared."""
+    """Scans a part.
+
+    Args:
+        compare: called with the hashes of each block's documents, instead of keeping them.
+
+    Returns:
+        the counts; and the hashes, if they are kept.
+    """
     scan, hashes, kept = PartScan(part), Hashes(), []
     for file in files:
         before, begun = scan.size(text_format.level), 0
@@ -145,7 +155,7 @@ def _scan_part(
 
 
 class _Position:
-    """Turns positions in a file into how much was done since the last call."""
+    """Called with a position in a file, tells `progress` how many bytes were read since the call before."""
 
     def __init__(self, size: int, progress: Callable[[int], None]) -> None:
         self._size, self._progress, self._last = size, progress, 0
@@ -160,7 +170,10 @@ class _Position:
 def _documents(
     file: TextFile, text_format: TextFormat, scan: PartScan, at: Callable[[int], None]
 ) -> Iterator[list[str]]:
-    """The documents of a file in blocks, with their delimiters; a very long one comes in pieces."""
+    """The documents of a file in blocks, with their delimiters; a very long document comes in several pieces.
+
+    The file is decoded twice: whether it can be decoded must be known before the first of its documents is counted.
+    """
     try:
         for _ in text_format.text(file, lambda place: at(place // 2)):
             pass
@@ -174,10 +187,14 @@ def _documents(
 
 
 def _count(scan: PartScan, documents: list[str], begun: int, text_format: TextFormat) -> tuple[int, list[str]]:
-    """Counts a block of which the first document has begun before, with so many characters.
+    """Counts a block of documents.
+
+    Args:
+        begun: how many characters of the first document earlier blocks had.
 
     Returns:
-        the characters of the last one if it goes on in the next block, else 0; and the documents that end in this.
+        how many characters of the last document this and earlier blocks have if it continues in the next one, else 0;
+        and the documents that end in this block.
     """
     text, delimiter = "".join(documents), text_format.document_delimiter
     lengths = np.fromiter(map(len, documents), np.int64, len(documents))

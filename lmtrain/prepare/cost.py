@@ -1,4 +1,4 @@
-"""What training a model will take: memory by counting, time by trying."""
+"""Estimates what training takes before it starts: memory by counting numbers, time by trying a few steps."""
 
 import math
 import time
@@ -19,13 +19,13 @@ class Cost:
     """An estimate for one device.
 
     Args:
-        parameters: how many the model has.
+        parameters: of the model.
         memory: bytes for weights, gradients, optimizer state and the activations of a window.
-        precision: the one that training would have.
-        device: what the speed was measured on.
-        items_per_second: trained on.
-        epoch_seconds: an epoch, without validations.
-        validation_seconds: one validation.
+        precision: `trainer.precision` as it would be chosen here.
+        device: the name of the device on which the speed was measured.
+        items_per_second: in training.
+        epoch_seconds: of an epoch without validations.
+        validation_seconds: of one validation.
     """
 
     parameters: int
@@ -46,7 +46,9 @@ def estimate_cost(
 ) -> Cost:
     """Estimates what training takes on the first device, from a few training steps on random items.
 
-    `progress` is called with about how much of the trying is done, and 1.
+    Args:
+        train_items, valid_items: of an epoch and of a validation.
+        progress: called with how much is done, between 0 and 1, and with 1.
     """
     model = RecurrentLM(config.model.sizes(vocabulary_size))
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -57,7 +59,7 @@ def estimate_cost(
     return Cost(
         parameters,
         training_memory(config, vocabulary_size),
-        precision_of(config),
+        _precision(config),
         name,
         train_rate,
         train_items / train_rate,
@@ -65,15 +67,14 @@ def estimate_cost(
     )
 
 
-def precision_of(config: Config) -> str:
-    """The precision that training would have here."""
+def _precision(config: Config) -> str:
     return str(choose_precision(config).name)
 
 
 def training_memory(config: Config, vocabulary_size: int) -> int:
     """Bytes that training takes on one device, without the libraries' own."""
-    sizes, precision = config.model.sizes(vocabulary_size), precision_of(config)
-    with torch.device("meta"):  # only to count
+    sizes, precision = config.model.sizes(vocabulary_size), _precision(config)
+    with torch.device("meta"):  # without memory for the weights, which are only counted
         model = RecurrentLM(sizes)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     gates = sizes.cell.gates
@@ -83,7 +84,7 @@ def training_memory(config: Config, vocabulary_size: int) -> int:
         + sizes.hidden_size * gates  # the gradients of one layer's gates
         + 3 * sizes.output_size
     )
-    logits = 4 * vocabulary_size  # and their softmax, its gradient, one to work with
+    logits = 4 * vocabulary_size  # the logits, their softmax, its gradient, and one array for work
     window = config.data.sequence_length * config.data.batch_size
     weight = 8 if precision.startswith("64") else 2 if precision.endswith("16-true") else 4
     activation = 2 if "16" in precision else weight
@@ -92,9 +93,10 @@ def training_memory(config: Config, vocabulary_size: int) -> int:
 
 
 def optimizer_state(config: Config, model: RecurrentLM) -> int:
-    """How many numbers the optimizer keeps for a model, from a step that it makes with a very small one.
+    """How many numbers the optimizer keeps for a model.
 
-    What has the size of a parameter there has it here.
+    The optimizer makes a step with a very small model: any may be configured, and no other way tells what it keeps.
+    An array that has the size of a parameter there is taken to have it in the model, too.
     """
     nout = None if model.sizes.nout is None else 3
     small = RecurrentLM(replace(model.sizes, vocabulary_size=5, hidden_size=4, embedding_size=3, nout=nout))
@@ -133,7 +135,7 @@ def _measure(
         weights = sum(parameter.numel() for parameter in model.parameters())
         length = max(4, min(length, int(1e10 / (weights * lanes))))
     ids = torch.randint(vocabulary_size, (length + 1, lanes), device=device)
-    optimizer, precision = _optimizer(config, model), precision_of(config)
+    optimizer, precision = _optimizer(config, model), _precision(config)
     if precision.endswith("true"):
         model.to({"64": torch.float64, "bf": torch.bfloat16, "16": torch.float16}.get(precision[:2], torch.float32))
     dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16
@@ -161,7 +163,7 @@ def _measure(
 
 
 def _seconds(step: Callable[[], None], device: torch.device, progress: Callable[[float], object]) -> float:
-    """How long a step takes at best; the first one, which prepares much, is not counted."""
+    """The shortest time of a step among those of about a second; the first step, which allocates, is not counted."""
     best, until = math.inf, math.inf
     while time.perf_counter() < until:
         start = time.perf_counter()
@@ -172,6 +174,5 @@ def _seconds(step: Callable[[], None], device: torch.device, progress: Callable[
             until = time.perf_counter() + 1
         else:
             best = min(best, time.perf_counter() - start)
-        # the second step is the last one, if a step takes longer than all that is allowed for them
-        progress(0.5 if best is math.inf else 1.0)
+        progress(0.5 if best is math.inf else 1.0)  # a step longer than a second is made twice
     return best

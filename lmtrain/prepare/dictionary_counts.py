@@ -1,4 +1,7 @@
-"""What a dictionary is made of: the items of a text, how often they occur, and how much of it how many cover."""
+"""Counts the items of texts, and says how many of the most frequent ones cover which share of the text.
+
+`build_dictionary` chooses from these figures which items a dictionary gets.
+"""
 
 import logging
 import os
@@ -30,7 +33,13 @@ CURVE = (0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999, 1.0)
 
 @dataclass(frozen=True)
 class Row:
-    """An item, how often it occurs, its share of all occurrences, and the share of it and all before it."""
+    """An item of a table that is sorted by frequency.
+
+    Args:
+        count: how often the item occurs.
+        share: of all occurrences.
+        cumulative: the share of all occurrences of this item and of those before it.
+    """
 
     item: str
     count: int
@@ -56,17 +65,17 @@ def count_texts(
 ) -> Counter[str]:
     """How often each item occurs in the training files of corpus folders, and in text files, patterns and URLs.
 
-    Counts are kept in the cache, where training finds them, but not those of standard input ("-") and pipes. A cache
-    that takes nothing is done without.
+    Counts are kept in the cache, where training finds them, except those of standard input ("-") and pipes. If the
+    cache cannot be written, a temporary folder takes its place, with a warning.
 
     Args:
-        format: "auto" refuses what is recognised as no plain text; "text" takes all for text.
-        progress: called with what is done, how many bytes are read, and how many there are, as stored.
+        format: "auto" refuses files that are recognised as something else than plain text; "text" reads any file.
+        progress: called with "Counting", and how many bytes, as stored, are read and how many there are.
 
     Raises:
-        UserError: all that is wrong with the inputs.
+        UserError: every problem of the inputs.
     """
-    with _usable(cache_dir) as cache_dir, read_once(inputs, cache_dir / "inputs") as names:
+    with _writable(cache_dir) as cache_dir, read_once(inputs, cache_dir / "inputs") as names:
         files, problems = [], []
         for place, name in names.items():
             try:
@@ -83,7 +92,7 @@ def count_texts(
 def _counted(
     files: Iterable[tuple[TextFile, Path]], text_format: TextFormat, progress: Callable[[str, float, float], None]
 ) -> Counter[str]:
-    """The items of files, each with the folder that keeps its counts."""
+    """The counts of files, each given with the cache folder that keeps its counts."""
     counts: Counter[str] = Counter()
     total, done, problems = sum(max(0, file.size) for file, _ in files), 0, []
     for file, cache_dir in files:
@@ -103,18 +112,18 @@ def _counted(
 
 
 @contextmanager
-def _usable(cache_dir: Path) -> Iterator[Path]:
-    """The cache, or a temporary folder where it cannot be made or written."""
-    reason = _what_is_wrong_with(cache_dir)
-    if reason is None:
+def _writable(cache_dir: Path) -> Iterator[Path]:
+    """The cache, or a temporary folder if the cache cannot be made or written."""
+    problem = _problem_of(cache_dir)
+    if problem is None:
         yield cache_dir.expanduser()
         return
-    log.warning("Doing without the cache %s: %s. Another: --cache-dir FOLDER", cache_dir, reason)
+    log.warning("Doing without the cache %s: %s. --cache-dir FOLDER takes another one.", cache_dir, problem)
     with TemporaryDirectory() as temporary:
         yield Path(temporary)
 
 
-def _what_is_wrong_with(cache_dir: Path) -> str | None:
+def _problem_of(cache_dir: Path) -> str | None:
     try:
         folder = cache_dir.expanduser()
         folder.mkdir(parents=True, exist_ok=True)
@@ -129,13 +138,13 @@ def _files(place: str, format: str, encoding: str | None) -> Iterable[TextFile]:
     if "://" not in place and (Path(place).expanduser() / "train").is_dir():
         return find_corpus(place, format=format, encoding=encoding).train
     sources, _ = find_sources([place], format, encoding)
-    others = [
+    problems = [
         f"{source.url} is {READERS[source.format].title}, not plain text. Make a corpus of it first: "
         f"{script('prepare_corpus')} {shlex.quote(source.url)} --output CORPUS"
         for source in sources
         if source.format != Text.name
     ]
-    raise_if_any(others)
+    raise_if_any(problems)
     files = []
     for source in sources:
         filesystem, path = store_of(source.url)

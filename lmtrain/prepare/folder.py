@@ -2,14 +2,15 @@
 
 1. `clean_block`, for every block of every source: read, clean, hash, sort by the hash, write as runs; and
    `hash_file`, for every local source.
-2. `estimate_unique`: how many training splits there will be.
-3. `join_group`, where there are more than 256 runs: join them to fewer, so that a split never takes more files.
-4. `merge_range`, for every split: merge a range of the runs, de-duplicate, write the split and what the range has of
-   the validation and test texts.
-5. Here: join those texts, write the manifest, and give the folder its name.
+2. `estimate_unique`: the share that de-duplication keeps, from which follows the number of training splits.
+3. `find_near_duplicates`, for every band, if near-duplicates are to be left out.
+4. `join_group`, where there are more than 256 runs: join them, so that a split opens no more files than that.
+5. `merge_range`, for every split: merge a range of the runs, de-duplicate, write the split and the range's documents
+   of the validation and test texts.
+6. In this process: join those texts, write the manifest, and give the folder its name.
 
-The tasks meet in the unfinished folder only, so the output is the same on any scheduler, and a task that is lost is
-done again. The workers of a cluster must see that folder, and local sources, under the same paths.
+Tasks exchange data only through files in the unfinished folder. So the output is the same on any scheduler, and a task
+whose worker was lost is done again. Workers of a cluster must see that folder, and local sources, at the same paths.
 """
 
 import json
@@ -32,7 +33,7 @@ from lmtrain.prepare.manifest import Counts, counts_of, described_source, manife
 from lmtrain.prepare.near_duplicates import BANDS
 from lmtrain.prepare.once import read_once
 from lmtrain.prepare.options import PrepareOptions
-from lmtrain.prepare.positions import watched
+from lmtrain.prepare.positions import watching_positions
 from lmtrain.prepare.shuffling import PARTS, Dealing
 from lmtrain.prepare.sources import Block, Source, cut_blocks, find_sources, hash_file
 from lmtrain.prepare.tasks import (
@@ -41,6 +42,7 @@ from lmtrain.prepare.tasks import (
     clean_block,
     estimate_unique,
     find_near_duplicates,
+    key_prefix,
     merge_range,
     part_path,
     write_run_list,
@@ -61,19 +63,19 @@ def prepare_corpus(  # noqa: PLR0913  # one for each flag of the command
 ) -> dict[str, Any]:
     """Makes the folder that `data=folder data.path=OUTPUT` trains on: train/, valid.txt, test.txt, manifest.json.
 
-    The folder appears whole, or not at all. On the way it takes about as much again of disk space beside it.
+    The folder appears whole, or not at all. Until then about twice its size is needed beside it on the disk.
 
     Args:
         inputs: files, patterns, folders, fsspec URLs; "-" for standard input, pipes.
         output: a local folder, which must not exist.
-        scheduler_address, workers: where the graph is computed; makes no difference to the output.
+        scheduler_address, workers: where the graph is computed, see `scheduler`; the output does not depend on it.
         overwrite: replace the output if it is a corpus that was prepared before.
 
     Returns:
         the manifest.
 
     Raises:
-        UserError: all that is wrong with the options, the inputs or the text.
+        UserError: every problem of the options, of the inputs or of the text.
     """
     options = options or PrepareOptions()
     options.check()
@@ -93,14 +95,16 @@ def _prepare(
     overwrite: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Args:
-    names: the inputs, and what they are called.
-    how: the scheduler's address and how many workers.
+    """Makes the folder of inputs that can be read again.
+
+    Args:
+        names: the inputs → what they are called in messages and in the manifest.
+        how: the scheduler's address, and how many workers.
     """
     sources, beside = find_sources(names, options.format, options.wanted().encoding, options.language)
     raise_if_any([] if sources else ["All inputs are empty files."])
     with (
-        _unfinished(output) as folder,  # outermost: what workers still write when one fails is to go, too
+        _unfinished(output) as folder,  # outermost: removed last, with what other workers write after one has failed
         _disk_full_explained(output),
         scheduler(*how) as compute,
     ):
@@ -127,15 +131,18 @@ def _check_output(output: Path, overwrite: bool) -> None:
     if not overwrite:
         raise UserError(f"--output {output} exists. Name another place, or replace it with --overwrite.")
     if not (output / "manifest.json").is_file():
-        raise UserError(f"--output {output} is not what this made before (no manifest.json). Remove it yourself.")
+        raise UserError(
+            f"--output {output} has no manifest.json, so it is no corpus that this command made, and --overwrite does "
+            "not touch it. Remove it, or name another place."
+        )
 
 
 @contextmanager
 def _unfinished(output: Path) -> Iterator[Path]:
     with ExitStack() as stack:
-        with interrupt_deferred():  # or the folder could be made and not be known
+        with interrupt_deferred():  # Ctrl-C in between would leave a folder that nobody removes
             place = stack.enter_context(unfinished_folder(output))
-        folder = Path(place, output.name)  # its parent is for this user only; it is not
+        folder = Path(place, output.name)  # within `place`, which only this user may read; the corpus gets usual rights
         folder.mkdir()
         yield folder
 
@@ -151,8 +158,8 @@ def _disk_full_explained(output: Path) -> Iterator[None]:
 
 
 def _put_in_place(folder: Path, output: Path, overwrite: bool) -> None:
-    _check_output(output, overwrite)  # for another process may have been here
-    replaced = folder.with_name("replaced")  # is removed with the folder around it
+    _check_output(output, overwrite)  # again: another process may have made it in the meantime
+    replaced = folder.with_name("replaced")  # removed with the unfinished folder around it
     if output.exists():
         output.rename(replaced)
     try:
@@ -171,10 +178,14 @@ def _clean(
     compute: Compute,
     progress: Progress,
 ) -> tuple[list[Cleaned], list[dict[str, Any]]]:
-    """Computes the first tasks; gives what they cleaned, and what the manifest says of each source."""
+    """Computes `clean_block` of each block and `hash_file` of each local source.
+
+    Returns:
+        the result of each block; and the manifest's entry of each source.
+    """
     from dask import delayed
 
-    name = work.parent.parent.name
+    name = key_prefix(work)
     local = [source.url for source in sources if source.local]
     tasks = [
         delayed(clean_block)(block, options, work, number, dask_key_name=f"{name}-clean-{number}")
@@ -190,46 +201,40 @@ def _clean(
             progress("Reading", min(done, total), total)
 
     progress("Reading", 0, total)
-    with watched(work, lambda within: progress("Reading", min(done + within, total), total)):
+    with watching_positions(work, lambda within: progress("Reading", min(done + within, total), total)):
         results = compute(tasks, report)
     cleaned, hashes = results[: len(blocks)], results[len(blocks) :]
     problems: dict[str, tuple[str, ...]] = {}
     for block, result in zip(blocks, cleaned, strict=True):
         if result.problems:
-            problems.setdefault(block.source.url, result.problems)  # the first place in each file will do
+            problems.setdefault(block.source.url, result.problems)  # of each file the first block with problems
     tallies = {source.url: Tally() for source in sources}
     for block, result in zip(blocks, cleaned, strict=True):
         tallies[block.source.url].add(result.tally)
     for source in sources:
-        if source.url not in problems and _is_unused(source, tallies[source.url]):
-            problems[source.url] = (_unused(source, tallies[source.url]),)
+        tally = tallies[source.url]
+        if source.url not in problems and not tally.used and source.format != Text.name:  # texts may be empty lines
+            title = READERS[source.format].title
+            reasons = tally.reasons() or "it has no text"
+            problems[source.url] = (f"{source.url}, read as {title}, has nothing that can be used: {reasons}.",)
     raise_if_any([problem for source in problems.values() for problem in source])
     stored = dict(zip(local, hashes, strict=True))
     stored |= {block.source.url: result.stored for block, result in zip(blocks, cleaned, strict=True) if result.stored}
     return cleaned, [described_source(source, tallies[source.url], *stored[source.url]) for source in sources]
 
 
-def _is_unused(source: Source, tally: Tally) -> bool:
-    return not tally.used and source.format != Text.name  # a text may consist of empty lines
-
-
-def _unused(source: Source, tally: Tally) -> str:
-    title = READERS[source.format].title
-    return f"{source.url}, read as {title}, has nothing that can be used: {tally.reasons() or 'it has no text'}."
-
-
 def _merge(
     cleaned: list[Cleaned], options: PrepareOptions, folder: Path, work: Path, compute: Compute, progress: Progress
 ) -> tuple[list[Counts], PrepareOptions]:
-    """Computes the other tasks and puts what they wrote in its place.
+    """Computes the tasks that follow, and moves the files that they wrote to their places.
 
     Returns:
-        the counts of every range; and the options with the shares that were taken.
+        the counts of every range; and the options with the shares of validation and test that were taken.
     """
     from dask import delayed
 
-    name = work.parent.parent.name
-    documents = sum(result.steps["delimiter", "documents"] for result in cleaned)  # at most: filters follow
+    name = key_prefix(work)
+    documents = sum(result.steps["delimiter", "documents"] for result in cleaned)  # at most, since filters follow
     runs = [run for result in cleaned for run in result.runs]
     if not runs:
         raise UserError("No document is left: all are empty, or the steps leave all of them out. Ask for fewer steps.")
@@ -280,7 +285,7 @@ def _put_parts(folder: Path, work: Path, splits: list[Counts]) -> None:
 
 
 def _hash_files(folder: Path, compute: Compute) -> dict[str, dict[str, Any]]:
-    """What the manifest says of each file, so that one that is changed later is noticed."""
+    """The manifest's entries of the written files, by which a later change of them is noticed."""
     from dask import delayed
 
     names = [*sorted(f"train/{path.name}" for path in (folder / "train").iterdir()), "valid.txt", "test.txt"]

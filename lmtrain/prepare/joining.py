@@ -1,7 +1,7 @@
-"""Many runs → few, in rounds, so that no task ever opens more than `MOST_RUNS` of them.
+"""Many runs → few, in rounds, so that no task opens more than `MOST_RUNS` of them.
 
-Every split takes a piece of every run, and of both there are as many as there is text: unjoined, ten times the text
-would open a hundred times as many files. Each round reads and writes the text once.
+Every split takes a piece of every run, and the numbers of splits and of runs both grow with the text: without joining,
+ten times the text would open a hundred times as many files. Each round reads and writes the whole text once.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,16 @@ from typing import Any
 
 from lmtrain.prepare.graph import Compute, Progress
 from lmtrain.prepare.shuffling import join_runs
-from lmtrain.prepare.tasks import write_run_list
+from lmtrain.prepare.tasks import key_prefix, write_run_list
 
 MOST_RUNS = 256
 
 
 def join_until_few(runs: list[str], work: Path, deduplicate: bool, compute: Compute, progress: Progress) -> None:
-    """Joins runs, 256 to one and the new ones again, and writes the list of those that are left.
+    """Joins groups of `MOST_RUNS` runs until at most so many are left, whose list it writes for the tasks that follow.
 
     Args:
-        runs: their names in the folder `work`; those that have been joined are removed.
+        runs: their names in the folder `work`; the files of runs that have been joined are removed.
     """
     from dask import delayed
 
@@ -31,7 +31,7 @@ def join_until_few(runs: list[str], work: Path, deduplicate: bool, compute: Comp
         names = [f"joined-{level}-{number:06}" for number in range(len(groups))]
         progress("Joining", 0, len(groups))
         tasks = [
-            delayed(join_group)(work, name, group, deduplicate, dask_key_name=f"{work.parent.parent.name}-{name}")
+            delayed(join_group)(work, name, group, deduplicate, dask_key_name=f"{key_prefix(work)}-{name}")
             for name, group in zip(names, groups, strict=True)
         ]
         compute(tasks, _reporting(progress, len(groups)))
@@ -46,7 +46,7 @@ def _reporting(progress: Progress, total: int) -> Callable[[Any], None]:
 
 
 def join_group(work: Path, name: str, runs: list[str], deduplicate: bool) -> None:
-    """A task: makes one run of several."""
+    """A task of the graph: makes one run of several."""
     join_runs([work / run for run in runs], work / name, deduplicate)
 
 

@@ -1,4 +1,4 @@
-"""Documents in other languages or scripts than the corpus is to have."""
+"""Identifies the language and the script of documents, to leave out those that the corpus is not to have."""
 
 import sys
 from collections import Counter
@@ -36,7 +36,14 @@ def language_of(document: str) -> tuple[str, float]:
 def in_languages(
     documents: list[str], wanted: Collection[str], unwanted: Collection[str], threshold: float
 ) -> list[str]:
-    """The documents without those that are, with at least this probability, in no wanted or in an unwanted language."""
+    """The documents without those that are surely in another language.
+
+    Args:
+        wanted: codes of languages; empty for all.
+        unwanted: codes of languages.
+        threshold: a document is left out if its most probable language has at least this probability, and is not
+            wanted or is unwanted.
+    """
 
     def is_kept(document: str) -> bool:
         language, probability = language_of(document)
@@ -47,14 +54,18 @@ def in_languages(
 
 
 class Scripts:
-    """Which characters belong to some scripts, by their Unicode names ("Cyrillic") or codes ("Cyrl")."""
+    """Tells how much of a document is in some scripts.
+
+    Args:
+        names: Unicode's names ("Cyrillic") or codes ("Cyrl") of the scripts.
+    """
 
     def __init__(self, names: Collection[str]) -> None:
         self._codes = {script_code(name) for name in names}
         self._known = np.zeros(sys.maxunicode + 1, dtype=np.uint8)  # 0: not looked up, 1: none, 2: these, 3: another
 
     def share(self, document: str) -> float:
-        """Of the characters that belong to a script, how many belong to these; 1 if there are none."""
+        """The share of these scripts among the characters that belong to a script; 1 if no character does."""
         codes = code_points(document)
         for code in np.unique(codes[self._known[codes] == 0]).tolist():
             script = _unicodedata().script(chr(code))
@@ -85,7 +96,7 @@ def script_code(name: str) -> str:
 
 
 def script_of(text: str) -> str | None:
-    """The script that most characters of a text belong to, as `--script` takes it; None if they belong to none."""
+    """The name of the script that most characters belong to, as `--script` takes it; None if they belong to none."""
     codes, counts = np.unique(code_points(text), return_counts=True)
     scripts: Counter[str] = Counter()
     for code, count in zip(codes.tolist(), counts.tolist(), strict=True):

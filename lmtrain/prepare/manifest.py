@@ -1,4 +1,7 @@
-"""What manifest.json of a prepared corpus says: sources, options, what each step left, and the parts."""
+"""The content of a prepared corpus's manifest.json: sources, options, what each step left, and the parts.
+
+With it one can say where a corpus came from, and notice that its files or its sources have changed since.
+"""
 
 from collections import Counter
 from dataclasses import asdict
@@ -13,19 +16,20 @@ from lmtrain.prepare.tasks import Cleaned
 from lmtrain.version import lmtrain_version
 
 Counts = dict[str, tuple[int, int, int]]
-"""Documents, characters and bytes of each part, of a range of the documents."""
+"""Of one range of the order: by part, and by filter of duplicates, (documents, characters, bytes)."""
 
 
 def counts_of(splits: list[Counts], part: str) -> tuple[int, ...]:
-    """The counts of a part over all ranges."""
+    """Documents, characters and bytes of a part, summed over all ranges."""
     return tuple(map(sum, zip(*(counts[part] for counts in splits), strict=True)))
 
 
 def described_source(source: Source, tally: Tally, size: int, digest: str) -> dict[str, Any]:
-    """What the manifest says of a source.
+    """The manifest's entry of a source.
 
     Args:
-        size, digest: its bytes as stored, and their SHA-256.
+        size: bytes as stored.
+        digest: their SHA-256.
     """
     described: dict[str, Any] = {"url": source.url, "format": source.format, "size": size, "sha256": digest}
     if source.encoding:
@@ -45,13 +49,13 @@ def manifest_of(
     cleaned: list[Cleaned],
     splits: list[Counts],
 ) -> dict[str, Any]:
-    """All of the manifest but the hashes of the files.
+    """The manifest without "files", which needs the written files.
 
     Args:
-        sources: see `described_source`.
-        beside: files of the inputs that were left out.
-        cleaned: what became of each block.
-        splits: what was written of each range.
+        sources: their entries, see `described_source`.
+        beside: files in the input folders that are no texts.
+        cleaned: the result of each block.
+        splits: the counts of each range.
     """
     steps = sum((result.steps for result in cleaned), Counter())
     totals = {part: counts_of(splits, part) for part in PARTS}

@@ -1,4 +1,4 @@
-"""Documents that are almost equal, found by MinHash (Broder 1997) in bands.
+"""Finds documents that are almost equal, by MinHash (Broder 1997) in bands.
 
 Two documents whose sets of character 5-grams have a Jaccard similarity of s agree in one of 14 bands of 8 values with
 probability 1 - (1 - s^8)^14: 0.24 for s = 0.6, 0.56 for 0.7, 0.92 for 0.8, 0.9996 for 0.9.
@@ -13,14 +13,15 @@ import numpy as np
 from lmtrain.errors import MissingPackage
 
 BANDS, _ROWS, _LETTERS = 14, 8, 5
-SHORTEST = 50  # characters; shorter documents differ by a word in much of what they are
+SHORTEST = 50  # characters; of shorter documents one word is so much that similarity says little
 
 
 def bands(documents: list[str], identities: np.ndarray) -> np.ndarray:
-    """What documents must agree in to be near-duplicates.
+    """A hash of each band of each document; documents that agree in one of their bands are near-duplicates.
 
     Args:
-        identities: uint64 `(documents,)`, in place of the bands of short documents, which are like no other.
+        identities: uint64 `(documents,)`, taken for all bands of documents shorter than `SHORTEST`, so that these are
+            near-duplicates of equal documents only.
 
     Returns:
         uint64 `(documents, BANDS)`.
@@ -50,17 +51,16 @@ def _shingles(document: str) -> set[bytes]:
 
 
 def write_repeated(runs: Iterable[tuple[np.ndarray, np.ndarray]], path: Path) -> None:
-    """Writes the orders of the documents that agree in a band with one that comes before them, sorted, without
-    repetition.
+    """Writes the order of every document that agrees in a band with a document of lower order; sorted, each once.
 
     Args:
-        runs: of each, the documents' values in the band and their orders, uint64 `(documents,)`. All of them are held
-            in memory, with what sorts them 41 bytes for each document.
+        runs: for each run the hashes of the band and the orders of the documents, uint64 `(documents,)`. All are held
+            in memory, which takes 41 bytes for each document while they are sorted.
     """
-    values, orders = (np.concatenate(part) for part in zip(*runs, strict=True))
+    values, orders = (np.concatenate(arrays) for arrays in zip(*runs, strict=True))
     places = np.lexsort((orders, values))
     values, orders = values[places], orders[places]
     first = np.ones(len(values), dtype=bool)
     first[1:] = values[1:] != values[:-1]
-    leader = orders[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]
-    np.save(path, np.unique(orders[orders != leader]))
+    lowest = orders[np.maximum.accumulate(np.where(first, np.arange(len(first)), 0))]  # of those with the same hash
+    np.save(path, np.unique(orders[orders != lowest]))

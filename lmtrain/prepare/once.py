@@ -1,4 +1,4 @@
-"""Inputs that can be read only once, standard input and pipes, as files that can be read again."""
+"""Copies of inputs that can be read only once, standard input and pipes, so that they can be read again."""
 
 import os
 import sys
@@ -17,10 +17,12 @@ _READ_BYTES = 8 << 20
 
 @contextmanager
 def read_once(inputs: Sequence[str | Path], beside: Path) -> Iterator[dict[str, str]]:
-    """Within the block what can be read only once is a file in a folder beside a path; problems name what was typed.
+    """Copies standard input and pipes into a temporary folder beside a path; removes it when the block ends.
+
+    A `UserError` that is raised within the block names what was typed instead of the copy.
 
     Yields:
-        for every input the file, or folder, pattern or URL, and what it is called in messages.
+        for every input its file (the copy), folder, pattern or URL → what it is called in messages.
 
     Raises:
         UserError: an input cannot be read.
@@ -40,7 +42,7 @@ def read_once(inputs: Sequence[str | Path], beside: Path) -> Iterator[dict[str, 
 
 
 def is_read_once(place: str) -> bool:
-    """Whether it is standard input, or there is something at a path that is neither a file nor a folder."""
+    """Whether an input is standard input ("-"), or something at a path that is neither a file nor a folder."""
     if place == STANDARD_INPUT:
         return True
     return os.path.exists(place) and not os.path.isfile(place) and not os.path.isdir(place)
@@ -65,6 +67,7 @@ def _folder(beside: Path) -> Iterator[Path]:
 
 
 def _copied(place: str, folder: Path) -> str:
+    """The path of the copy of an input; its name is the input's, by which readers may recognise the format."""
     name = "standard-input" if place == STANDARD_INPUT else Path(place).name
     number = len(list(folder.iterdir()))
     file = folder / (f"{number}-{name}" if number else name)

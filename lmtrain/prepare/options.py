@@ -1,4 +1,4 @@
-"""What becomes of the sources."""
+"""The options of `prepare_corpus`, checked together before any file is read."""
 
 import dataclasses
 
@@ -12,15 +12,15 @@ from lmtrain.prepare.shuffling import Dealing
 
 @dataclasses.dataclass(frozen=True)
 class PrepareOptions:
-    """What becomes of the sources.
+    """How sources are read, cleaned and written.
 
     Args:
         format, field, language, split_at, errors, encoding: what is read of the sources, see `Wanted`.
-        cleaning: the steps.
+        cleaning: the cleaning steps.
         dealing: de-duplication, the shares of validation and test, the seed of the order.
-        split_size: about how many bytes a training split has.
-        document_delimiter: what ends a document in the corpus.
-        block_size: bytes of a source that are one task.
+        split_size: approximate bytes of a training split.
+        document_delimiter: the text that ends a document in the corpus.
+        block_size: bytes of a source that one task reads.
     """
 
     format: str = "auto"
@@ -36,7 +36,7 @@ class PrepareOptions:
     block_size: int = 32 << 20
 
     def wanted(self) -> Wanted:
-        """What is read of the sources."""
+        """The options that the readers of formats take."""
         return Wanted(
             self.format, self.field, self.language, self.split_at, self.errors, checked_encoding(self.encoding)
         )
@@ -46,7 +46,7 @@ class PrepareOptions:
         problems = []
         for name in ("split_at", "document_delimiter"):
             if getattr(self, name) == "":
-                problems.append(f"{_flag(name)} is empty; it must be at least one character.")
+                problems.append(f"{flag(name)} is empty; it must be at least one character.")
         try:
             checked_encoding(self.encoding)
         except ValueError as error:
@@ -62,10 +62,10 @@ class PrepareOptions:
         low, high = self.cleaning.min_length, self.cleaning.max_length
         if low is not None and high is not None and low > high:
             problems.append(f"--min-length {low} is more than --max-length {high}.")
-        for name in ("min_letters", "max_repeats", "max_markup"):
+        for name in ("min_letters", "max_repeats", "max_markup", "script_share", "language_threshold"):
             share = getattr(self.cleaning, name)
             if share is not None and not 0 <= share <= 1:
-                problems.append(f"{_flag(name)} {share}: it must be a share between 0 and 1.")
+                problems.append(f"{flag(name)} {share}: it must be a share between 0 and 1.")
         raise_if_any([*problems, *self._filter_problems()])
 
     def _filter_problems(self) -> list[str]:
@@ -73,10 +73,7 @@ class PrepareOptions:
         if dealing.max_copies is not None and dealing.max_copies < 1:
             problems.append(f"--max-copies {dealing.max_copies}: it must be at least 1.")
         if not dealing.deduplicate and (dealing.max_copies is not None or dealing.near_duplicates):
-            problems.append("--max-copies and --near-duplicates leave out duplicates: do not --keep-duplicates.")
-        for name in ("script_share", "language_threshold"):
-            if not 0 <= getattr(cleaning, name) <= 1:
-                problems.append(f"{_flag(name)} {getattr(cleaning, name)}: it must be a share between 0 and 1.")
+            problems.append("--max-copies and --near-duplicates leave out duplicates: leave out --keep-duplicates.")
         for name in cleaning.scripts:
             try:
                 script_code(name)
@@ -92,5 +89,6 @@ class PrepareOptions:
         return problems
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """The flag of scripts/prepare_corpus.py for an option."""
     return "--" + name.replace("_", "-")

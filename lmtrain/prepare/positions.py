@@ -1,4 +1,7 @@
-"""How far tasks have come within the files that they read, told by them to the process that shows it."""
+"""Progress within blocks: each task writes its position into a file, and the process that shows the progress reads it.
+
+Dask reports only that a task has ended, and a task may read one large file for hours.
+"""
 
 import threading
 import time
@@ -10,25 +13,29 @@ _EVERY = 1.0  # seconds
 
 
 @contextmanager
-def telling(work: Path, number: int) -> Iterator[Callable[[int], None]]:
-    """Gives a task a function to call with how many bytes it has read, for `watched`."""
+def reporting_position(work: Path, number: int) -> Iterator[Callable[[int], None]]:
+    """Yields a function that a task calls with the bytes that it has read; `watching_positions` reads them.
+
+    Args:
+        number: of the task.
+    """
     path, due = work / f"position-{number}", 0.0
 
-    def tell(place: int) -> None:
+    def report(place: int) -> None:
         nonlocal due
         if time.monotonic() >= due:
             due = time.monotonic() + _EVERY
             path.write_text(str(place), encoding="ascii")
 
     try:
-        yield tell
+        yield report
     finally:
         path.unlink(missing_ok=True)
 
 
 @contextmanager
-def watched(work: Path, show: Callable[[int], None]) -> Iterator[None]:
-    """Within the block calls `show` now and then with how many bytes all tasks that are at work have read."""
+def watching_positions(work: Path, show: Callable[[int], None]) -> Iterator[None]:
+    """Calls `show` each second, from a thread, with the bytes that all unfinished tasks together have read."""
     is_over = threading.Event()
 
     def watch() -> None:

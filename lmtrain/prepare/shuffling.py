@@ -1,11 +1,11 @@
-"""Documents → runs on disk, sorted by a hash → de-duplicated, shuffled parts.
+"""Documents → runs on disk, sorted by a hash → de-duplicated, shuffled parts: train, valid and test.
 
-The hash of a document says which part it belongs to and where it stands there. So neither depends on which other
-documents there are, in how many blocks they were read, or where.
+The hash of a document alone decides its part and its place there. So neither depends on the other documents, on the
+number of blocks in which they were read, or on the process that read them.
 
-1. `write_run` sorts the documents of a block by their order and writes them with an index.
-2. `join_runs` makes one run of several, where there are so many that every range would open too many files.
-3. `merge` takes one range of the order from all runs, leaves out duplicates, and writes what belongs to each part.
+1. `write_run` sorts the documents of a block by their order, a 64-bit hash, and writes them with an index: a run.
+2. `join_runs` makes one run of several; without it, many runs would be open at once for each range.
+3. `merge` takes one range of the order from all runs, leaves out duplicates, and writes the documents of each part.
 """
 
 import hashlib
@@ -20,26 +20,26 @@ import numpy as np
 from lmtrain.prepare.near_duplicates import bands
 from lmtrain.program.files import atomic_write
 
-# every field stands at a multiple of its size: numpy copies whole columns of others to search in them
+# Each field lies at a multiple of its size: to search in a column that does not, numpy copies all of it.
 _INDEX = np.dtype([("order", "u8"), ("digest", "u8"), ("end", "i8"), ("characters", "i4"), ("copies", "i4")])
 PARTS = ("train", "valid", "test")
-_WHOLE = 1 << 64
-_SHARE, _ENOUGH = 0.01, 10_000_000  # of the text to validate on, and to test on; bytes
-_PIECE = 32 << 20  # bytes of text that are joined at a time
-_written = partial(atomic_write, removes_left=False)  # what is left goes with the folder
+_ORDERS = 1 << 64  # values of a hash
+_SHARE = 0.01  # of the text to validate on, and of that to test on
+_ENOUGH = 10_000_000  # bytes to validate on
+_JOINED_BYTES = 32 << 20  # of text that are joined at a time
+_atomic_write = partial(atomic_write, removes_left=False)  # unfinished files are removed with the whole folder
 
 
 @dataclass(frozen=True)
 class Dealing:
-    """Which part a document belongs to, and in which order the parts are.
+    """Which part a document belongs to, which duplicates are left out, and how documents are shuffled.
 
     Args:
-        valid, test: the shares of the documents that validate and test; None for 1 %, of a large text for less, see
-            `settled`.
+        valid, test: the shares of the documents to validate and to test on; None for 1 % or less, see `settled`.
         seed: of the order. The part doesn't depend on it.
         deduplicate: keep one of equal documents.
-        max_copies: leave out documents of which there are more than so many equal ones, such as what stands on every
-            page of a site; None for no limit.
+        max_copies: leave out documents that occur more often than that, such as the imprint on every page of a site;
+            None for no limit.
         near_duplicates: keep one of documents that are almost equal.
     """
 
@@ -51,10 +51,14 @@ class Dealing:
     near_duplicates: bool = False
 
     def settled(self, size: float) -> "Dealing":
-        """With the shares that are taken of a text of so many bytes, where none are given.
+        """The same with numbers for the shares that are None.
 
-        The model is validated after every split, so that the same share of more text would take more and more of the
-        time. So 1 % is halved until 10 MB or less are left: what validates then did so with less text, too.
+        The model is validated after every split, so the same share of a larger text would take more and more of the
+        training time: 1 % is halved until it is 10 MB or less. Halving keeps a document that validates a large text
+        among those that validate a smaller one.
+
+        Args:
+            size: bytes of the text without duplicates.
         """
         halvings = math.ceil(math.log2(max(1.0, size * _SHARE / _ENOUGH)))
         share = _SHARE / 2**halvings
@@ -67,25 +71,30 @@ class Dealing:
 
 def _mixed(numbers: np.ndarray, seed: int) -> np.ndarray:
     """A bijection of uint64 numbers (SplitMix64), another one for every seed."""
-    numbers = numbers + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % _WHOLE)
+    numbers = numbers + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % _ORDERS)
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
 def _parts(digests: np.ndarray, dealing: Dealing) -> np.ndarray:
-    """Validation is taken from the bottom and test from the top: either may grow without the other changing."""
+    """The index in `PARTS` of each digest: the lowest are valid, the highest test, so that one share may grow without
+    a change of the other part."""
     parts = np.zeros(len(digests), dtype=np.uint8)
-    parts[digests < np.uint64(int(dealing.valid * _WHOLE))] = 1
-    parts[~digests < np.uint64(int(dealing.test * _WHOLE))] = 2
+    parts[digests < np.uint64(int(dealing.valid * _ORDERS))] = 1
+    parts[~digests < np.uint64(int(dealing.test * _ORDERS))] = 2
     return parts
 
 
 def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing, number: int) -> int:
-    """Writes `path`.text and `path`.npy: documents in their order, of equal ones (if de-duplicating) the first.
+    """Writes documents in their order, each followed by the delimiter, to `path`.text, and about them `path`.index.
+
+    With `dealing.deduplicate` one of equal documents is written, with their number in the index. With
+    `dealing.near_duplicates`, `path`.bands.npy is written, too.
 
     Args:
-        number: distinguishes equal documents of different runs.
+        documents: at least one.
+        number: of the run; gives equal documents of different runs different orders where duplicates are kept.
 
     Returns:
         the bytes of the text.
@@ -107,18 +116,18 @@ def write_run(path: Path, documents: list[str], delimiter: str, dealing: Dealing
     chosen, end = places.tolist(), delimiter.encode()
     index["end"] = np.cumsum([len(encoded[place]) + len(end) for place in chosen])
     index["characters"] = [len(documents[place]) for place in chosen]
-    with _written(path.with_suffix(".text")) as unfinished, unfinished.open("wb") as file:
+    with _atomic_write(path.with_suffix(".text")) as unfinished, unfinished.open("wb") as file:
         file.writelines(encoded[place] + end for place in chosen)
-    with _written(path.with_suffix(".index")) as unfinished:
+    with _atomic_write(path.with_suffix(".index")) as unfinished:
         index.tofile(unfinished)
     if dealing.near_duplicates:
-        with _written(path.with_suffix(".bands.npy")) as unfinished, unfinished.open("wb") as file:
+        with _atomic_write(path.with_suffix(".bands.npy")) as unfinished, unfinished.open("wb") as file:
             np.save(file, bands([documents[place] for place in chosen], index["order"]))
     return int(index["end"][-1])
 
 
 def _is_first(*keys: np.ndarray) -> np.ndarray:
-    """Which of sorted rows differ from the one before."""
+    """bool `(rows,)`: which of sorted rows differ from the row before; the keys are the rows' columns."""
     differs = np.ones(len(keys[0]), dtype=bool)
     differs[1:] = np.logical_or.reduce([key[1:] != key[:-1] for key in keys])
     return differs
@@ -133,15 +142,15 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
     """The documents of all runs whose order is in [low, high), in order.
 
     Returns:
-        their index, the number of the run that each is in, where it begins there, and whether it is the first of
-        equal ones, which has the copies of all.
+        their index; the number of each one's run; the byte at which it begins in the run's text; and whether it is the
+        first of equal documents, whose "copies" are then the sum over all of them.
     """
     pieces, runs_of_pieces, begins = [], [], []
     for number, run in enumerate(runs):
         index = open_index(run)
         order = index["order"]
         first = int(np.searchsorted(order, np.uint64(low)))
-        last = int(np.searchsorted(order, np.uint64(high))) if high < _WHOLE else len(order)
+        last = int(np.searchsorted(order, np.uint64(high))) if high < _ORDERS else len(order)
         piece = np.array(index[first:last])
         begin = int(index["end"][first - 1]) if first else 0
         pieces.append(piece)
@@ -157,27 +166,27 @@ def _select(runs: Iterable[Path], low: int, high: int, deduplicate: bool) -> tup
 
 
 def unique_share(runs: list[Path], documents: int, dealing: Dealing) -> float:
-    """Which share of the runs' bytes remains without duplicates; estimated from about a million documents."""
+    """The share of the runs' bytes that de-duplication keeps, estimated from about a million of the documents."""
     if not dealing.deduplicate or not documents:
         return 1.0
-    high = min(_WHOLE, _WHOLE * 1_000_000 // documents)
+    high = min(_ORDERS, _ORDERS * 1_000_000 // documents)
     index, _, starts, keep = _select(runs, 0, high, True)
     lengths = index["end"] - starts
     return float(lengths[keep].sum() / max(1, lengths.sum()))
 
 
 def join_runs(runs: list[Path], path: Path, deduplicate: bool) -> None:
-    """Makes one run of several, with the duplicates left out; holds 32 MB of text and its index in memory."""
-    pieces = math.ceil(sum(run.with_suffix(".text").stat().st_size for run in runs) / _PIECE)
+    """Makes one run of several, without duplicates if so asked; holds 32 MB of text and its index in memory."""
+    pieces = math.ceil(sum(run.with_suffix(".text").stat().st_size for run in runs) / _JOINED_BYTES)
     end = 0
     with (
-        _written(path.with_suffix(".text")) as unfinished,
-        _written(path.with_suffix(".index")) as unfinished_index,
+        _atomic_write(path.with_suffix(".text")) as unfinished,
+        _atomic_write(path.with_suffix(".index")) as unfinished_index,
         unfinished.open("wb") as file,
         unfinished_index.open("wb") as index_file,
     ):
         for number in range(pieces):
-            low, high = number * _WHOLE // pieces, (number + 1) * _WHOLE // pieces
+            low, high = number * _ORDERS // pieces, (number + 1) * _ORDERS // pieces
             index, numbers, starts, keep = _select(runs, low, high, deduplicate)
             index, numbers, starts = index[keep], numbers[keep], starts[keep]
             file.writelines(_read_documents(runs, numbers, starts, index["end"]))
@@ -196,16 +205,16 @@ def merge(
 ) -> dict[str, tuple[int, int, int]]:
     """Writes the documents in one of `count` equal ranges of the order to the files of their parts.
 
-    Files of parts that have no document in the range are not written.
-
     Args:
-        repeated: what `write_repeated` wrote of near-duplicates.
+        number: of the range, from 0.
+        places: the file of each part; it is not written if the range has no document of the part.
+        repeated: the files of near-duplicates, by `write_repeated`.
 
     Returns:
-        documents, characters and bytes of each part, and of what is left out of all: "max_copies" and
-        "near_duplicates"; the bytes with delimiters.
+        documents, characters, and bytes with delimiters: of each part, and of the documents that "max_copies" and
+        "near_duplicates" left out.
     """
-    low, high = number * _WHOLE // count, (number + 1) * _WHOLE // count
+    low, high = number * _ORDERS // count, (number + 1) * _ORDERS // count
     index, numbers, starts, keep = _select(runs, low, high, dealing.deduplicate)
     index, numbers, starts = index[keep], numbers[keep], starts[keep]
     often = index["copies"] > (dealing.max_copies or np.inf)
@@ -221,7 +230,7 @@ def merge(
     for part, name in enumerate(PARTS):
         chosen = np.flatnonzero(parts == part)
         if len(chosen):
-            with _written(places[name]) as unfinished, unfinished.open("wb") as file:
+            with _atomic_write(places[name]) as unfinished, unfinished.open("wb") as file:
                 file.writelines(texts[place] for place in chosen.tolist())
         counts[name] = _counted(index[chosen], starts[chosen])
     return counts
@@ -232,7 +241,7 @@ def _counted(index: np.ndarray, starts: np.ndarray) -> tuple[int, int, int]:
 
 
 def _are_in(orders: np.ndarray, repeated: Iterable[Path]) -> np.ndarray:
-    """Which of sorted orders are in one of the files."""
+    """bool `(orders,)`: which of sorted orders are in one of the files."""
     found = np.zeros(len(orders), dtype=bool)
     for path in repeated if len(orders) else ():
         values = np.load(path, mmap_mode="r")
@@ -242,7 +251,7 @@ def _are_in(orders: np.ndarray, repeated: Iterable[Path]) -> np.ndarray:
 
 
 def _read_documents(runs: list[Path], numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> list[bytes]:
-    """The bytes of the documents, run by run, so that no more than they and one run's range are in memory."""
+    """The bytes of the documents. Runs are read one after the other, so that only one run's range is held besides."""
     texts: list[bytes] = [b""] * len(numbers)
     by_run = np.argsort(numbers, kind="stable")
     bounds = np.searchsorted(numbers[by_run], np.arange(len(runs) + 1))

@@ -1,4 +1,7 @@
-"""What people have → documents: files of every format that `lmtrain.data.formats` reads, at any fsspec URL."""
+"""Inputs → sources → blocks → documents: finds the files that inputs name, cuts them into blocks, and reads a block.
+
+Inputs are paths, patterns, folders and fsspec URLs of every format that `lmtrain.data.formats` reads.
+"""
 
 import hashlib
 import os
@@ -34,12 +37,12 @@ class Source:
     """A file that documents are read from.
 
     Args:
-        url: where it is.
-        format: its reader's name.
+        url: the path of a local file, else the fsspec URL.
+        format: the name of its reader.
         size: bytes as stored; None if the server doesn't say.
-        local: whether it is a file of this machine's file system.
-        compression: what it is compressed with.
-        encoding: of its text, where that is not UTF-8.
+        local: whether the file is in this machine's file system.
+        compression: as fsspec names it; None for none.
+        encoding: of the text, as Python names it; None for UTF-8.
     """
 
     url: str
@@ -105,8 +108,11 @@ def _find(place: str, beside: set[str], language: str | None) -> tuple[fsspec.Ab
     """The paths of the files that an input names."""
     filesystem, path = store_of(place)
     filesystem.invalidate_cache()  # of what it remembers of earlier questions
-    web = protocol_of(place) in WEB  # where a page with links in it would pass for a folder
-    kind = kind_of(filesystem, path) if not web else None if "*" in path else "file"
+    web = protocol_of(place) in WEB
+    if web:  # the server is not asked: it would take any page with links in it for a folder
+        kind = None if "*" in path else "file"
+    else:
+        kind = kind_of(filesystem, path)
     if kind == "file":
         return filesystem, [path]
     is_folder = kind == "directory"
@@ -132,13 +138,15 @@ def _find(place: str, beside: set[str], language: str | None) -> tuple[fsspec.Ab
 
 
 def _in_language(files: list[str], place: str, language: str | None) -> list[str]:
-    """The files without what is in the other language of pairs, and the numbers about those."""
-    there = set(files)
-    return [
-        file
-        for file in files
-        if not (pair := pair_of(file)) or not pair <= there or not not_a_text(PurePosixPath(file).name, place, language)
-    ]
+    """The files without the texts in the other language of pairs, and without the numbers about pairs."""
+    all_files = set(files)
+    kept = []
+    for file in files:
+        pair = pair_of(file)
+        is_paired = bool(pair) and pair <= all_files
+        if not (is_paired and not_a_text(PurePosixPath(file).name, place, language)):
+            kept.append(file)
+    return kept
 
 
 def _source(
@@ -153,7 +161,7 @@ def _source(
             head, _ = peeked(decompressed(stream))
         except UserError:
             raise
-        except Exception:  # every decompressor has its own; who reads the whole file says it
+        except Exception:  # every decompressor has its own; the task that reads the whole file reports it
             head = b""
     if not begin:
         return None
@@ -177,8 +185,11 @@ def _is_hidden(path: str) -> bool:
 
 
 def cut_blocks(source: Source, wanted: Wanted, block_size: int) -> list[Block]:
-    """The pieces of a source that can be read independently: of a plain local file whose lines stand for
-    themselves, or a dump that is not compressed or in several streams; of others, all of it."""
+    """The pieces of a source that can be read independently.
+
+    A plain local file of which each line is read by itself is cut between lines, a MediaWiki dump that is plain or
+    compressed in several bzip2 streams between pages. Every other source is one block.
+    """
     by_lines = source.compression is None and source.encoding is None and READERS[source.format].cuts_lines(wanted)
     by_pages = source.format == MediaWiki.name and source.compression in (None, "bzip2")
     if not (source.local and (by_lines or by_pages)):
@@ -187,7 +198,7 @@ def cut_blocks(source: Source, wanted: Wanted, block_size: int) -> list[Block]:
 
 
 def hash_file(url: str, copy_to: Path | None = None) -> tuple[int, str]:
-    """The size and the SHA-256 of a file as stored; on request it is copied on the way."""
+    """The size in bytes and the SHA-256 of a file as stored; with `copy_to` the file is copied in the same pass."""
     digest, size = hashlib.sha256(), 0
     with stored(url) as stream, open(copy_to or os.devnull, "wb") as copy:
         while data := stream.read(_READ_BYTES):
@@ -204,11 +215,11 @@ def read_block(
     """The documents of a block of a local file, in pieces of bounded size.
 
     Args:
-        tally: is told of the documents and of what is passed over.
-        progress: called with how many bytes, as stored, have been read, of a block that is a whole file.
+        tally: counts the documents, and what is passed over with the reason.
+        progress: called with how many bytes, as stored, have been read; only for a block that is a whole file.
 
     Raises:
-        UserError: the file is not what its format says; names the place.
+        UserError: the content is not in the source's format; the message names the place.
     """
     reader, url = READERS[block.source.format], block.source.url
     if block.stop is None:
@@ -258,7 +269,7 @@ def _read_lines(block: Block, errors: str) -> str:
 
 
 def _next_line(file, place: int, url: str) -> int:
-    """Where the first line begins that begins at `place` or later."""
+    """The first byte offset at or after `place` at which a line begins."""
     if place == 0:
         return 0
     file.seek(place - 1)

@@ -1,4 +1,5 @@
-"""The tasks of the graph. Each is a function of its arguments that writes files of its own, whole or not at all."""
+"""The tasks of the graph. Each depends on its arguments only and writes files of its own, whole or not at all, so that
+a task whose worker was lost can be done again."""
 
 import errno
 import json
@@ -14,26 +15,33 @@ from lmtrain.errors import UserError
 from lmtrain.prepare.cleaning import CHANGING
 from lmtrain.prepare.near_duplicates import BANDS, write_repeated
 from lmtrain.prepare.options import PrepareOptions
-from lmtrain.prepare.positions import telling
+from lmtrain.prepare.positions import reporting_position
 from lmtrain.prepare.shuffling import PARTS, Dealing, merge, open_index, unique_share, write_run
 from lmtrain.prepare.sources import Block, Source, hash_file, read_block
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_RUN_CHARACTERS = 32 << 20  # of a compressed or remote file that are sorted at a time
+_RUN_CHARACTERS = 32 << 20  # that are held and sorted at a time, of a source that is one large block
+
+
+def key_prefix(work: Path) -> str:
+    """The beginning of the keys of this graph's tasks: the name of the unfinished folder around `work`, which no other
+    graph has, since several may be computed on one cluster."""
+    return work.parent.parent.name
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of a block.
+    """The result of reading and cleaning a block.
 
     Args:
         runs: the names of the runs that were written.
-        steps: documents and characters that were left after each step, and how many were changed, by (step, what).
-        problems: what is wrong with the block, if anything.
+        steps: by (step, "documents") and (step, "characters") what was left after the step, and by (step, "changed")
+            how many documents it changed.
+        problems: sentences that say why the block cannot be used; empty if it can.
         size: bytes of the runs.
-        size_read: bytes of the source.
-        stored: size and hash of the source, where the task has found them out.
-        tally: what was passed over.
+        size_read: bytes of the block in its source, as stored.
+        stored: size in bytes and SHA-256 of the source, if it is remote.
+        tally: the records that were used, and those that were passed over with the reason.
     """
 
     runs: tuple[str, ...] = ()
@@ -48,7 +56,7 @@ class Cleaned:
 def clean_block(block: Block, options: PrepareOptions, work: Path, number: int) -> Cleaned:
     """Reads the documents of a block, cleans them, and writes them as runs.
 
-    What is wrong with them is returned, not raised, so that all of it can be said at once.
+    Problems are returned, not raised, so that one message can name those of all blocks.
     """
     source = block.source
     try:
@@ -111,8 +119,8 @@ def _write_runs(
 
     held: list[str] = []
     characters = size = 0
-    with telling(work, number) as tell:
-        for documents in read_block(block, options.wanted(), tally, tell):
+    with reporting_position(work, number) as report:
+        for documents in read_block(block, options.wanted(), tally, report):
             held += filter(None, documents)
             characters += sum(map(len, documents))
             if characters >= _RUN_CHARACTERS:
@@ -123,7 +131,7 @@ def _write_runs(
 
 
 def write_run_list(work: Path, runs: list[str]) -> None:
-    """Tells the tasks that follow which runs there are: too much to send to each of them."""
+    """Writes the names of all runs into a file for the tasks that follow: a list too long to send with each task."""
     (work / "runs.json").write_text(json.dumps(runs), encoding="utf-8")
 
 
@@ -137,7 +145,7 @@ def estimate_unique(work: Path, documents: int, dealing: Dealing) -> float:
 
 
 def find_near_duplicates(work: Path, band: int) -> None:
-    """Writes which documents agree with an earlier one in one of the bands."""
+    """Writes which documents agree in a band with another one of lower order; see `write_repeated`."""
     pairs = (
         (np.load(run.with_suffix(".bands.npy"), mmap_mode="r")[:, band], open_index(run)["order"])
         for run in _runs(work)
@@ -150,16 +158,12 @@ def _repeated_path(work: Path, band: int) -> Path:
 
 
 def merge_range(work: Path, number: int, count: int, dealing: Dealing) -> dict[str, tuple[int, int, int]]:
-    """Writes what a range of the order has of each part.
-
-    Returns:
-        documents, characters and bytes of each part, and of what was left out of all.
-    """
+    """Writes the documents in a range of the order, for each part into a file; see `merge`."""
     repeated = [_repeated_path(work, band) for band in range(BANDS)] if dealing.near_duplicates else []
     places = {part: part_path(work, part, number) for part in PARTS}
     return merge(_runs(work), number, count, places, dealing, repeated)
 
 
 def part_path(work: Path, part: str, number: int) -> Path:
-    """Where `merge_range` puts a part, if it has any documents."""
+    """The file into which `merge_range` writes the documents of a part, if its range has any."""
     return work / f"{part}-{number:06}.txt"

@@ -188,6 +188,11 @@ def test_long_files_are_counted_as_the_splits_they_will_be(good) -> None:
     assert max(check.splits.values()) <= 10_000
 
 
+def test_lanes_given_for_each_device_are_those_of_one() -> None:
+    assert compose_config("x", ["data.lanes_per_device=7"]).data.batch_size == 7
+    assert compose_config("x", ["data.batch_size=9"]).data.batch_size == 9
+
+
 def test_a_document_longer_than_a_block_is_one(corpus_folder) -> None:
     long = "word " * 2_500_000
     folder = corpus_folder(train={"1.txt": f"first\n{long}\nlast\n"}, valid=f"{long}\nfirst\n", test="x\n")

@@ -138,7 +138,7 @@ def test_a_split_is_written_from_few_files_however_many_there_were(more, tmp_pat
     monkeypatch.setattr(joining, "MOST_RUNS", 5)
     open_index = shuffling.open_index
     monkeypatch.setattr(shuffling, "open_index", lambda run: opened.append(run.name) or open_index(run))
-    monkeypatch.setattr(shuffling, "_PIECE", 1500)
+    monkeypatch.setattr(shuffling, "_JOINED_BYTES", 1500)
     manifest = prepare([tmp_path / "raw.txt"], tmp_path / "joined", chosen)
     assert texts(tmp_path / "joined") == texts(tmp_path / "at-once")
     runs = {name for name in opened if not name.startswith("joined")}

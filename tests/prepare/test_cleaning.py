@@ -29,6 +29,26 @@ from lmtrain.prepare.cleaning import BOILERPLATE, Cleaning
         (Cleaning(max_repeats=0.2), "Balloons will keep floating.", "Balloons will keep floating."),
         (Cleaning(max_markup=0.2), '<a href="x.html">Home</a> &nbsp; next', None),
         (Cleaning(max_markup=0.2), "https://example.org/a/long/address see", None),
+        (Cleaning(max_markup=0.2), "<br>words", None),
+        (Cleaning(max_markup=0), "a text of some length with one &amp; in it", None),
+        (Cleaning(max_markup=0), "a text of some length", "a text of some length"),
+        (Cleaning(max_repeats=0), "a text of some lenggth", None),
+        (Cleaning(max_repeats=0), "a text of some length", "a text of some length"),
+        (
+            Cleaning(max_markup=0.5),
+            "详见https://a.cn。中文里链接后面没有空格，文字直接接着写",
+            "详见https://a.cn。中文里链接后面没有空格，文字直接接着写",
+        ),
+        (
+            Cleaning(max_markup=0.7),
+            '<a href="https://example.org">ten or more</a>',
+            None,
+        ),
+        (
+            Cleaning(max_markup=0.8),
+            '<a href="https://example.org">ten or more</a>',
+            '<a href="https://example.org">ten or more</a>',
+        ),
         (
             Cleaning(max_markup=0.2),
             "x < y and y > z, as https://a.de says to all who read it now",

@@ -95,7 +95,7 @@ def test_of_documents_that_are_almost_equal_one_is_kept(tmp_path: Path) -> None:
         ({"cleaning": Cleaning(other_languages=("xx",))}, "--not-language xx: the identifier does not know"),
         ({"cleaning": Cleaning(language_threshold=2)}, "--language-threshold 2: it must be a share"),
         ({"dealing": Dealing(0.1, 0.1, max_copies=0)}, "--max-copies 0: it must be at least 1"),
-        ({"dealing": Dealing(0.1, 0.1, deduplicate=False, near_duplicates=True)}, "do not --keep-duplicates"),
+        ({"dealing": Dealing(0.1, 0.1, deduplicate=False, near_duplicates=True)}, "leave out --keep-duplicates"),
     ],
 )
 def test_filters_that_cannot_be(tmp_path: Path, changes: dict, message: str) -> None:

@@ -117,8 +117,8 @@ def test_progress_within_a_compressed_file(tmp_path, monkeypatch):
     monkeypatch.setattr(positions, "_EVERY", 0)
     prepare([path], tmp_path / "out", options(), progress=lambda *now: shown.append(now))
     assert ("Reading", size, size) in shown
-    with positions.telling(tmp_path, 3) as tell, positions.telling(tmp_path, 5) as other:
-        tell(7), other(9), tell(8)
+    with positions.reporting_position(tmp_path, 3) as report, positions.reporting_position(tmp_path, 5) as other:
+        report(7), other(9), report(8)
         assert positions.positions(tmp_path) == 17
     assert positions.positions(tmp_path) == 0
 
