@@ -51,6 +51,7 @@ class Cell:
         onnx: what a layer becomes in ONNX: an operator, or a function that adds nodes to a graph (see
             `onnx_graph.Graph`). None if it cannot be exported.
         is_in_flair: whether Flair has it, with the same names, shapes and results.
+        learns_by_sgd: whether plain SGD, the default, trains it well; if not, a run with it says so.
     """
 
     module: Callable[..., nn.Module]
@@ -59,6 +60,7 @@ class Cell:
     step_layer: type[StepLayer] = ModuleStep
     onnx: OnnxOperator | Callable | None = None
     is_in_flair: bool = False
+    learns_by_sgd: bool = True
 
 
 CELLS: dict[str, Cell] = {
@@ -77,7 +79,7 @@ CELLS: dict[str, Cell] = {
         onnx=OnnxOperator("GRU", (1, 0, 2), {"linear_before_reset": 1}),  # torch's r, z, n as z, r, n
         is_in_flair=True,
     ),
-    "MINGRU": Cell(MinGRU, gates=2, onnx=add_to_onnx),
+    "MINGRU": Cell(MinGRU, gates=2, onnx=add_to_onnx, learns_by_sgd=False),
 }
 """The cells by the name that `model.recurrent_type` gives them."""
 

@@ -93,16 +93,17 @@ def load_safetensors(path: str | Path) -> LanguageModel:
     return language_model
 
 
-def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
+def load_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:
     """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
 
     Args:
         path: the file, or the folder of a run or for the Hugging Face Hub.
         map_location: the device to load to.
+        needs_decoder: what is to be done that takes a decoder, such as "be fine-tuned".
 
     Raises:
-        UserError: the device cannot be used, a weight is not finite, or as `load_safetensors` and
-            `flair_format.load_language_model`.
+        UserError: the device cannot be used, a weight is not finite, a decoder that is needed is not there, or as
+            `load_safetensors` and `flair.load_language_model`.
     """
     path = _file_in(Path(path))
     try:
@@ -118,6 +119,11 @@ def load_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
     language_model = load_language_model(path) if is_flairs else load_safetensors(path)
     language_model.model.to(map_location)
     check_finite(language_model, path)
+    if needs_decoder and language_model.model.decoder is None:
+        raise UserError(
+            f"{path}: It has no decoder, so it can embed but not {needs_decoder}; give the file that its training "
+            "wrote (best-lm.pt or checkpoint.pt)."
+        )
     return language_model
 
 

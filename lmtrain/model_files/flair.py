@@ -137,7 +137,7 @@ class _Pickler(_PicklersBase):
 _pickling = types.SimpleNamespace(__name__=__name__, Pickler=_Pickler)
 
 
-def load_language_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:
+def load_language_model(path: str | Path, map_location: str = "cpu") -> LanguageModel:
     """Reads a model: Flair's `best-lm.pt`, `checkpoint.pt` or `epoch_N.pt` of any age, ours, or a Lightning checkpoint.
 
     Weights become float32 whatever they were stored as. `model.decoder` is None if the file has none.
@@ -145,20 +145,14 @@ def load_language_model(path: str | Path, map_location: str = "cpu", needs_decod
     Args:
         path: the file.
         map_location: the device to put the model on.
-        needs_decoder: what is to be done that takes a decoder, such as "generate text" or "be fine-tuned".
 
     Raises:
-        UserError: the file is missing, damaged or not such a file, asks for a global that is not allowed, holds what
-            does not fit together, or lacks a decoder that is needed.
+        UserError: the file is missing, damaged or not such a file, asks for a global that is not allowed, or holds what
+            does not fit together.
     """
     content = read_torch_file(path)
     try:
         weights, dictionary, settings = _parts(content)
-        if needs_decoder and not settings["has_decoder"]:
-            raise UserError(
-                f"It has no decoder, so it can embed but not {needs_decoder}; "
-                "give the file that its training wrote (best-lm.pt or checkpoint.pt)."
-            )
         if sum(tensor.nbytes for tensor in weights.values()) > os.path.getsize(path):
             raise UserError("Its tensors share storage, so that they are larger than the file; a model's never do.")
         copies = {name: tensor.to(torch.float32, copy=True).contiguous() for name, tensor in weights.items()}

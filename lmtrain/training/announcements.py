@@ -45,6 +45,11 @@ def log_start(
     )
     if reason := why_not_in_flair(sizes.recurrent_type):
         log.warning("%s", reason)
+    if not sizes.cell.learns_by_sgd and config.optimizer.model_extra["_target_"] == "torch.optim.SGD":
+        log.warning(
+            "A %s learns little by SGD, whatever the rate: optimizer=muon reaches a far lower loss (docs/recipes.md)",
+            sizes.recurrent_type,
+        )
     if reason := choose_precision(config).reason:
         log.info("trainer.precision=auto is %s here: %s", trainer.precision, reason)
     if max_time := config.trainer.added("max_time"):

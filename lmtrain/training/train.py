@@ -16,7 +16,7 @@ from lmtrain.config.schema import Config
 from lmtrain.config.trainer_values import seconds
 from lmtrain.errors import RunFailed, UserError
 from lmtrain.model.language_model import LanguageModel
-from lmtrain.model_files.flair import load_language_model
+from lmtrain.model_files.export import load_model
 from lmtrain.program.log import log_to_file, logging_to
 from lmtrain.program.output import forgiving
 from lmtrain.program.signals import Interrupted, SignalWatch
@@ -145,7 +145,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     initial = None
     if config.init_from is not None:
         check_is_a_file(config.init_from)
-        initial = load_language_model(config.init_from, needs_decoder="be fine-tuned")
+        initial = load_model(config.init_from, needs_decoder="be fine-tuned")
         config = settings_from_model(config, initial, frozenset(explicit))
     check_explicit(config, explicit)
     check_logger_packages(config)

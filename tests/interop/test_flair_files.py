@@ -19,6 +19,7 @@ from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
 from lmtrain.model.cells import CELLS
 from lmtrain.model.language_model import LanguageModel, RecurrentLM, Sizes
+from lmtrain.model_files.export import load_model
 from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
@@ -195,7 +196,7 @@ def test_a_model_without_decoder_says_what_it_cannot_do(tmp_path):
     flair_model(has_decoder=False).save(tmp_path / "lm.pt")
     assert load_language_model(tmp_path / "lm.pt").model.decoder is None
     with pytest.raises(UserError, match=r"lm\.pt: It has no decoder, so it can embed but not generate text"):
-        load_language_model(tmp_path / "lm.pt", needs_decoder="generate text")
+        load_model(tmp_path / "lm.pt", needs_decoder="generate text")
 
 
 # ----- to Flair -----------------------------------------------------------------------------------------------

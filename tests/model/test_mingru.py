@@ -120,6 +120,7 @@ def test_a_killed_run_goes_on_bit_for_bit(runs):
     assert "Going on from" in (runs / "killed/train.log").read_text()
     assert differences(runs / "whole", runs / "killed") == []
     assert json.loads((runs / "whole/results.json").read_text())["val/loss"] < 2.6  # ln 14 = 2.64
+    assert "equally probable" not in (runs / "whole/train.log").read_text()
 
 
 def test_that_flair_cannot_read_it_is_said_first_and_last(runs):
@@ -131,6 +132,18 @@ def test_that_flair_cannot_read_it_is_said_first_and_last(runs):
     assert reason in card
     assert "library_name: lmtrain" in card
     assert "FlairEmbeddings" not in card
+
+
+def test_that_sgd_does_not_train_it_well_is_said_with_the_remedy(runs):
+    values = compose(
+        *("data=folder", f"data.path={runs}/corpus", f"data.cache_dir={runs}/cache", "data.batch_size=4", "model=tiny"),
+        *("model.hidden_size=12", "model.recurrent_type=mingru", f"runs_dir={runs}", "trainer.max_steps=1", "name=sgd"),
+        *("trainer.accelerator=cpu", "logger=[]", "test=false"),
+    )
+    train(values)
+    said = "A MINGRU learns little by SGD, whatever the rate: optimizer=muon reaches a far lower loss"
+    assert said in (runs / "sgd/train.log").read_text()
+    assert said not in (runs / "whole/train.log").read_text()
 
 
 def test_its_model_scores_as_it_was_tested(runs, capsys):

@@ -15,6 +15,7 @@ from model_files import ITEMS, flair_content, flairs_dictionary, lightning_conte
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.model.language_model import LanguageModel
+from lmtrain.model_files.export import load_model
 from lmtrain.model_files.flair import (
     load_dictionary,
     load_language_model,
@@ -55,7 +56,7 @@ def test_a_saved_model_is_loaded_as_it_was(tmp_path, recurrent_type, nlayers, no
 
 def test_a_loaded_model_can_be_trained(tmp_path):
     save_language_model(make(nlayers=2), tmp_path / "lm.pt")
-    model = load_language_model(tmp_path / "lm.pt", needs_decoder="be fine-tuned").model.train()
+    model = load_language_model(tmp_path / "lm.pt").model.train()
     ids = torch.zeros(6, 2, dtype=torch.long)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     losses = []
@@ -266,7 +267,7 @@ def test_weights_that_are_not_numbers_are_loaded(tmp_path):
 def test_a_model_without_decoder_says_what_it_cannot_do(tmp_path):
     save_language_model(make(has_decoder=False), tmp_path / "lm.pt")
     load_language_model(tmp_path / "lm.pt")
-    message = refused(tmp_path / "lm.pt", partial(load_language_model, needs_decoder="be fine-tuned"))
+    message = refused(tmp_path / "lm.pt", partial(load_model, needs_decoder="be fine-tuned"))
     assert "It has no decoder, so it can embed but not be fine-tuned" in message
 
 

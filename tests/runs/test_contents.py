@@ -14,6 +14,7 @@ from running import SMALL, compose, read_metrics, train
 from lmtrain.config.keys import is_marked
 from lmtrain.config.schema import Mark, all_fields
 from lmtrain.errors import UserError
+from lmtrain.model_files.export import save_safetensors
 from lmtrain.model_files.flair import load_language_model, save_language_model
 
 STEPS = ("trainer.max_steps=6", "data.validations_per_epoch=100", "test=false", "trainer.precision=32-true")
@@ -152,12 +153,14 @@ def test_another_dictionary_at_the_same_place_is_refused():
     assert "dictionary.path=items.json gives another dictionary than the one that the run in runs/file began" in message
 
 
-def test_the_model_to_start_from_may_have_moved(begun):
+def test_the_model_to_start_from_may_have_moved_and_have_any_form(begun):
     save_language_model(load_language_model("base.pt"), "again.pt")  # other bytes would not matter
+    save_safetensors(load_language_model("base.pt"), "again.safetensors")
     Path("base.pt").unlink()
     Path("link.pt").symlink_to("again.pt")
     run("init_from=./link.pt", "optimizer.lr=2", "trainer.max_steps=4", name="tuned")
-    assert_goes_on("tuned", f"init_from=file://{begun}/again.pt", "optimizer.lr=2")
+    run("init_from=runs/base", "optimizer.lr=2", "trainer.max_steps=5", name="tuned")
+    assert_goes_on("tuned", f"init_from=file://{begun}/again.safetensors", "optimizer.lr=2")
 
 
 @pytest.mark.usefixtures("begun")

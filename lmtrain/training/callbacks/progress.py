@@ -15,6 +15,7 @@ from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.monitor import Monitor
 from lmtrain.training.callbacks.run_length import planned_steps
+from lmtrain.training.module import LanguageModelModule
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ class RunProgress(Callback):
         self._bar: _Bar | None = None
         self._drawn = 0.0
         self._pause = _LINE_SECONDS
+        self._has_warned = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._drawn = time.monotonic()
@@ -115,7 +117,7 @@ class RunProgress(Callback):
         left = timedelta(seconds=round(pace * (self._planned - trainer.global_step)))
         return f" of {self._planned:,} · {left} left"
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         figures = self.monitor.latest
@@ -131,6 +133,14 @@ class RunProgress(Callback):
             speed,
             " · best so far" if self.best.is_new else "",
         )
+        guessing = math.log(pl_module.model.sizes.vocabulary_size)
+        if figures["val/loss"] > guessing and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "A model that takes all items for equally probable has a lower loss, %.4f. If it stays so, the "
+                "learning rate is too high: lower optimizer.lr, or take optimizer=muon, which has its own",
+                guessing,
+            )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._stop()
