@@ -18,7 +18,7 @@ EXAMPLES = """examples:
 run: trains each recipe with each size and seed on each corpus folder, one after the other, each in a process of its
 own, and keeps its curve in docs/evidence/TEXT.json; what is there is not trained again. speed: measures, on this
 machine, which must be idle, how many characters a second the recipes train on these texts with the sizes that were run,
-in turn. page: makes docs/evidence.md and its plot of the files in docs/evidence/.
+in turn; what is there is not measured again. page: makes docs/evidence.md and its plot of the files in docs/evidence/.
 
 scripts/benchmarks/evidence_texts.py says how the texts were made. Needs Flair: pip install 'lmtrain[flair]'."""
 

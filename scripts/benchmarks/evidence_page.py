@@ -16,7 +16,10 @@ from lmtrain.training.callbacks.anneal_over_run import rate_for_muon
 
 PAGE, PLOT = ROOT / "docs/evidence.md", ROOT / "docs/evidence.svg"
 STAND_IN = "experiment=flair trainer.precision=32-true anneal.patience=10"  # Flair's recipe, number for number
+IN_BFLOAT16 = "experiment=flair trainer.precision=bf16-mixed anneal.patience=10"
 FAST = "experiment=fast"
+FIXED_RATE = f"{FAST} optimizer.lr=0.04"
+_WHO = {FLAIR: "Flair", STAND_IN: "Flair's recipe", IN_BFLOAT16: "Flair's recipe, bf16"}
 Run = dict[str, Any]
 Key = tuple[str, tuple[int, ...], str, float]
 
@@ -96,27 +99,29 @@ def speed_ratio(evidence: dict[str, Any], text: str, size: tuple[int, ...], reci
 
 
 def follows_rule(evidence: dict[str, Any], run: Run) -> bool:
-    """Whether this is `experiment=fast` with the rate of the rule, or one near it."""
+    """Whether this is `experiment=fast` with the rate of the rule, or one near it, and nothing else."""
     of = run["contestant"]
-    rate = re.fullmatch(rf"{FAST}(?: optimizer\.lr=(\S+))?", of["recipe"])
+    rate = re.fullmatch(rf"{FAST} optimizer\.lr=(\S+)", of["recipe"])
     _, length, lanes = of["size"]
     steps = of["epochs"] * evidence["texts"][of["text"]]["characters"] / length / lanes
-    return rate is not None and abs(float(rate[1] or 0.04) / rate_for_muon(steps) - 1) < 0.15
+    return rate is not None and abs(float(rate[1]) / rate_for_muon(steps) - 1) < 0.15
 
 
 def comparisons(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
-    """For each run of six epochs of Flair or its recipe: how soon one of those compared, with its seed, was as good."""
+    """For each run of six epochs of Flair or its recipe: how soon one of those compared, with its seed, was as good.
+
+    Those in bfloat16 count where there is none in float32.
+    """
     runs = [run for several in groups(evidence).values() for run in several]
+    in_float32 = {_case(run) for run in runs if run["contestant"]["recipe"] in (FLAIR, STAND_IN)}
     for run in runs:
         of = run["contestant"]
-        if of["recipe"] not in (FLAIR, STAND_IN) or of["epochs"] != 6:
+        if of["recipe"] not in _WHO or of["epochs"] != 6:
+            continue
+        if of["recipe"] == IN_BFLOAT16 and _case(run) in in_float32:
             continue
         text, size = of["text"], tuple(of["size"])
-        same = [
-            one
-            for one in runs
-            if is_compared(one) and all(one["contestant"][name] == of[name] for name in ("text", "size", "seed"))
-        ]
+        same = [one for one in runs if is_compared(one) and _case(one) == _case(run)]
         if not same:
             continue
         reached = first_reached(same, lowest(run))
@@ -124,11 +129,16 @@ def comparisons(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) ->
         ratio = speed_ratio(evidence, text, size)
         losses = {one["contestant"]["epochs"]: lowest(one) for one in same}
         yield {
-            **{"text": text, "size": size, "who": "Flair" if of["recipe"] == FLAIR else "Flair's recipe"},
+            **{"text": text, "size": size, "who": _WHO[of["recipe"]]},
             **{"seed": of["seed"], "loss": lowest(run), "fast": dict(sorted(losses.items())), "share": share},
             **{"epochs": reached[1] if reached else None, "speed": ratio},
             "time": share / ratio if share and ratio else None,
         }
+
+
+def _case(run: Run) -> tuple[Any, ...]:
+    of = run["contestant"]
+    return of["text"], tuple(of["size"]), of["seed"]
 
 
 def _texts(evidence: dict[str, Any]) -> str:
@@ -139,10 +149,10 @@ def _texts(evidence: dict[str, Any]) -> str:
 
 
 def _times(evidence: dict[str, Any]) -> str:
-    lines = ["## Time to the loss of Flair's six epochs", "", "### `experiment=fast` as it is"]
-    lines += ["", *_table(evidence, lambda run: run["contestant"]["recipe"] == FAST)]
-    lines += ["", "### `experiment=fast` with the rate for short runs", ""]
+    lines = ["## Time to the loss of Flair's six epochs", "", "### `experiment=fast` with the rate for short runs", ""]
     lines += _table(evidence, lambda run: follows_rule(evidence, run))
+    lines += ["", f"### `{FIXED_RATE}`, whatever the length"]
+    lines += ["", *_table(evidence, lambda run: run["contestant"]["recipe"] == FIXED_RATE)]
     explained = """
 Losses at most as high as Flair's are bold. *Characters*: those that `fast` had trained when it first had the loss, as
 a share of those of the six epochs, in the run that had it soonest. *Speed*: how many times as many characters a
@@ -200,11 +210,12 @@ def _speeds(evidence: dict[str, Any]) -> str:
         return "## Speed\n\nNot measured yet: `python scripts/evidence.py speed corpora/*` on an idle machine."
     about = speeds["machine"]
     where = f"{about['processor']}, {' '.join(about['flags'])}, {about['threads']} threads, torch {about['torch']}"
-    lines = [f"## Speed\n\n{where}; {speeds['date']}, commit {speeds['commit']}, load {speeds['load']} before.", ""]
-    lines += [_row(["text", "H×T×B", "recipe", "characters/s, round by round"]), _row(["---"] * 4)]
+    lines = [f"## Speed\n\n{where}.", ""]
+    lines += [_row(["text", "H×T×B", "recipe", "characters/s, round by round", "measured"]), _row(["---"] * 5)]
     for one in speeds["speeds"]:
         rates = ", ".join(f"{rate:,}" for rate in one["characters_per_second"])
-        lines.append(_row([one["text"], _size(one["size"]), f"`{one['recipe']}`", rates]))
+        when = f"{one['date']}, commit {one['commit']}, load {one['load']} before"
+        lines.append(_row([one["text"], _size(one["size"]), f"`{one['recipe']}`", rates, when]))
     return "\n".join(lines)
 
 
@@ -248,21 +259,22 @@ def fingerprint(evidence: dict[str, Any]) -> str:
 
 
 def draw(evidence: dict[str, Any], path: Path) -> None:
-    """Draws, for each text and size with runs of Flair's recipe, all curves of seed 1 of it and of `fast`."""
+    """Draws, for each text and size with six epochs of Flair's recipe, its curve and those of `fast`, of seed 1."""
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
     by_key = groups(evidence)
-    panels = sorted({key[:2] for key in by_key if key[2] in (FLAIR, STAND_IN)})
+    panels = sorted({key[:2] for key in by_key if key[2] in _WHO and key[3] == 6})
     rows = max(1, -(-len(panels) // 3))
     figure = Figure(figsize=(11, 0.6 + 2.6 * rows), layout="constrained")
-    styles = {FLAIR: ("black", "Flair"), STAND_IN: ("0.5", "Flair's recipe"), FAST: ("tab:blue", "experiment=fast")}
-    short_runs = ("tab:orange", "experiment=fast with the rate for short runs")
+    styles = {recipe: (color, _WHO[recipe]) for recipe, color in zip(_WHO, ("black", "0.4", "0.7"), strict=True)}
+    styles[FIXED_RATE] = ("tab:blue", FIXED_RATE)
+    short_runs = ("tab:orange", f"{FAST} with the rate for short runs")
     for axes, panel in zip(figure.subplots(rows, 3, squeeze=False).flat, panels, strict=False):
         for key, runs in sorted(by_key.items()):
             first = min(runs, key=lambda run: run["contestant"]["seed"])
-            style = styles.get(key[2], short_runs if follows_rule(evidence, first) else None)
+            style = short_runs if follows_rule(evidence, first) else styles.get(key[2])
             if key[:2] == panel and style:
                 color, label = style
                 axes.plot(*zip(*first["curve"], strict=True), color=color, label=label, marker=".", markersize=4)
@@ -277,6 +289,6 @@ def draw(evidence: dict[str, Any], path: Path) -> None:
     shown: dict[str, Any] = {}
     for axes in figure.axes:
         shown |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=3, frameon=False)
     with matplotlib.rc_context({"svg.hashsalt": "lmtrain", "svg.fonttype": "none"}):
         figure.savefig(path, format="svg", metadata={"Date": None, "Description": fingerprint(evidence)})

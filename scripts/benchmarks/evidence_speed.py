@@ -12,36 +12,57 @@ from typing import Any
 from benchmarks.children import call
 from benchmarks.evidence_runs import FLAIR, FOLDER, last_commit, read_runs
 from benchmarks.record import machine
+from lmtrain.errors import UserError
 
 RECIPES = (FLAIR, "experiment=flair", "experiment=fast")
 _CHARACTERS = 200_000  # of each measurement, at least 10 steps
 
 
 def measure_speeds(corpora: list[Path], seconds: float, folder: Path = FOLDER) -> None:
-    """Goes through texts, sizes and recipes, round by round until the time is over; writes speed.json."""
+    """Goes through texts, sizes and recipes, round by round until the time is over; adds to speed.json what it lacks.
+
+    Raises:
+        UserError: speed.json is of another machine.
+    """
+    about = json.loads(json.dumps(machine()))
+    path = folder / "speed.json"
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"machine": about, "speeds": []}
+    if kept["machine"] != about:
+        raise UserError(f"{path} is of another machine, {kept['machine']}; this is {about}. Move it away.")
+    known = {(one["text"], tuple(one["size"]), one["recipe"]) for one in kept["speeds"]}
     contests = [
-        (corpus, recipe, size)
+        (corpus, size)
         for corpus in corpora
         for size in sorted({tuple(run["contestant"]["size"]) for run in read_runs(corpus.name, folder)["runs"]})
-        for recipe in RECIPES
+        if not known.issuperset((corpus.name, size, recipe) for recipe in RECIPES)
     ]
-    rates: dict[tuple[Path, str, tuple[int, ...]], list[float]] = {contest: [] for contest in contests}
-    about = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "commit": last_commit()}
-    about["load"] = round(os.getloadavg()[0], 1)
-    began = time.monotonic()
-    while contests and time.monotonic() - began < seconds:
-        for contest in contests:
-            corpus, recipe, size = contest
-            rates[contest].append(call("benchmarks.evidence_speed:speed", recipe, corpus.resolve(), *size))
-            print(corpus.name, recipe, size, f"{rates[contest][-1]:,.0f} characters/s", flush=True)
-            if time.monotonic() - began > seconds:
-                break
-    found = [
-        {"text": corpus.name, "recipe": recipe, "size": size, "characters_per_second": [round(one) for one in values]}
-        for (corpus, recipe, size), values in rates.items()
-        if values
+    when = {"date": time.strftime("%Y-%m-%d"), "commit": last_commit(), "load": round(os.getloadavg()[0], 1)}
+    rates = _in_turn(contests, seconds)
+    kept["speeds"] = [
+        *(one for one in kept["speeds"] if (one["text"], tuple(one["size"])) not in {(c.name, s) for c, s, _ in rates}),
+        *(
+            {"text": corpus.name, "recipe": recipe, "size": size, "characters_per_second": values, **when}
+            for (corpus, size, recipe), values in rates.items()
+        ),
     ]
-    (folder / "speed.json").write_text(json.dumps({**about, "speeds": found}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _in_turn(contests: list[tuple[Path, Any]], seconds: float) -> dict[tuple[Path, Any, str], list[int]]:
+    """Characters a second of each recipe, round by round; one but the first is begun only with time left for it."""
+    rates: dict[tuple[Path, Any, str], list[int]] = {}
+    began, longest = time.monotonic(), 0.0
+    while contests:
+        for corpus, size in contests:
+            started = time.monotonic()
+            if rates and started - began + longest > seconds:
+                return rates
+            for recipe in RECIPES:
+                rate = call("benchmarks.evidence_speed:speed", recipe, corpus.resolve(), *size)
+                rates.setdefault((corpus, size, recipe), []).append(round(rate))
+                print(corpus.name, recipe, size, f"{rate:,.0f} characters/s", flush=True)
+            longest = max(longest, time.monotonic() - started)
+    return rates
 
 
 def speed(recipe: str, corpus: str, *sizes: str) -> float:

