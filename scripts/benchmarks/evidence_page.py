@@ -190,18 +190,29 @@ def _losses(evidence: dict[str, Any]) -> str:
 
 
 def _tags(evidence: dict[str, Any]) -> str:
-    if evidence["tags"] is None:
-        return ""
-    rows = evidence["tags"]["rows"]
-    columns = [(features, size) for features, by_size in rows[0]["f1"].items() for size in by_size]
+    tables = (evidence["tags"] or {"tables": []})["tables"]
+    return "\n\n".join(["## Tags", *map(_tag_table, tables)]) if tables else ""
+
+
+def _tag_table(table: dict[str, Any]) -> str:
+    """What it is about, a row for each pair of models with means and deviations, and how they were trained."""
+    rows = table["rows"]
+    columns = list(
+        dict.fromkeys((features, size) for row in rows for features in row["f1"] for size in row["f1"][features])
+    )
     head = ["models", "losses, forward and backward", *(f"{features}, {size} sentences" for features, size in columns)]
-    lines = ["## Tags", "", evidence["tags"]["about"], "", _row(head), _row(["---"] * len(head))]
+    lines = [table["about"], "", _row(head), _row(["---"] * len(head))]
     for row in rows:
-        cells = [row["f1"].get(features, {}).get(size, []) for features, size in columns]
-        shown = [", ".join(f"{figure:.3f}" for figure in cell) for cell in cells]
-        lines.append(_row([row["models"], ", ".join(f"{loss:.3f}" for loss in row["losses"]), *shown]))
-    lines += ["", *(f"- {row['models']}: `{row['overrides']}`" for row in rows)]
+        cells = [_mean_and_deviation(row["f1"].get(features, {}).get(size, [])) for features, size in columns]
+        lines.append(_row([row["models"], ", ".join(f"{loss:.3f}" for loss in row["losses"]), *cells]))
+    lines += ["", *(f"- {row['models']}: `{row['overrides']}`" for row in rows if row["overrides"])]
     return "\n".join(lines)
+
+
+def _mean_and_deviation(figures: list[float]) -> str:
+    if len(figures) < 2:
+        return "".join(f"{figure:.3f}" for figure in figures)
+    return f"{statistics.mean(figures):.3f} ± {statistics.stdev(figures):.3f}"
 
 
 def _speeds(evidence: dict[str, Any]) -> str:

@@ -36,6 +36,16 @@ def test_keys_and_scripts_exist_and_values_are_accepted(name):
     assert [script for script in scripts if not (ROOT / script).exists()] == []
 
 
+def test_the_commands_that_make_figures_again_are_accepted():
+    commands = re.findall(r"`python train\.py ([^`]+)`", (ROOT / "docs/figures.md").read_text(encoding="utf-8"))
+    assert len(commands) > 5
+    for command in commands:
+        check_config(compose(*command.split()))
+    scripts = set(re.findall(r"scripts/\w+(?:/\w+)?\.py", code("figures.md")))
+    assert len(scripts) > 3
+    assert [script for script in scripts if not (ROOT / script).exists()] == []
+
+
 def test_the_table_of_perplexities_is_computed_right():
     text = (ROOT / "docs/how_good.md").read_text(encoding="utf-8")
     rows = [re.search(rf"^\| {name} \|(.*)\|$", text, re.MULTILINE)[1].split("|") for name in ("ppl", "nats", "bpc")]
