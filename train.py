@@ -1,8 +1,8 @@
 """Trains a character language model: python train.py --help."""
 
-# fish completes for files in which it finds this: @hydra.main (see lmtrain/cli/command_line.py)
+# fish completes for files in which it finds this: @hydra.main (see lmtrain/cli/train.py)
 
-from lmtrain.cli.command_line import main
+from lmtrain.cli.train import main
 
 if __name__ == "__main__":
     main()

@@ -15,7 +15,7 @@ from preparing import lines
 from processes import ROOT
 from running import Ended
 
-from lmtrain.cli.command_line import main
+from lmtrain.cli.train import main
 from lmtrain.config.compose import compose_config
 
 # a busy machine must not fail a test: nothing is timed

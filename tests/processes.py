@@ -49,7 +49,7 @@ def run(arguments: list[str], **options) -> tuple[int, str]:
 
 def _run_forked(arguments: list[str], environment: dict[str, str]) -> tuple[int, str]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "lmtrain.training.train", "lmtrain.cli.command_line"])
+    context.set_forkserver_preload(["pytest", "lmtrain.training.train", "lmtrain.cli.train"])
     with tempfile.TemporaryDirectory() as folder:
         errors = Path(folder) / "errors"
         process = context.Process(target=_be_the_command, args=(arguments, environment, errors))

@@ -5,6 +5,6 @@ arguments; `main(options)`, which does the work by calling other packages; and `
 (`arguments.py`). It imports torch and all that is slow within `main`, so that --help and mistakes in arguments answer
 at once. `scripts/NAME.py` calls the same `command`.
 
-`command_line.py` is the exception: `lmtrain train` and `train.py` take Hydra's `KEY=VALUE`, and `sweep.py`,
+`train.py` is the exception: `lmtrain train` and `python train.py` take Hydra's `KEY=VALUE`, and `sweep.py`,
 `workers.py` and `interruption.py` belong to it. `gpu_measurements.py` holds the measurements of `check_gpu.py`.
 """

@@ -11,8 +11,6 @@ from lmtrain.errors import UserError
 from lmtrain.program.command import SUBCOMMANDS, run
 from lmtrain.version import lmtrain_version
 
-_MODULES = {short: "command_line" if short == "train" else name for short, name in SUBCOMMANDS.items()}
-
 
 def main() -> int:
     """Runs the command that was typed and returns the exit status, 2 if there is no such command."""
@@ -37,7 +35,7 @@ def _answer(name: str) -> None:
 
 
 def _module(name: str) -> Any:
-    return importlib.import_module(f"lmtrain.cli.{_MODULES[name]}")
+    return importlib.import_module(f"lmtrain.cli.{SUBCOMMANDS[name]}")
 
 
 def _train() -> int:
@@ -79,7 +77,7 @@ def _help() -> str:
             "",
             "Trains character language models whose best-lm.pt Flair loads unchanged, and works with them.",
             "",
-            *(f"  {name:{width}}{_summary(module)}" for name, module in _MODULES.items()),
+            *(f"  {name:{width}}{_summary(module)}" for name, module in SUBCOMMANDS.items()),
             "",
             "lmtrain COMMAND --help has a command's arguments and examples; lmtrain --version the version.",
         ]

@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -45,19 +46,23 @@ def stopped_status() -> int:
     return 128 + _came if _came else 0
 
 
-def run_in_worker(job: Callable[[], float]) -> float:
-    """Runs a job; one that a signal ends is the last of this process.
+def call_in_process_of_job(
+    job: Callable[[DictConfig, list[str]], float], config: DictConfig, typed: list[str]
+) -> float:
+    """Calls `job(config, typed)`; in a worker process, a job that a signal ends is the last one.
 
     Raises:
-        Stopped: a signal ended it, or one before it.
+        Stopped: a signal ended a worker's job, or one before it.
     """
     global _is_running, _came
+    if not are_used(HydraConfig.get()):
+        return job(config, typed)
     _watch()
     if _came:
         raise Stopped
     _is_running = True
     try:
-        return job()
+        return job(config, typed)
     except KeyboardInterrupt:
         raise Stopped from None
     except SystemExit as end:

@@ -200,7 +200,7 @@ def test_joblib_runs_jobs_at_once_from_one_cache(tmp_path, monkeypatch):
     [(["hparams_search=optuna"], "sweep"), (["-m", "hydra/launcher=slurm"], "slurm")],
 )
 def test_plugins_that_are_not_installed_are_named(arguments, extra):
-    code = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from lmtrain.cli.command_line import main; main()"
+    code = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from lmtrain.cli.train import main; main()"
     command = [sys.executable, "-c", code, *arguments]
     result = subprocess.run(command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False)
     assert result.returncode == 2

@@ -56,7 +56,7 @@ def test_a_run_killed_at_a_random_moment_ends_as_if_it_had_not_been(seed, corpus
 def test_the_next_run_removes_what_a_run_killed_while_encoding_left(corpus, tmp_path):
     python, script, *arguments = command(corpus, tmp_path, "trainer.max_steps=1", f"data.cache_dir={tmp_path}/cache")
     killed_when_ids_are_written = (
-        "import os, signal, lmtrain.data.cache.pieces as pieces; from lmtrain.cli.command_line import main; "
+        "import os, signal, lmtrain.data.cache.pieces as pieces; from lmtrain.cli.train import main; "
         "pieces._checksum = lambda path: os.kill(os.getpid(), signal.SIGKILL); main()"
     )
     status, errors = run([python, "-c", killed_when_ids_are_written, *arguments])

@@ -213,7 +213,7 @@ def test_a_callback_in_the_working_directory_is_found(tmp_path, monkeypatch):
     (tmp_path / "own.py").write_text(f"{source}        open('said', 'w').close()\n")
     bin_folder = tmp_path / "bin"
     bin_folder.mkdir()
-    installed = "import sys\nfrom lmtrain.cli.command_line import main\nsys.exit(main())\n"
+    installed = "import sys\nfrom lmtrain.cli.train import main\nsys.exit(main())\n"
     (bin_folder / "lmtrain-train").write_text(f"#!{sys.executable}\n{installed}")
     (bin_folder / "lmtrain-train").chmod(0o755)
     monkeypatch.chdir(tmp_path)
