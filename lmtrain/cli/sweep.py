@@ -4,7 +4,7 @@ import hashlib
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -21,7 +21,9 @@ class NameJobs(Callback):
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         is_swept = {override.key_or_group: override.is_sweep_override() for override in overrides}
-        name = "" if is_swept.get("name") else OmegaConf.to_container(config, resolve=False)["name"]
+        name = (
+            "" if is_swept.get("name") else cast(dict[str, Any], OmegaConf.to_container(config, resolve=False))["name"]
+        )
         in_name = re.findall(r"\$\{([\w.]+)\}", name)
         left_out = {"name", *(key for key in is_swept if not is_swept[key])}
         left_out |= {
@@ -45,8 +47,8 @@ class ReportBestTrial(Callback):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         given = {override.lstrip("+~").partition("=")[0] for override in config.hydra.overrides.task}
         if given & {"model", "init_from"} or config.hydra.runtime.choices.model != "small":
-            with open_dict(config.hydra.sweeper.params) as params:  # who has chosen a model has chosen its size
-                params.pop("model.hidden_size", None)
+            with open_dict(config.hydra.sweeper.params):  # who has chosen a model has chosen its size
+                config.hydra.sweeper.params.pop("model.hidden_size", None)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = Path(config.hydra.sweep.dir) / "optimization_results.yaml"

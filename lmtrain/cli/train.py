@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from lmtrain.cli.sweep import add_swept_values
 from lmtrain.cli.workers import call_in_process_of_job, stopped_status
-from lmtrain.config.compose import CONFIG_FOLDER, check_choice
+from lmtrain.config.compose import CONFIG_FOLDER, check_choice, resolved
 from lmtrain.config.hydra_errors import explained
 from lmtrain.config.overrides import as_hydra_reads, explicit_keys, in_any_order
 from lmtrain.config.schema import check_config
@@ -65,7 +66,7 @@ def _job(config: DictConfig, typed: list[str]) -> float:
         add_swept_values(config)
         if choice.mode == RunMode.MULTIRUN and config.trainer.devices != 1:
             return _run_apart(config, choice)
-        values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        values = resolved(config)
         # Lightning starts the other ranks with this process's own arguments, unless it sees that Hydra is running
         HydraConfig.instance().cfg = None
         from lmtrain.training.lightning_internals.importing import (
@@ -112,7 +113,7 @@ def _exit_status() -> Iterator[None]:
 
 
 @contextmanager
-def _mistakes_end_it(config: DictConfig, choice: DictConfig) -> Iterator[None]:
+def _mistakes_end_it(config: DictConfig, choice: HydraConf) -> Iterator[None]:
     """Ends the process with the message of a mistake, before Hydra adds its own. After `RunFailed` a sweep goes on."""
     try:
         yield
@@ -133,7 +134,7 @@ def _words() -> int:
     return 2 if program() == "lmtrain" else 1
 
 
-def _run_apart(config: DictConfig, choice: DictConfig) -> float:
+def _run_apart(config: DictConfig, choice: HydraConf) -> float:
     """A job of a sweep in a process of its own: its ranks share what a process can have only once."""
     overrides = {override.partition("=")[0]: override for override in choice.overrides.task}
     overrides["name"] = f"name={quoted(config.name)}"

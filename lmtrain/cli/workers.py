@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -37,7 +38,7 @@ class Stopped(Exception):
         return KeyboardInterrupt, ()
 
 
-def are_used(hydra: DictConfig) -> bool:
+def are_used(hydra: HydraConf) -> bool:
     return hydra.mode == RunMode.MULTIRUN and hydra.launcher._target_.endswith("JoblibLauncher")
 
 

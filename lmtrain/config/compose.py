@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lmtrain.config.overrides import as_hydra_reads
 from lmtrain.config.schema import Config, check_config
@@ -58,4 +58,9 @@ def compose_values(*overrides: str) -> dict[str, Any]:
     """The unchecked values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = hydra.compose("config", as_hydra_reads(overrides))
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return resolved(config)
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values, which refer to no others."""
+    return cast(dict[str, Any], OmegaConf.to_container(config, resolve=True, throw_on_missing=True))

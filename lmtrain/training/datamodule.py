@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from lmtrain.data.splits import Split, split_order
 from lmtrain.data.stream import Augmentation, Stream
 from lmtrain.data.windows import Window, WindowDataset
+from lmtrain.training.lightning_internals.attributes import window_progress
 
 
 class WindowDataModule(LightningDataModule):
@@ -105,7 +106,7 @@ class WindowDataModule(LightningDataModule):
 
         Derived from the windows that were processed, which is right before a step, after it and after a validation.
         """
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        done = window_progress(self.trainer).processed
         epoch = self.trainer.current_epoch
         if self.train_windows is not None and done >= len(self.train_windows):
             return {"epoch": epoch + 1, "window": 0}

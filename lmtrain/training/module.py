@@ -17,6 +17,7 @@ from lmtrain.model.language_model import Hidden, RecurrentLM, detach
 from lmtrain.training.checkpoint_state import Position, RunState
 from lmtrain.training.clipping import clip_norm
 from lmtrain.training.divergence import raise_if_diverged
+from lmtrain.training.lightning_internals.attributes import annotated
 from lmtrain.training.running_mean import RunningMean
 from lmtrain.training.weight_traces import same_traces, traces
 from lmtrain.units import perplexity
@@ -112,7 +113,7 @@ class LanguageModelModule(LightningModule):
         loss, hidden = self.training_loss(batch.inputs, batch.targets, self._begin)
         self.hidden = detach(hidden)
         length, lanes = batch.inputs.shape
-        all_lanes = trainer.datamodule.batch_size
+        all_lanes = annotated(trainer).datamodule.batch_size
         if not self._is_counted:
             self._is_counted = True
             self.train_mean.add(loss, length * lanes)
@@ -201,7 +202,7 @@ class LanguageModelModule(LightningModule):
         raise_if_diverged(total, self.grad_norm, self.trainer)
         RunState(
             description=self.description,
-            position=Position(**self.trainer.datamodule.state_dict()),
+            position=Position(**annotated(self.trainer).datamodule.state_dict()),
             items_seen=self.items_seen,
             seconds=self.seconds_so_far(),
             train_mean=(total, int(items)),
@@ -215,7 +216,7 @@ class LanguageModelModule(LightningModule):
         if self.trainer.is_global_zero:
             self.train_mean = RunningMean(*state.train_mean)
         if state.hidden is not None:
-            lanes = self.trainer.datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
+            lanes = annotated(self.trainer).datamodule.lanes_of_rank(self.global_rank, self.trainer.world_size)
             self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state.hidden)
 
     def on_fit_start(self) -> None:
@@ -240,7 +241,7 @@ class LanguageModelModule(LightningModule):
         """This rank's `(L, B of this rank, H)` → that of all ranks, on the first one."""
         if self.trainer.world_size == 1:
             return part.cpu()
-        data, world_size = self.trainer.datamodule, self.trainer.world_size
+        data, world_size = annotated(self.trainer).datamodule, self.trainer.world_size
         shares = [len(data.lanes_of_rank(rank, world_size)) for rank in range(world_size)]
         padded = torch.nn.functional.pad(part, (0, 0, 0, max(shares) - part.shape[1])).contiguous()
         parts = [torch.empty_like(padded) for _ in shares] if self.trainer.is_global_zero else None

@@ -42,6 +42,7 @@ from lmtrain.training.datamodule import WindowDataModule
 from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import with_larger_dictionary
 from lmtrain.training.hardware import what_is_used
+from lmtrain.training.lightning_internals.attributes import annotated
 from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
 from lmtrain.training.loggers.run_logger import RunLogger
@@ -199,7 +200,7 @@ class Run:
         if self.trainer.is_global_zero:
             write_report(self.folder, self.config, results)
             self.folder.write_results(results)  # last: until it is there the same command does all of this
-            if not self.trainer.fast_dev_run:
+            if not annotated(self.trainer).fast_dev_run:
                 log_end(self.config, results, self.folder)
             self.ending.log_way_on(self.trainer, cause, self.config)
         return results

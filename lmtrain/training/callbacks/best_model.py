@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lmtrain.errors import UserError
 from lmtrain.model.language_model import RecurrentLM
+from lmtrain.training.lightning_internals.attributes import own_module
 from lmtrain.training.module import LanguageModelModule
 
 log = logging.getLogger(__name__)
@@ -34,25 +35,26 @@ class BestModel(Callback):
         self.is_new = False
         self._names: set[str] | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LanguageModelModule, stage: str) -> None:
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._names is None:
-            self._names = set(pl_module.model.state_dict())
+            self._names = set(own_module(pl_module).model.state_dict())
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
-        self._check(pl_module, "validation")
-        loss = pl_module.evaluation_loss()
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        module = own_module(pl_module)
+        self._check(module, "validation")
+        loss = module.evaluation_loss()
         self.is_new = loss < self.loss or (trainer.is_global_zero and not self.path.exists())
         if self.is_new and trainer.is_global_zero:
             try:
-                self.save(pl_module.model, self.path)
+                self.save(module.model, self.path)
             except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
                 self.is_new = False  # the file stays the best that could be saved
                 log.error("%s could not be replaced: %s. The one before is whole; training goes on", self.path, error)
         if self.is_new:
             self.loss, self.step = loss, trainer.global_step
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
-        self._check(pl_module, "test")
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check(own_module(pl_module), "test")
 
     def _check(self, module: LanguageModelModule, name: str) -> None:
         """Raises `UserError` if a callback made weights of which the loss is not, or that no file can hold."""

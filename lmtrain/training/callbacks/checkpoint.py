@@ -15,8 +15,8 @@ from lmtrain.program.signals import Asked, Interrupted, Request, SignalWatch
 from lmtrain.runs.checkpoint_files import CheckpointFiles
 from lmtrain.training.checkpoint_state import Position, RunState
 from lmtrain.training.checkpoint_values import copied, encoded, unreadable_parts
+from lmtrain.training.lightning_internals.attributes import annotated, own_module, window_progress
 from lmtrain.training.lightning_internals.loop_state import checkpoint_of, settle_loops, validate_again
-from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.rank_agreement import RankAgreement
 from lmtrain.training.save_policy import SavePolicy
 from lmtrain.training.weight_traces import traces
@@ -104,15 +104,16 @@ class RunCheckpoint(Checkpoint):
         content = self._before_validation
         self._follow(asked, trainer, content, is_saved=content is None)
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "fit":
             return
-        pl_module.trained = traces(pl_module.model)
+        module = own_module(pl_module)
+        module.trained = traces(module.model)
         self._before_validation = None
         if position_of(trainer).window > 0:  # else the epoch's end belongs to it, too
             self._save_unless_catching_up(trainer)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if position_of(trainer).window == 0:
             self._save_unless_catching_up(trainer)
 
@@ -124,7 +125,7 @@ class RunCheckpoint(Checkpoint):
         """Saves if it was no step that failed, but for example the reading of the next window."""
         if not self._is_training or trainer.world_size > 1 or not isinstance(exception, (OSError, UserError)):
             return
-        windows = trainer.fit_loop.epoch_loop.batch_progress.current
+        windows = window_progress(trainer)
         if windows.ready == windows.processed and windows.processed % trainer.accumulate_grad_batches == 0:
             with suppress(UserError):  # of what could not be read again
                 self.save(trainer, self._before_validation)
@@ -224,4 +225,4 @@ class RunCheckpoint(Checkpoint):
 
 
 def position_of(trainer: Trainer) -> Position:
-    return Position(**trainer.datamodule.state_dict())
+    return Position(**annotated(trainer).datamodule.state_dict())

@@ -12,6 +12,7 @@ from lmtrain.config.schema import Config
 from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
 from lmtrain.training.checkpoint_state import RunState
+from lmtrain.training.lightning_internals.attributes import annotated
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Ending(Callback):
         self._figures = state_dict["figures"]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._epochs = max(self._epochs, trainer.datamodule.state_dict()["epoch"])
+        self._epochs = max(self._epochs, annotated(trainer).datamodule.state_dict()["epoch"])
 
     def _exhausted(self) -> dict[str, str]:
         """Why those callbacks that have ended the run at the last validation would do so at the next one."""
@@ -106,8 +107,8 @@ class Ending(Callback):
     def log_way_on(self, trainer: Trainer, cause: str, config: Config) -> None:
         """Logs how to continue a run that something other than its own limits has ended."""
         step = f"{trainer.global_step:,}"
-        if trainer.fast_dev_run:
-            windows = "a window" if trainer.fast_dev_run is True else f"{trainer.fast_dev_run} windows"
+        if trial := annotated(trainer).fast_dev_run:
+            windows = "a window" if trial is True else f"{trial} windows"
             log.info("trainer.fast_dev_run: all works, with %s of each text. Nothing was kept", windows)
         elif cause == MAX_TIME:
             time = config.trainer.added("max_time")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from lmtrain.data.windows import Window
+from lmtrain.training.lightning_internals.attributes import own_module
 from lmtrain.training.loggers.tensorboard import tensorboards
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ class Histograms(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
         if trainer.is_global_zero and tensorboards(trainer) and self._is_due(trainer, batch_idx):
-            self._hook = pl_module.model.rnn.register_forward_hook(self._see_activations)
+            self._hook = own_module(pl_module).model.rnn.register_forward_hook(self._see_activations)
 
     def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
         if self.every_n_steps is None:
@@ -55,7 +56,7 @@ class Histograms(Callback):
         if self._hook is not None:
             self._seen |= {
                 f"gradients/{name}": parameter.grad.clone()  # clipping changes it in place
-                for name, parameter in pl_module.model.named_parameters()
+                for name, parameter in own_module(pl_module).model.named_parameters()
                 if parameter.grad is not None
             }
 
@@ -67,7 +68,7 @@ class Histograms(Callback):
         self._hook.remove()
         self._hook = None
         if any(name.startswith("gradients/") for name in self._seen):  # else a step of several windows goes on
-            parameters = {f"parameters/{name}": value for name, value in pl_module.model.named_parameters()}
+            parameters = {f"parameters/{name}": value for name, value in own_module(pl_module).model.named_parameters()}
             for name, values in (parameters | self._seen).items():
                 for logger in tensorboards(trainer):
                     write_histogram(logger, name, values.detach(), trainer.global_step)

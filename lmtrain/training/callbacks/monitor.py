@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.divergence import raise_if_diverged
+from lmtrain.training.lightning_internals.attributes import own_module
 from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.running_mean import RunningMean
 
@@ -39,21 +40,21 @@ class Monitor(Callback):
         self._began = 0.0
         self._paused = 0.0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._reported_step = trainer.global_step
         for logger in trainer.loggers:
             logger.log_hyperparams(self.hyperparameters)
         if trainer.global_step == 0 and self.constants:
-            self.write(trainer, pl_module, self.constants)
-        self._items_before = pl_module.items_seen
+            self.write(trainer, own_module(pl_module), self.constants)
+        self._items_before = own_module(pl_module).items_seen
         self._began = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LanguageModelModule, outputs, batch: Window, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: Window, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != self._reported_step:
-            self._report(trainer, pl_module)
+            self._report(trainer, own_module(pl_module))
 
     def _report(self, trainer: Trainer, module: LanguageModelModule) -> None:
         self._reported_step = trainer.global_step
@@ -77,12 +78,12 @@ class Monitor(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._validation_began = time.monotonic()
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
-        self._write_evaluation(trainer, pl_module, "val")
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_evaluation(trainer, own_module(pl_module), "val")
         self._paused += time.monotonic() - self._validation_began
 
-    def on_test_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
-        self._write_evaluation(trainer, pl_module, "test")
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._write_evaluation(trainer, own_module(pl_module), "test")
 
     def _write_evaluation(self, trainer: Trainer, module: LanguageModelModule, stage: str) -> None:
         if trainer.sanity_checking:

@@ -4,7 +4,7 @@ import logging
 import time
 from pathlib import Path
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lmtrain.data.dictionary import Dictionary
 from lmtrain.errors import UserError
@@ -13,6 +13,7 @@ from lmtrain.model.language_model import LanguageModel
 from lmtrain.probing.experiment import SEED_OF_TEST, found_by_vectors
 from lmtrain.probing.features import vectors_of
 from lmtrain.probing.material import Figures, check_installed, drawn, judged, read_material
+from lmtrain.training.lightning_internals.attributes import own_module
 from lmtrain.training.module import LanguageModelModule
 
 log = logging.getLogger(__name__)
@@ -63,12 +64,13 @@ class Probe(Callback):
         self.is_lower = is_lower
         self._has_failed = False
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
+        module = own_module(pl_module)
         began = time.monotonic()
         try:
-            figures = self.measure(pl_module)
+            figures = self.measure(module)
         except Exception as error:  # such as too little memory: the run is as good without
             if not self._has_failed:
                 log.warning("The probe failed: %s: %s. The run goes on", type(error).__name__, error)
@@ -76,7 +78,7 @@ class Probe(Callback):
             return
         named = {"probe/accuracy": figures.accuracy} | ({} if figures.f1 is None else {"probe/f1": figures.f1})
         for logger in trainer.loggers:
-            logger.log_metrics({**named, "chars": pl_module.items_seen}, step=trainer.global_step)
+            logger.log_metrics({**named, "chars": module.items_seen}, step=trainer.global_step)
         said = " · ".join(f"{name.removeprefix('probe/')} {value:.3f}" for name, value in named.items())
         log.info("Probe: %s (%.0f s)", said, time.monotonic() - began)
 

@@ -15,7 +15,7 @@ from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.monitor import Monitor
 from lmtrain.training.callbacks.run_length import planned_steps
-from lmtrain.training.module import LanguageModelModule
+from lmtrain.training.lightning_internals.attributes import annotated, own_module, window_progress
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class RunProgress(Callback):
         left = timedelta(seconds=round(pace * (self._planned - trainer.global_step)))
         return f" of {self._planned:,} · {left} left"
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LanguageModelModule) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         figures = self.monitor.latest
@@ -133,7 +133,7 @@ class RunProgress(Callback):
             speed,
             " · best so far" if self.best.is_new else "",
         )
-        guessing = math.log(pl_module.model.sizes.vocabulary_size)
+        guessing = math.log(own_module(pl_module).model.sizes.vocabulary_size)
         if figures["val/loss"] > guessing and not self._has_warned:
             self._has_warned = True
             log.warning(
@@ -166,8 +166,8 @@ class _Bar(Progress):
 
 def position(trainer: Trainer) -> str:
     """For example "epoch 2/10 split 3/20"."""
-    windows = trainer.datamodule.train_windows
-    done = trainer.fit_loop.epoch_loop.batch_progress.current.processed
+    windows = annotated(trainer).datamodule.train_windows
+    done = window_progress(trainer).processed
     splits = len(windows.split_ends)
     split = min(splits, 1 + windows.split_at(done - 1))
     epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""

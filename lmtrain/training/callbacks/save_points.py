@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lmtrain.data.windows import Window
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
 from lmtrain.training.checkpoint_values import decoded
+from lmtrain.training.lightning_internals.attributes import annotated
 
 
 class SavePoints(Callback):
@@ -36,7 +37,7 @@ class SavePoints(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         checkpoint.update({name: decoded(part) for name, part in checkpoint.items()})
-        for callback in trainer.callbacks:
+        for callback in annotated(trainer).callbacks:
             if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
                 # the configuration's patience counts, not the one from before
                 checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience

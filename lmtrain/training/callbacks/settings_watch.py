@@ -6,6 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lmtrain.data.windows import Window
 from lmtrain.errors import UserError
+from lmtrain.training.lightning_internals.attributes import annotated
 
 _REMEDY = {
     "trainer.accumulate_grad_batches": "Give it on the command line, the same for the whole run",
@@ -45,7 +46,7 @@ class SettingsWatch(Callback):
 
 
 def _settings(trainer: Trainer) -> dict[str, Any]:
-    data = trainer.datamodule
+    data = annotated(trainer).datamodule
     return {
         "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches,
         "trainer.gradient_clip_val": trainer.gradient_clip_val,

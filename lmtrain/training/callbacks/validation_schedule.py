@@ -4,7 +4,8 @@ import math
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lmtrain.data.windows import Window
+from lmtrain.data.windows import Window, WindowDataset
+from lmtrain.training.lightning_internals.attributes import annotated
 
 
 class ValidationSchedule(Callback):
@@ -18,10 +19,10 @@ class ValidationSchedule(Callback):
     def __init__(self, validations_per_epoch: int | None = None) -> None:
         self.validations_per_epoch = validations_per_epoch
         self._windows: frozenset[int] = frozenset()
-        self._dataset = None
+        self._dataset: WindowDataset | None = None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int) -> None:
-        dataset = trainer.datamodule.train_windows
+        dataset = annotated(trainer).datamodule.train_windows
         if dataset is not self._dataset:
             self._dataset = dataset
             self._windows = validation_windows(

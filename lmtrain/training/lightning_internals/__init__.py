@@ -5,6 +5,7 @@ of them a new version of Lightning does not have any more. `loggers/tensorboard.
 
 - `window_loop.py`: Lightning's loops with less around each step; `run.py` puts them in.
 - `loop_state.py`: what Lightning saves of its loops, and how a fit goes on from that.
+- `attributes.py`: types of what Lightning sets at run time only.
 - `processes.py`: signals and the processes of other ranks.
 - `callback_defaults.py`: when Lightning's own callbacks look.
 - `importing.py`: Lightning is imported without what only its metrics need.
@@ -15,6 +16,7 @@ PRIVATE_NAMES = {
     "lightning.pytorch.loops._FitLoop": "the loop over epochs, which also begins if only a validation is left to do",
     "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop": "the loop over the windows of an epoch",
     "lightning.pytorch.loops.fetchers._DataFetcher": "what gives that loop its windows",
+    "lightning.pytorch.loops.progress._ProcessedTracker": "how many windows are processed: the type of that counter",
     "lightning.pytorch.trainer.call._call_callback_hooks": "the end of an epoch whose last validation is made again",
     "lightning.pytorch.strategies.launchers.subprocess_script._launch_process_observer": "sees ranks end",
     "early_stopping._check_on_train_epoch_end": "looks after validations",

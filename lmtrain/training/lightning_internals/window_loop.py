@@ -16,6 +16,7 @@ from torch.optim import optimizer as optimizers
 
 from lmtrain.data.windows import Window
 from lmtrain.errors import UserError
+from lmtrain.training.lightning_internals.attributes import annotated, own_module
 
 _HOOKS = (
     "on_train_batch_start",
@@ -39,7 +40,8 @@ class EpochLoop(_FitLoop):
 
     @property
     def skip(self) -> bool:
-        return super().skip and not any(getattr(one, "validation_is_due", False) for one in self.trainer.callbacks)
+        callbacks = annotated(self.trainer).callbacks
+        return super().skip and not any(getattr(one, "validation_is_due", False) for one in callbacks)
 
 
 class WindowLoop(_TrainingEpochLoop):
@@ -58,7 +60,7 @@ class WindowLoop(_TrainingEpochLoop):
 
     def on_run_start(self, data_fetcher: _DataFetcher) -> None:
         super().on_run_start(data_fetcher)
-        trainer = self.trainer
+        trainer = annotated(self.trainer)
         self._is_plain = (
             type(trainer.strategy) is SingleDeviceStrategy
             and trainer.accumulate_grad_batches == 1
@@ -68,7 +70,7 @@ class WindowLoop(_TrainingEpochLoop):
             and trainer._val_check_time_interval is None
         )
         self._hooks = {name: _overriding(trainer, name) for name in _HOOKS}
-        self._module = trainer.lightning_module
+        self._module = own_module(trainer.lightning_module)
         self._is_on_cpu = trainer.strategy.root_device.type == "cpu"
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
@@ -209,5 +211,5 @@ def _step(optimizer: torch.optim.Optimizer, closure: Callable[[], Any]) -> None:
 
 def _overriding(trainer: Trainer, name: str) -> list[Callable[..., None]]:
     """The hook of those callbacks that have their own, from their class or as an attribute."""
-    hooks = [getattr(callback, name) for callback in trainer.callbacks]
+    hooks = [getattr(callback, name) for callback in annotated(trainer).callbacks]
     return [hook for hook in hooks if getattr(hook, "__func__", None) is not getattr(Callback, name)]

@@ -4,7 +4,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from lightning.pytorch.loggers.logger import DummyExperiment, Logger
 
@@ -20,7 +20,7 @@ def guarded(logger: Logger) -> Logger:
     It looks like the logger, to `isinstance`, too. A call that fails gives None and has no effect. A logger with a
     method `reopen` is asked by it to begin anew, at most every ten seconds.
     """
-    return _Guarded(logger, _Failures(logger))
+    return cast(Logger, _Guarded(logger, _Failures(logger)))
 
 
 class _Failures:

@@ -1,6 +1,7 @@
 """The figures in TensorBoard: by step, by characters seen, and as a row of the table of all runs."""
 
 from argparse import Namespace
+from collections.abc import Mapping
 from contextlib import suppress
 from textwrap import wrap
 from typing import Any
@@ -50,20 +51,20 @@ class TensorBoard(_Scalars, TensorBoardLogger, RunLogger):
     takes_text = True
 
     def __init__(self, run: RunInfo) -> None:
-        place = {"name": self.name, "version": self.version}
+        place: dict[str, Any] = {"name": self.name, "version": self.version}
         super().__init__(run.folder, default_hp_metric=False, **place, **_purge(run.resume_step))
         self._by_chars = _Scalars(run.folder, sub_dir="by_chars", **place, **_purge(run.resume_chars))
         self._run = run
 
     @rank_zero_only
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         super().log_metrics(metrics, step)
         if "chars" in metrics:
             by_chars = {f"by_chars/{name}": value for name, value in metrics.items() if name != "chars"}
-            self._by_chars.log_metrics(by_chars, metrics["chars"])
+            self._by_chars.log_metrics(by_chars, int(metrics["chars"]))
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any] | Namespace) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_args: Any, **_more: Any) -> None:
         """Makes the run a row of the HPARAMS table, from its beginning on, and writes the configuration as a text."""
         settings = yaml.safe_dump(self._run.config, allow_unicode=True, sort_keys=False)
         self.add_text("settings", settings, self._run.resume_step or 0)  # by name, it stands below the samples
@@ -122,5 +123,5 @@ def as_markdown(text: str) -> str:
     return "".join(f"    {line}\n" for line in lines)
 
 
-def _purge(resumed_after: int | None) -> dict[str, int]:
+def _purge(resumed_after: int | None) -> dict[str, Any]:
     return {} if resumed_after is None else {"purge_step": resumed_after + 1}
