@@ -1,12 +1,13 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exception for mistakes that a user can correct: commands print it and exit with status 2."""
 
-_REPORTED = 20  # problems; who made more made the same one often
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_REPORTED = 20  # problems that are printed; more than that are mostly the same mistake
 
 
 class UserError(Exception):
-    """What is wrong with a configuration, a corpus or a file, all of it at once.
-
-    Commands print it without a traceback and exit with status 2.
+    """All that is wrong with a configuration, a corpus or a file.
 
     Args:
         problems: one sentence each, naming the key or file, the value found, what is required and the remedy.
@@ -17,7 +18,7 @@ class UserError(Exception):
         super().__init__("\n".join(problems))
 
     def report(self) -> str:
-        """The text for the terminal: a line for one problem, a numbered list for several."""
+        """The text for the terminal: one problem on a line, several as a numbered list."""
         if len(self.problems) == 1:
             return f"Error: {self.problems[0]}"
         lines = [f"  {number}. {problem}" for number, problem in enumerate(self.problems[:_REPORTED], 1)]
@@ -26,14 +27,14 @@ class UserError(Exception):
 
 
 class RunFailed(UserError):
-    """A run that failed by itself, with a configuration that could be trained; the others of its sweep go on."""
+    """A run that failed although its configuration was in order; the other runs of its sweep continue."""
 
 
 class MissingPackage(UserError):
-    """Something optional needs a package that is not installed.
+    """An optional package is not installed.
 
     Args:
-        what: needs it, the beginning of a sentence: "Identifying languages".
+        what: what needs it, the beginning of a sentence: "Identifying languages".
         package: its name.
     """
 
@@ -41,8 +42,17 @@ class MissingPackage(UserError):
         super().__init__(f"{what} needs {package}. Install it: pip install 'lmtrain[prepare]'.")
         self.what, self.package = what, package
 
-    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # worker processes hand it on
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:  # pickled by worker processes
         return MissingPackage, (self.what, self.package)
+
+
+@contextmanager
+def importing(package: str, what: str) -> Iterator[None]:
+    """Within the block a failed import raises `MissingPackage`, which says what needs the package."""
+    try:
+        yield
+    except ImportError:
+        raise MissingPackage(what, package) from None
 
 
 def raise_if_any(problems: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""The corpus folder: its files, their text and documents, and everything that can be wrong with them."""
+"""Finds the files of a corpus folder, refuses what is no plain text, and reads their text as documents."""
 
 import glob
 import os
@@ -81,10 +81,10 @@ def find_corpus(
         UserError: all that is wrong: no folder, a part that is missing or has no files, a folder or something
             unreadable among the files, an empty file, one that is no plain text.
     """
-    filesystem, root, what = _open_folder(path)
-    if what:
+    filesystem, root, problem = _open_folder(path)
+    if problem:
         raise UserError(
-            f"data.path={path} {what}. It must be a folder with train/ (any number of text files), valid.txt and "
+            f"data.path={path} {problem}. It must be a folder with train/ (any number of text files), valid.txt and "
             "test.txt; scripts/prepare_corpus.py makes one from raw text."
         )
     problems: list[str] = []
@@ -103,10 +103,10 @@ def find_corpus(
 
 
 def _open_folder(path: str) -> tuple[AbstractFileSystem, str, str | None]:
-    """The file system of a corpus, its folder there, and what is wrong with that, if anything."""
+    """The file system of a corpus, the folder's path in it, and why it is no folder, or None."""
     try:
         filesystem, root = store_of(path)
-        filesystem.invalidate_cache()  # of what it remembers of earlier questions
+        filesystem.invalidate_cache()  # fsspec keeps listings of folders, which may have changed since
         if filesystem.isdir(root):
             return filesystem, root, None
         return filesystem, root, "does not exist" if kind_of(filesystem, root) is None else "is not a folder"
@@ -117,13 +117,13 @@ def _open_folder(path: str) -> tuple[AbstractFileSystem, str, str | None]:
 
 
 def no_plain_text(file: TextFile, encoding: str | None = None) -> str | None:
-    """What a file is, if it begins like something else than plain text, and what to do; None if it doesn't."""
+    """Why a file is not plain text, judged by its first bytes, and what to do; None if it is."""
     try:
         with opened(file.url) as stream:
             found = recognise(peeked(stream)[0], file.url, encoding)
     except UserError as error:
         return str(error)
-    except Exception:  # every decompressor and every store has its own; who reads the whole file says it
+    except Exception:  # each decompressor and store has its own; reading the whole file reports it
         return None
     if found is READERS["text"]:
         return None
@@ -132,7 +132,7 @@ def no_plain_text(file: TextFile, encoding: str | None = None) -> str | None:
         if isinstance(found, Reader)
         else found.remedy.format(file=shlex.quote(file.url))
     )
-    as_it_is = ", or read it as it is: data.format=text, in scripts --format text" if found.is_text else ""
+    as_it_is = ", or read it as it is: data.format=text (scripts: --format text)" if found.is_text else ""
     return f"{file.url} is {found.title}, not plain text. {remedy}{as_it_is}."
 
 
@@ -164,20 +164,23 @@ def _find_part(filesystem, root: str, path: str, part: str, name: str, problems:
 
 
 def _is_folder(filesystem: AbstractFileSystem, path: str) -> bool:
-    """Over HTTP any file with links in it would be one, after it was transferred: there, only names without a dot."""
+    """Whether a path is a folder; over HTTP, a name with a dot is none.
+
+    To find out, fsspec would download the file, and takes any page with links in it for a folder.
+    """
     if "http" in filesystem.protocol and "." in PurePosixPath(urlsplit(path).path).name:
         return False
     return filesystem.isdir(path)
 
 
 def _is_in(item: str, folder: str) -> bool:
-    """Whether something stands in a folder: the listing of a web server may link to other places, and to itself."""
+    """Whether an item of a listing is directly in the folder: a web server may list links to other places."""
     name = item.rstrip("/")[len(folder.rstrip("/")) + 1 :]
     return item.startswith(folder) and bool(name) and not set(name) & set("/?#" if "://" in item else "/")
 
 
 def in_part(name: str, part: str) -> bool:
-    """Whether `find_corpus(train=part)` finds the file of that name, if it does not pass it over."""
+    """Whether `find_corpus(train=part)` takes a file of that name, names that begin with a dot aside."""
     if glob.has_magic(part):
         return fnmatchcase(name, part)
     return name == part or str(PurePosixPath(name).parent) == part or fnmatchcase(name, f"{glob.escape(part)}.txt*")
@@ -187,7 +190,9 @@ def _check_file(filesystem, root: str, item: str, problems: list[str]) -> TextFi
     name = item[len(root.rstrip("/")) + 1 :]
     try:
         if _is_folder(filesystem, item):
-            problems.append(f"{item} is a folder; only text files may stand there. Move it away, or its files up.")
+            problems.append(
+                f"{item} is a folder; only text files may be there. Move it away, or its files one folder up."
+            )
             return None
         text_file = file_at(filesystem, item, name)
         if isinstance(filesystem, LocalFileSystem):
@@ -225,12 +230,12 @@ def read_text(
 ) -> Iterator[str]:
     """The text of a file in pieces of bounded size; `\\r\\n` and `\\r` become `\\n`, as when Flair reads it.
 
-    A byte-order mark at its beginning is no part of it, where Flair trains on it.
+    A byte-order mark at the beginning is left out. (Flair trains on it.)
 
     Args:
         errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
         encoding: of text without a byte-order mark; None for UTF-8.
-        progress: called with how many bytes of the file, as stored, have been read.
+        progress: called with the number of bytes read so far of the file as it is stored.
 
     Raises:
         UserError: the file cannot be read, or (strict) is not in the encoding: names the byte offset in the text
@@ -253,18 +258,19 @@ def read_text(
 
 
 def document_blocks(pieces: Iterable[str], delimiter: str, keep_whole: bool = False) -> Iterator[list[str]]:
-    """Cuts text into documents: the pieces of text between two delimiters that are not empty, each with its delimiter.
+    """Cuts text into documents: what is between two delimiters, if anything, with the delimiter at its end.
 
-    As Flair does, a document that the text does not end gets its delimiter, and empty documents vanish.
+    As in Flair, empty documents are left out, and a last document without a delimiter gets one.
 
     Args:
         pieces: the text.
         delimiter: what ends a document.
-        keep_whole: hold each document in memory; otherwise a very long one comes in several pieces.
+        keep_whole: never cut a document, so that all of it is in memory; otherwise one of more than 2^20 characters
+            comes in several pieces.
 
     Yields:
-        documents, a block at a time. Only a string that ends with the delimiter ends a document: one that does
-        not is the beginning of the document that goes on in the next block.
+        documents, a block at a time. A string that does not end with the delimiter is the beginning of a document
+        that continues in the next block.
     """
     tail, begun = "", False
     for piece in pieces:

@@ -1,15 +1,14 @@
-"""The demo corpus: the standard library's own documentation, written as a corpus folder."""
+"""The demo corpus: documentation of Python's standard library, so that a first run needs no data."""
 
 import ast
 import hashlib
-import shutil
 import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from lmtrain.program.files import claimed, unfinished_name
+from lmtrain.program.files import atomic_folder
 
 _FORMAT = 1
 _SPLITS = 4
@@ -22,30 +21,18 @@ _NOT_DOCUMENTATION = {
 def make_demo_corpus(cache_dir: Path) -> Path:
     """Writes the corpus once and gives its folder; the same Python version always gives the same text.
 
-    A document is a paragraph in one line. About 90 % of them train, in several splits, 5 % validate and 5 % test;
-    which, is decided by a hash of the paragraph, so none is in two.
+    A document is a paragraph in one line. A hash of the paragraph puts it into training (90 %, in several splits),
+    validation or test (5 % each), so no paragraph is in two of them.
     """
     folder = demo_folder(cache_dir)
-    if folder.exists():
-        return folder
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    unfinished = cache_dir / unfinished_name(folder.name)
-    try:
-        unfinished.mkdir()
-        with claimed(unfinished):
+    if not folder.exists():
+        with atomic_folder(folder) as unfinished:
             _write(unfinished)
-            try:
-                unfinished.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another run was first, with the same text
-                    raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
 def demo_folder(cache_dir: Path) -> Path:
-    """Where the corpus is, once it was made."""
+    """Where `make_demo_corpus` writes the corpus."""
     version = ".".join(map(str, sys.version_info[:3]))
     return cache_dir / f"demo-{_FORMAT}-python-{version}"
 

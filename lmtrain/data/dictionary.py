@@ -1,4 +1,4 @@
-"""Items ↔ ids: the dictionary of a language model, and its readable file."""
+"""Items ↔ ids: the dictionary of a language model, and the JSON file that people can read and edit."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class Dictionary:
         return hash(self.items)
 
     def __reduce__(self) -> tuple:
-        return Dictionary, (self.items,)  # without the tables, which are large and made when they are needed
+        return Dictionary, (self.items,)  # without the cached tables, which are large and made again when needed
 
     def __repr__(self) -> str:
         return f"Dictionary({len(self)} items, {'with' if self.has_unk else 'without'} {UNK})"
@@ -56,17 +56,17 @@ class Dictionary:
 
     @cached_property
     def dtype(self) -> np.dtype:
-        """The smallest unsigned type that holds every id and one value more, `missing`."""
+        """The smallest unsigned type that holds every id and `missing`."""
         return np.min_scalar_type(len(self))
 
     @property
     def missing(self) -> int:
-        """What `encode` gives for an item that has no id: 0 with `<unk>`, else the number of items."""
+        """The id given to items that are not in the dictionary: 0 with `<unk>`, else V, which is no id."""
         return 0 if self.has_unk else len(self)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of the items and their order."""
+        """A hash of the items and their order, 16 hexadecimal digits."""
         return hashlib.sha256(json.dumps(self.items).encode()).hexdigest()[:16]
 
     @cached_property
@@ -88,7 +88,7 @@ class Dictionary:
         return np.fromiter((get(word, missing) for word in words), dtype=self.dtype, count=len(words))
 
     def are_unknown(self, items: np.ndarray | Sequence[str], ids: np.ndarray) -> np.ndarray:
-        """Which items have no id of their own, bool `(N,)`.
+        """Which items are not in the dictionary, bool `(N,)`.
 
         Args:
             items: code points, or words, among which `<unk>` itself is an item like any other.
@@ -108,7 +108,10 @@ class Dictionary:
         ids = self.encode_code_points(code_points(text)).astype(np.int64)
         if not self.has_unk and (ids == self.missing).any():
             character = text[int(np.argmax(ids == self.missing))]
-            raise UserError(f"The character {character!r} is not in the dictionary, which has no {UNK}.")
+            raise UserError(
+                f"The character {character!r} is not in the dictionary, which has no {UNK} to stand for it. Take "
+                "it out of the text, or use a model whose dictionary has it."
+            )
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:

@@ -1,4 +1,4 @@
-"""Text → ids, once: every file becomes two memory-mapped arrays in a cache, the ids and where documents end."""
+"""Encodes a text file into two memory-mapped arrays on disk: its ids, and where its documents end."""
 
 import json
 import zlib
@@ -16,12 +16,12 @@ from lmtrain.data.dictionary import Dictionary, code_points
 from lmtrain.errors import UserError
 
 ARRAYS = ("ids.bin", "ends.bin")
-FORMAT = 5  # of the cache; raise it whenever the same text would give other files
+FORMAT = 5  # of the cache; raise it whenever the same text would give other arrays
 
 
 @dataclass(frozen=True)
 class TextFormat:
-    """How text is read, whatever the dictionary.
+    """How text is cut into items and documents, before any dictionary.
 
     Args:
         level: "character", or "word" for items between whitespace, as Flair's `character_level=False`.
@@ -60,7 +60,7 @@ class TextFormat:
                 block = code_points("".join(documents))
             ends = np.fromiter(accumulate(lengths), dtype=np.int64, count=len(lengths))
             if not documents[-1].endswith(self.document_delimiter):
-                ends = ends[:-1]  # it goes on in the next block
+                ends = ends[:-1]  # the last document continues in the next block
             yield block, ends[np.diff(ends, prepend=0) > 0] if words else ends
 
 
@@ -72,10 +72,9 @@ class EncodedText:
         folder: holds `ids.bin` (type `dtype`) and `ends.bin` (int64: after which item each document ends).
         name: the text file's name, for messages.
         dtype: of the ids.
-        items: how many there are.
-        documents: how many there are.
-        unknown: how often each item without an id occurs (the most frequent thousand).
-        unknown_total: how often all of them occur.
+        items, documents: how many the text has.
+        unknown_total: how many items are not in the dictionary.
+        unknown: how often each of these occurs (the most frequent thousand).
     """
 
     folder: Path
@@ -91,7 +90,7 @@ class EncodedText:
         return _map(self.folder / "ids.bin", self.dtype, self.items)
 
     def checksum(self) -> int:
-        """CRC-32 of the ids, from when they were written."""
+        """CRC-32 of the ids, computed when they were written."""
         return read_checked(self.folder / "meta.json")["checksums"]["ids.bin"]
 
     def ends(self) -> np.ndarray:
@@ -104,10 +103,10 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
         return np.empty(0, dtype)
     try:
         return np.memmap(path, dtype=dtype, mode="r", shape=(length,))
-    except (OSError, ValueError) as error:  # somebody has removed it, or cut it off
+    except (OSError, ValueError) as error:  # the file was removed or truncated
         raise UserError(
-            f"{path} in the cache cannot be read any more: {getattr(error, 'strerror', None) or error}. The same "
-            "command goes on from the last checkpoint; it encodes again what is missing."
+            f"{path} in the cache cannot be read any more: {getattr(error, 'strerror', None) or error}. Run the same "
+            "command again: it makes the file anew and resumes from the last checkpoint."
         ) from None
 
 
@@ -128,21 +127,21 @@ def count_piece(
 
 
 class EncodedPiece(NamedTuple):
-    """What stands in the two files of a piece: how many items and documents, and all items without an id."""
+    """Summary of an encoded piece: items, documents, and how often each item that is not in the dictionary occurs."""
 
     items: int
     documents: int
     unknown: Counter[str]
 
 
-def encode_piece(how: tuple[TextFormat, Dictionary], what: tuple[TextFile, Path]) -> EncodedPiece:
-    """Writes the ids of a file or of a piece of one, and where its documents end.
+def encode_piece(shared: tuple[TextFormat, Dictionary], piece: tuple[TextFile, Path]) -> EncodedPiece:
+    """Encodes a file, or a piece of one, in the form that `Pool.map` calls: what all pieces share, and the piece.
 
     Args:
-        how: it is read, and the dictionary.
-        what: the file, and the folder for `ids.bin` and `ends.bin`, which is made.
+        shared: how text is read, and the dictionary.
+        piece: the file, and the folder to make for its `ids.bin` and `ends.bin`.
     """
-    (text_format, dictionary), (file, folder) = how, what
+    (text_format, dictionary), (file, folder) = shared, piece
     items = documents = 0
     unknown: Counter[str] = Counter()
     folder.mkdir(exist_ok=True)
@@ -158,7 +157,7 @@ def encode_piece(how: tuple[TextFormat, Dictionary], what: tuple[TextFile, Path]
 
 
 def open_encoded(folder: Path, name: str) -> EncodedText | None:
-    """The cache entry in a folder if it is there and its files have the right sizes."""
+    """The cache entry in a folder, or None if it is missing or its files have wrong sizes."""
     try:
         meta = read_checked(folder / "meta.json")
         dtype = np.dtype(meta["dtype"])
@@ -173,7 +172,7 @@ def open_encoded(folder: Path, name: str) -> EncodedText | None:
 
 
 def read_checked(path: Path) -> dict:
-    """What `write_checked` wrote; raises `ValueError` if the file was damaged since."""
+    """The values that `write_checked` wrote; raises `ValueError` if the file was damaged since."""
     checksum, _, content = path.read_text(encoding="ascii").partition("\n")
     if checksum != str(zlib.crc32(content.encode())):
         raise ValueError(f"{path} is damaged")

@@ -1,4 +1,4 @@
-"""Encoded files → splits: runs of text of bounded size, and the order in which an epoch takes them."""
+"""Cuts encoded files into splits, which bound what is shuffled in memory, and orders the splits of an epoch."""
 
 import math
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ class FileRange(NamedTuple):
 
 @dataclass(frozen=True)
 class Split:
-    """One run of text: the hidden state is carried through it and zeroed where it begins."""
+    """A contiguous text that is trained on as one: the hidden state is zero where it begins, and carried through it."""
 
     name: str
     ranges: tuple[FileRange, ...]
 
     def __len__(self) -> int:
-        return sum(one.stop - one.start for one in self.ranges)
+        return sum(stop - start for _, start, stop in self.ranges)
 
     def ids(self, start: int, stop: int) -> np.ndarray:
         """The ids `(stop - start,)`, without reading the others."""
@@ -75,9 +75,9 @@ def cut_splits(text: EncodedText, max_size: int) -> list[Split]:
 
 
 def _nearest_cut(ends: np.ndarray, mark: int, max_size: int) -> int:
-    """The document end next to a place, or one of the equal parts that a document longer than `max_size` has.
+    """Where to cut near `mark`: at a document's end, or within a document longer than `max_size`, in equal parts.
 
-    Looks at a few of the (memory-mapped) ends only, which may be many.
+    Reads only a few of the memory-mapped ends, of which there may be many millions.
     """
     document = int(np.searchsorted(ends, mark))
     before, after = int(ends[document - 1]) if document else 0, int(ends[document])

@@ -1,7 +1,7 @@
-"""A split → the stream of ids that a model reads: documents in an epoch's order and case, forward or backward.
+"""A split's ids as the model reads them in one epoch: documents shuffled, their case changed, forward or backward.
 
-Everything is a function of (seed, epoch, split): nothing is remembered, so every rank and every resumed run computes
-the same text.
+Everything is a function of (seed, epoch, split) without further state, so every rank and every resumed run computes the
+same text.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ import numpy as np
 
 from lmtrain.data.splits import Split
 
-_CHUNK_BYTES = 64  # what documents are copied in
-_CHUNKS_AT_ONCE = 1 << 13  # half a megabyte stays in the cache
+_CHUNK_BYTES = 64  # documents are copied in chunks of this size
+_CHUNKS_AT_ONCE = 1 << 13  # half a megabyte, which stays in the processor's cache
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What happens to the documents of a training split.
+    """How the documents of a training split are varied from epoch to epoch.
 
     Args:
         seed: together with the epoch and the split's index it determines all that is random.
@@ -30,7 +30,7 @@ class Augmentation:
     case_tables: tuple[np.ndarray, np.ndarray] | None = None
 
     def draw(self, epoch: int, split_index: int, documents: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The order of the documents, and for each the case: 0 lower, 1 upper, above 1 unchanged."""
+        """The order and the case (0 lower, 1 upper, else unchanged), each `(documents,)`, or None for no change."""
         random = np.random.default_rng([self.seed, 1, epoch, split_index])
         order = random.permutation(documents) if self.shuffle else None
         case = random.integers(0, 100, documents, dtype=np.uint8) if self.case_tables else None
@@ -39,14 +39,14 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Stream:
-    """What a model reads of a split in one epoch.
+    """The ids of a split in one epoch.
 
     Args:
-        split: whose documents these are.
-        index: the split's number in the corpus, for `augmentation`.
+        split: the text.
+        index: the split's number in the corpus, which seeds the augmentation.
         epoch: likewise.
-        augmentation: None to leave the documents in their order and case, as in validation and test.
-        backward: read all of that from its end to its beginning.
+        augmentation: None to leave the documents as they are, as in validation and test.
+        backward: from the last id to the first, after augmentation.
     """
 
     split: Split
@@ -59,7 +59,7 @@ class Stream:
         return len(self.split)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The ids `(stop - start,)` from `start` to `stop`, without computing the others."""
+        """The ids `(stop - start,)` from `start` to `stop`, without copying the others."""
         if self.backward:
             return self._forward(len(self) - stop, len(self) - start)[::-1]
         return self._forward(start, stop)
@@ -92,8 +92,8 @@ def _gather(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray, start: int
 def _joined(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """The stretches of `ids` that begin at `starts`, one after another.
 
-    Numpy copies 64 bytes as fast as one item. The last chunk of a stretch reaches beyond its end; what is too much
-    there is overwritten by the next stretch, since chunks are written in their order.
+    NumPy's indexing copies 64 bytes as fast as one item, so stretches are copied in chunks of that size. The last
+    chunk of a stretch reaches beyond its end, and the next stretch, which is written after it, replaces the surplus.
     """
     size = _CHUNK_BYTES // ids.itemsize
     ids = np.append(ids, np.zeros(size, ids.dtype))
@@ -111,13 +111,13 @@ def _joined(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndar
 
 
 def _chunks(ids: np.ndarray) -> np.ndarray:
-    """The same memory as overlapping chunks of 64 bytes, one from each item on."""
+    """A view of the same memory as overlapping chunks of 64 bytes, one beginning at each item."""
     count = len(ids) - _CHUNK_BYTES // ids.itemsize + 1
     return np.ndarray((count,), np.dtype((np.void, _CHUNK_BYTES)), ids, strides=ids.strides)
 
 
 def _change_case(result, placed, lengths, case, case_tables) -> None:
-    """Lower- and upper-cases, in place, the documents that end at `placed` and whose case is 0 or 1."""
+    """Changes, in place, the case of the documents whose `case` is 0 (lower) or 1 (upper); they end at `placed`."""
     for which, table in enumerate(case_tables):
         chosen = np.flatnonzero(case == which)
         counts = lengths[chosen]

@@ -1,4 +1,4 @@
-"""Streams → windows: B equal lanes, cut into windows of T items, and the IterableDataset over them."""
+"""Lays streams out in B equal lanes and cuts these into bptt windows of T items: the dataset of one epoch."""
 
 import math
 from bisect import bisect_right
@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 
 from lmtrain.data.stream import Stream
 
-_ITEMS_TOGETHER = 1 << 14  # of windows that become int64 at once: each time takes as long as some thousand items do
+_ITEMS_TOGETHER = 1 << 14  # converted to int64 at once: a call costs as much as some thousand items
 
 
 def read_lanes(stream: Stream, lanes: int, own_lanes: range) -> np.ndarray:
@@ -33,7 +33,7 @@ def read_lanes(stream: Stream, lanes: int, own_lanes: range) -> np.ndarray:
 
 
 def window_count(stream: Stream, lanes: int, length: int) -> int:
-    """How many windows of `length` items a stream gives; the last may be shorter. One row has only targets."""
+    """How many windows of `length` items a stream gives; the last may be shorter. The last row has only targets."""
     return max(0, math.ceil((len(stream) // lanes - 1) / length))
 
 
@@ -77,7 +77,7 @@ class WindowDataset(IterableDataset):
         return self.split_ends[-1] if self.split_ends else 0
 
     def split_at(self, window: int) -> int:
-        """The place in the epoch of the split that a window belongs to, or of the last one's successor."""
+        """The position in the epoch of the split that a window belongs to; `len(streams)` after the last window."""
         return bisect_right(self.split_ends, window)
 
     def __iter__(self) -> Iterator[Window]:
@@ -97,7 +97,7 @@ class WindowDataset(IterableDataset):
     @staticmethod
     def _windows(rows: np.ndarray, length: int, skipped: int) -> Iterator[Window]:
         lanes = rows.shape[1]
-        together = length * max(1, _ITEMS_TOGETHER // (length * max(1, lanes)))  # rows of several small windows
+        together = length * max(1, _ITEMS_TOGETHER // (length * max(1, lanes)))  # rows: several small windows
         for begin in range(skipped * length, len(rows) - 1, together):
             some = torch.from_numpy(rows[begin : begin + together + 1].astype(np.int64, order="C"))
             for first in range(0, len(some) - 1, length):

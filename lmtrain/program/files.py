@@ -119,6 +119,26 @@ def claimed(unfinished: Path) -> Iterator[None]:
 
 
 @contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Gives a new folder beside `folder` to fill; renamed to it if the block succeeds, removed if it raises.
+
+    Of several processes that make the same folder at once the first one wins, and what the others made is removed.
+    """
+    unfinished = folder.with_name(unfinished_name(folder.name))
+    try:
+        unfinished.mkdir(parents=True)
+        with claimed(unfinished):
+            yield unfinished
+            try:
+                unfinished.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+@contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
     """Within the block no other process or thread is in such a block for that folder: for files that belong together.
 

@@ -142,7 +142,7 @@ def test_files_that_changed_after_they_were_prepared(pair_of_runs, tmp_path) -> 
     (corpus / "test.txt").write_text(text[::-1].strip() + "\n")
     assert (corpus / "test.txt").stat().st_size == len(text.encode())
     (corpus / "train/more.txt").write_text("more\n" * 100)
-    said = "test.txt and train/more.txt changed after the corpus was prepared: manifest.json tells of another text."
+    said = "test.txt and train/more.txt changed after the corpus was prepared, so manifest.json describes another text."
     assert said in messages(corpus, level="warning")
     (corpus / "manifest.json").write_text('{"format": "lmtrain corpus"}')
     assert "manifest.json is damaged" in messages(corpus, level="warning")

@@ -348,7 +348,7 @@ def test_a_dictionary_needs_no_cache(tmp_path, monkeypatch, caplog):
     assert "Doing without the cache /dev/null/cache: Not a directory" in caplog.text
     monkeypatch.setattr("lmtrain.data.cache.records.atomic_write", full)
     assert call("build_dictionary", tmp_path / "text", "--cache-dir", tmp_path / "cache", "--output", "two.json") == 0
-    assert caplog.text.count("takes nothing: No space left on device") == 1
+    assert caplog.text.count("cannot be written: No space left on device") == 1
     assert Path("one.json").read_bytes() == Path("two.json").read_bytes()
 
 

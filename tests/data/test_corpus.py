@@ -353,7 +353,7 @@ def test_all_files_that_are_no_plain_text_are_named_before_training(tmp_path):
     assert problems.keys() == contents.keys()
     assert problems["wiki_00"] == (
         f"{folder}/train/wiki_00 is JSON Lines, not plain text. Make a corpus of it: {script('prepare_corpus')} "
-        f"{folder}/train/wiki_00 --output FOLDER, or read it as it is: data.format=text, in scripts --format text."
+        f"{folder}/train/wiki_00 --output FOLDER, or read it as it is: data.format=text (scripts: --format text)."
     )
     assert "is a tar archive, not plain text. Make a corpus of it" in problems["leipzig.tar.gz"]
     assert "data.format" not in problems["leipzig.tar.gz"]

@@ -147,7 +147,7 @@ def test_a_cache_that_is_removed_ends_the_run_saved(removed, train_py, whole):
     status, message = train_py(*RUN, removed)
     assert status == 2
     assert "Traceback" not in message
-    assert "in the cache cannot be read any more: No such file or directory. The same command goes on" in message
+    assert "in the cache cannot be read any more: No such file or directory. Run the same command again" in message
     status, message = train_py(*RUN)
     assert status == 0, message
     assert "Going on from" in message

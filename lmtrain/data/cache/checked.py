@@ -1,8 +1,8 @@
-"""Which entries of the cache were found whole, so that they are not read at every start and by every process.
+"""Remembers which entries of the cache were found undamaged, so that not every process reads them all at its start.
 
-A record is of one host since it was started: what stands in its memory or on its way to a disk may be lost with it. An
-array counts as unchanged while its size, times and inode are what they were when it was read. What a disk changes
-without writing, nobody sees before the host is started again, or the records are removed: `rm CACHE/checked-*`.
+A record holds for one host since it was booted, because a crash may lose what had not reached the disk. An array counts
+as unchanged while its size, times and inode are those of when it was read. What a disk changes without a write goes
+unnoticed until the host is booted again or the records are removed: `rm CACHE/checked-*`.
 """
 
 import os
@@ -16,17 +16,13 @@ from lmtrain.program.files import atomic_write
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _OLD = 30 * 24 * 3600  # seconds
-_PATIENCE = 2.5  # seconds in which the clock of every file system goes on
+_PATIENCE = 2.5  # seconds within which the clock of every file system advances
 
 State = list[list[int]]
 
 
 class Checked:
-    """The record of this host, of the entries of a cache.
-
-    Args:
-        cache_dir: the cache.
-    """
+    """This host's record of a cache."""
 
     def __init__(self, cache_dir: Path) -> None:
         self.cache_dir = cache_dir
@@ -37,20 +33,16 @@ class Checked:
         self._new: dict[str, State] = {}
 
     def holds(self, entry: Path) -> bool:
-        """Whether an entry was found whole on this host and has not been changed since."""
+        """Whether an entry was found undamaged on this host and has not changed since."""
         known = self._states.get(entry.name)
         return known is not None and known == state(entry)
 
     def add(self, entry: Path, before: State) -> None:
-        """An entry was found whole, or written.
-
-        Args:
-            before: its state before it was read.
-        """
+        """Notes that an entry was found undamaged or was written; `before` is its state before it was read."""
         self._new[entry.name] = before
 
     def save(self) -> None:
-        """Writes the record, for other processes and the next start; one that cannot be written is done without."""
+        """Writes the record, for other processes and the next start, if the cache can be written."""
         if not self._new:
             return
         with suppress(OSError):
@@ -66,9 +58,10 @@ class Checked:
             self._remove_old()
 
     def _wait_for_the_clock(self) -> None:
-        """Until a change would give another time: file systems' clocks tick some hundred times a second, old ones once.
+        """Waits until a write would give another time: file systems' clocks tick a few hundred times a second, old
+        ones once.
 
-        Otherwise an array could be damaged right after it was read, and still have the same times.
+        Otherwise an array could be changed right after it was read and still have the same times.
         """
         newest = max(time_ns for known in self._new.values() for array in known for time_ns in array[1:3])
         tick = self.cache_dir / f".clock-{this_host()}"
@@ -78,7 +71,7 @@ class Checked:
                 tick.write_bytes(b"")
                 if tick.stat().st_mtime_ns > newest:
                     return
-                if time.monotonic() > end:  # times in the future, perhaps: nothing is known then
+                if time.monotonic() > end:  # the times may be in the future: then nothing can be recorded
                     self._new = {}
                     return
                 time.sleep(0.002)
@@ -86,7 +79,7 @@ class Checked:
             tick.unlink(missing_ok=True)
 
     def _remove_old(self) -> None:
-        """Of hosts that were started anew long ago."""
+        """Removes the records of hosts that were last booted long ago."""
         for path in self.cache_dir.glob("checked-*.json"):
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _OLD and path != self.path:
@@ -103,7 +96,7 @@ def state(entry: Path) -> State | None:
 
 
 def this_host() -> str:
-    """What names this host since it was started, in all its containers; elsewhere than on Linux, its name."""
+    """The id of this boot of the host, the same in all its containers; outside Linux the host's name."""
     try:
         return _BOOT.read_text(encoding="ascii").strip()
     except OSError:

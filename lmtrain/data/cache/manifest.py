@@ -1,4 +1,4 @@
-"""manifest.json of a prepared corpus: what scripts/prepare_corpus.py wrote, and whether the files are still that."""
+"""manifest.json of a prepared corpus: what scripts/prepare_corpus.py wrote, and whether the files changed since."""
 
 import hashlib
 import json
@@ -18,12 +18,12 @@ def read_manifest(corpus: str) -> dict[str, Any] | None:
         filesystem, root = url_to_fs(os.path.expanduser(corpus))
         manifest = json.loads(filesystem.cat_file(f"{root.rstrip('/')}/{NAME}").decode("utf-8", "replace"))
         return manifest if manifest["format"] == "lmtrain corpus" else None
-    except Exception:  # every kind of remote store has its own
+    except Exception:  # every kind of remote store has exceptions of its own
         return None
 
 
 def described(folder: str | os.PathLike, names: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What the manifest says of each of these files of a corpus folder: its bytes and their SHA-256."""
+    """The manifest's entries for files of a corpus folder: their bytes and SHA-256."""
     filesystem, root = url_to_fs(os.fspath(folder))
     return {name: _file(filesystem, f"{root.rstrip('/')}/{name}") for name in names}
 
@@ -38,10 +38,10 @@ def _file(filesystem, path: str) -> dict[str, Any]:
 
 
 def changed_since_prepared(corpus: str, manifest: dict[str, Any]) -> list[str]:
-    """The files of a prepared corpus that are not what was prepared: changed, removed or new, by their names there.
+    """The names of the files of a prepared corpus that were changed, removed or added since.
 
-    All are read, unless the manifest is of a version of lmtrain that noted no hashes: then sizes of parts have to do,
-    and parts are named.
+    All files are read. A manifest without hashes, of an earlier version of lmtrain, has only the sizes of train, valid
+    and test, so the changed ones of these are named.
 
     Args:
         corpus: the folder, or an fsspec URL of one.
@@ -66,14 +66,14 @@ def _is_as_prepared(filesystem, root: str, name: str, found: set[str], files: di
 
 
 def are_as_prepared(corpus: str, names: Iterable[str]) -> set[str]:
-    """Those of these files of a corpus folder that are what its manifest says; none if it has no manifest."""
+    """Which of these files of a corpus folder are as its manifest says; none if it has no manifest."""
     files = (read_manifest(corpus) or {}).get("files") or {}
     filesystem, root = url_to_fs(os.path.expanduser(corpus))
     return {name for name in names if _is_as_prepared(filesystem, root.rstrip("/"), name, {name}, files)}
 
 
 def problem_of_manifest(corpus: str) -> str | None:
-    """What is wrong with the manifest of a corpus folder, or an fsspec URL of one; None if nothing or no such file."""
+    """Why the manifest of a corpus folder (or fsspec URL) is not to be trusted; None if it is, or there is none."""
     manifest = read_manifest(corpus)
     if manifest is None:
         return None
@@ -84,8 +84,8 @@ def problem_of_manifest(corpus: str) -> str | None:
     if not changed:
         return None
     return (
-        f"{listed(changed)} changed after the corpus was prepared: {NAME} tells of another text. Prepare it again, or "
-        f"remove {NAME}."
+        f"{listed(changed)} changed after the corpus was prepared, so {NAME} describes another text. Prepare it again, "
+        f"or remove {NAME}."
     )
 
 

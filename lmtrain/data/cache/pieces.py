@@ -1,5 +1,4 @@
-"""Cuts a large file of text where one document ends and the next begins, so that its pieces can be read at once, and
-joins what was made of them."""
+"""Cuts a large text file between documents, so that several processes can encode it, and joins the encoded pieces."""
 
 import os
 import shutil
@@ -20,13 +19,13 @@ from lmtrain.data.id_cache import ARRAYS, EncodedPiece, EncodedText, read_checke
 from lmtrain.errors import UserError
 
 PIECE_BYTES = 16 << 20
-_LOOKED_AT = 1 << 16  # bytes at once
+_SEARCHED_BYTES = 1 << 16  # at once
 
 
 def cut_pieces(file: TextFile, delimiter: str, size: int = PIECE_BYTES) -> list[TextFile]:
-    """A very large file in pieces of about equal size, which one after another give the same documents as the whole.
+    """A file of more than four pieces' size in pieces of about equal size; read in order, they give the same documents.
 
-    A compressed or remote file, or one in UTF-16, is one piece, and so is a stretch without a place to cut.
+    A compressed or remote file, or one in UTF-16, is one piece. A piece is longer where there is no place to cut.
 
     Args:
         delimiter: what ends a document.
@@ -36,7 +35,7 @@ def cut_pieces(file: TextFile, delimiter: str, size: int = PIECE_BYTES) -> list[
         OSError: the file cannot be read.
     """
     mark = delimiter.encode("utf-8", "surrogatepass")
-    if "://" in file.url or file.size <= 4 * size or set(delimiter) & {"\r", "\ufffd"}:  # reading makes these
+    if "://" in file.url or file.size <= 4 * size or set(delimiter) & {"\r", "\ufffd"}:  # which decoding changes
         return [file]
     with open(file.url, "rb") as stream:
         head = stream.read(10)
@@ -56,12 +55,12 @@ def cut_pieces(file: TextFile, delimiter: str, size: int = PIECE_BYTES) -> list[
 
 
 def _next_cut(stream: BinaryIO, place: int, mark: bytes) -> int | None:
-    """Where the first delimiter ends that begins at a place or behind it and that nothing before it can overlap."""
+    """Where the first delimiter ends that begins at or after a place and does not overlap another one before it."""
     length = len(mark)
-    begin = max(0, place - length)  # of the block: a delimiter is looked at with what stands before it
+    begin = max(0, place - length)  # of the block, which includes what is just before the place
     stream.seek(begin)
     block = stream.read(length)
-    while data := stream.read(_LOOKED_AT):
+    while data := stream.read(_SEARCHED_BYTES):
         block += data
         found = block.find(mark, length)
         while found >= 0:
@@ -77,16 +76,16 @@ def _next_cut(stream: BinaryIO, place: int, mark: bytes) -> int | None:
 def join_pieces(
     folder: Path, file: TextFile, dictionary: Dictionary, pieces: Iterable[tuple[Path, EncodedPiece]]
 ) -> None:
-    """Makes one entry of the cache of the pieces, in their order; their folders are removed.
+    """Joins the encoded pieces, in their order, to one entry of the cache, and removes their folders.
 
     Raises:
-        UserError: there are items that a dictionary without `<unk>` does not know.
+        UserError: there are items that a dictionary without `<unk>` lacks.
     """
     items = documents = 0
     unknown: Counter[str] = Counter()
     checksums = dict.fromkeys(ARRAYS, 0)
     for place, piece in pieces:
-        if items == 0:  # the first, often the only one, need not be copied
+        if items == 0:  # the first piece, often the only one, is moved instead of copied
             for name in ARRAYS:
                 os.replace(place / name, folder / name)
                 checksums[name] = _checksum(folder / name)
@@ -111,7 +110,7 @@ def join_pieces(
 
 
 def _append(place: Path, folder: Path, items: int, checksums: dict[str, int]) -> None:
-    """Appends a piece to those before it, which have so many items, and brings the checksums up to date."""
+    """Appends a piece to those before it, which have `items` items, and updates the checksums."""
     for name in ARRAYS:
         with (folder / name).open("ab") as file:
             for block in _blocks(place / name):
@@ -122,7 +121,7 @@ def _append(place: Path, folder: Path, items: int, checksums: dict[str, int]) ->
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """A file's content in blocks; a whole number of int64 each."""
+    """A file's content in blocks of whole int64 numbers."""
     with path.open("rb") as file:
         while data := file.read(1 << 20):
             yield data
@@ -136,12 +135,12 @@ def _checksum(path: Path) -> int:
 
 
 def _most_common(unknown: Counter[str], most: int) -> list[tuple[str, int]]:
-    """In an order that does not depend on how the text was read."""
+    """The most frequent items, ties in the order of code points: the same however the text was cut."""
     return sorted(unknown.items(), key=lambda pair: (-pair[1], pair[0]))[:most]
 
 
 def is_whole(encoded: EncodedText) -> bool:
-    """Whether the arrays are still those that were written; reads all of them."""
+    """Whether the arrays are still as they were written, by their checksums; reads all of them."""
     checksums = {name: _checksum(encoded.folder / name) for name in ARRAYS}
     return checksums == read_checked(encoded.folder / "meta.json")["checksums"]
 

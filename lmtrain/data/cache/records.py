@@ -1,4 +1,4 @@
-"""Small files of the cache, which only save work the next time: what a file holds, and how often each item occurs."""
+"""Writes the small JSON files of the cache: hashes of files, and counts of items."""
 
 import logging
 from functools import cache
@@ -11,10 +11,10 @@ log = logging.getLogger(__name__)
 
 
 def write_record(path: Path, values: dict, is_needed: bool) -> None:
-    """Writes one, whole or not at all.
+    """Writes a record, whole or not at all.
 
     Args:
-        is_needed: for what other processes do; otherwise a cache that takes nothing only costs a warning.
+        is_needed: raise `OSError` if it cannot be written, because other processes wait for it; otherwise only warn.
     """
     try:
         with atomic_write(path, removes_left=False, is_kept=False) as unfinished:
@@ -27,4 +27,4 @@ def write_record(path: Path, values: dict, is_needed: bool) -> None:
 
 @cache
 def _warn(folder: Path, reason: str) -> None:
-    log.warning("The cache %s takes nothing: %s. The text will be read again the next time", folder, reason)
+    log.warning("The cache %s cannot be written: %s. The text will be read again the next time", folder, reason)

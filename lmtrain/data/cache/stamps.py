@@ -1,4 +1,4 @@
-"""Whether a file is still the one that was read before, without reading it where that can be known."""
+"""A file's stamp: changes whenever the file may have changed, and is found without reading the file where possible."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 from lmtrain.data.formats.stores import whole
 
-# in the names that stores have for what changes with a file
+# what stores call the properties that change with a file
 _VERSION = re.compile(
     "etag|modif|mtime|write|updat|^created$|date|version|generation|^rev|oid|blob|md5|crc|sha|hash|digest|sum$"
 )
@@ -17,21 +17,20 @@ _READ_BYTES = 4 << 20
 
 
 def local_stamp(status: os.stat_result) -> str:
-    """Of a file on this machine: size, modification time, change time and number (inode).
+    """The stamp of a local file: size, modification time, change time and inode.
 
-    The change time is set by the system at every change and cannot be set back, as `cp -p` and `touch -d` set back the
-    modification time. Another file in its place has another number.
+    `cp -p` and `touch -d` can set back the modification time, but not the change time, and another file in its place
+    has another inode.
     """
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def remote_stamp(filesystem, path: str, info: Mapping[str, Any]) -> str:
-    """Of a file in a store: its size and all that the store says of its version; a hash of it if that is nothing.
+    """The stamp of a file in a store: its size and what `info` has about its version, or else a hash of its bytes.
 
     Args:
-        filesystem: fsspec's.
-        path: the file.
-        info: what the file system says of it.
+        filesystem, path: the file system of fsspec and the file's path there.
+        info: `filesystem.info(path)`.
     """
     known = {str(key): str(value) for key, value in sorted(info.items()) if value and _VERSION.search(key.lower())}
     if known:

@@ -1,11 +1,11 @@
-"""The cache of a corpus: what is there is taken, what is not is made, in as many processes as there are.
+"""The cache of a corpus: takes the counts and ids of files that are there, and makes the others, in several processes.
 
-- `content-KEY.json`: the hash of a file's bytes, for a file at a place with a stamp.
-- `counts-KEY.json`: how often each item occurs in a content.
-- `KEY/`: the ids of a content (`id_cache.py`).
-- `checked-HOST.json`: which of those were found whole (`checked.py`).
+- `content-KEY.json`: the hash of a file's bytes; KEY is of its path and stamp (`stamps.py`).
+- `counts-KEY.json`: how often each item occurs in a text; KEY is of its bytes and how they are read.
+- `KEY/`: the ids of a text (`id_cache.py`); KEY is of the dictionary, too.
+- `checked-HOST.json`: which of those entries were found undamaged on a host (`checked.py`).
 
-Names are hashes of all that determines what is in them, and everything appears whole.
+Everything is written under another name and renamed when it is whole.
 """
 
 import hashlib
@@ -39,41 +39,41 @@ from lmtrain.data.id_cache import (
     read_checked,
 )
 from lmtrain.errors import UserError, raise_if_any
-from lmtrain.program.files import claimed, unfinished_name
+from lmtrain.program.files import atomic_folder
 from lmtrain.program.pool import Here, Pool, ProcessEnded, Processes
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-_HASHED_BYTES = 64 << 20  # at once
+_HASHED_BYTES = 64 << 20  # that one process hashes
 _HERE = Here()
-_WORTH_STARTING = 48 << 20  # bytes of text that are worth the start of processes
-_WORTH_HASHING = 1 << 30
+_WORTH_STARTING = 48 << 20  # bytes of text below which starting processes costs more than it saves
+_WORTH_HASHING = 1 << 30  # likewise, of bytes that are only hashed
 
 
 class May(IntEnum):
-    """How far a process may go for what it needs."""
+    """What a process may do for an entry that it needs; each level includes those before it."""
 
-    LOOK = 0  # take what is there and was found whole
-    CHECK = 1  # read what is there
-    MAKE = 2  # make what is not there
+    LOOK = 0  # take entries that this host has found undamaged
+    CHECK = 1  # read the other entries that are there, to find out
+    MAKE = 2  # make those that are missing or damaged
 
 
 class NotThere(Exception):
-    """Something must be checked or made, which this process may not."""
+    """An entry must be checked or made, and `May` does not allow that."""
 
 
 class TextCache:
     """Contents, counts and ids of files.
 
     Args:
-        cache_dir: the folder; it exists, or nothing is made there.
-        may: how far to go. Otherwise `NotThere` is raised.
-        pool: where text is read.
-        advance: called with the bytes of text that were counted or encoded.
-        progress: called with how many bytes of a file were read, while it is counted in this process.
-        is_needed: False if what cannot be written is only read again the next time.
+        cache_dir: the folder of the cache.
+        may: what may be done for an entry; `NotThere` is raised where that is not enough.
+        pool: runs what reads text.
+        advance: called with the number of bytes that were counted or encoded since the last call.
+        progress: called with the number of bytes read so far of a file that this process counts.
+        is_needed: raise `OSError` where a record cannot be written; otherwise it is only logged.
     """
 
     def __init__(
@@ -88,29 +88,33 @@ class TextCache:
         self.cache_dir, self.is_needed = cache_dir, is_needed
         self.checked = Checked(cache_dir)
         self.may, self.pool, self.advance, self.progress = may, pool, advance, progress
-        self._used: Pool = _HERE  # the pool, while there is enough to do
+        self._used: Pool = _HERE  # `pool`, while there is enough to do
         self._contents: dict[TextFile, str] = {}
-        self._stamps: dict[TextFile, str] = {}  # when their contents were known
+        self._stamps: dict[TextFile, str] = {}  # of local files, when they were hashed
 
     def counts(self, files: Sequence[TextFile], text_format: TextFormat) -> Counter[str]:
-        """How often each item occurs in the files; all their problems together."""
+        """How often each item occurs in all the files together.
+
+        Raises:
+            UserError: files that cannot be read, all at once.
+        """
         places = {file: self._counts(file, text_format) for file in files}
         found = {place: self._known_counts(place) for place in places.values()}
         missing = {place: file for file, place in places.items() if found[place] is None}
         if missing:
             found |= self._each(missing, lambda place, file: self._count(place, file, text_format))
         counts: Counter[str] = Counter()
-        for place in places.values():  # a sum of counters would copy them all for each file
+        for place in places.values():  # sum() would copy the counter for each file
             counts.update(found[place])
         return counts
 
     def encoded(
         self, files: Sequence[TextFile], text_format: TextFormat, dictionary: Dictionary
     ) -> dict[TextFile, EncodedText]:
-        """The ids of the files; all their problems together.
+        """The ids of each file.
 
         Raises:
-            UserError: a file cannot be read, or has items that a dictionary without `<unk>` does not know.
+            UserError: files that cannot be read or have items that a dictionary without `<unk>` lacks, all at once.
         """
         entries = {file: self._entry(file, text_format, dictionary) for file in files}
         missing = {entry: file for file, entry in entries.items() if not self._is_there(entry, file)}
@@ -124,18 +128,18 @@ class TextCache:
         return [file for file in files if not self._counts(file, text_format).exists()]
 
     def unencoded(self, files: Sequence[TextFile], text_format: TextFormat, dictionary: Dictionary) -> list[TextFile]:
-        """Which of the files `encoded` would read, if no entry is damaged."""
+        """Which of the files `encoded` would read; more, if entries are damaged."""
         return [file for file in files if not self._entry(file, text_format, dictionary).exists()]
 
     def hash_all(self, files: Iterable[TextFile]) -> None:
-        """Learns the contents of the files, all at once; otherwise each is hashed when it is needed."""
+        """Hashes the files that were not hashed before, side by side; otherwise each is hashed when it is needed."""
         missing = {file: file for file in files if self._known_content(file) is None}
         self._each(missing, lambda _, file: self._hash(file), _WORTH_HASHING)
 
     # --- contents ---
 
     def _known_content(self, file: TextFile) -> str | None:
-        if "://" in file.url:  # to hash it would be to transfer it once more
+        if "://" in file.url:  # hashing would download it once more: the stamp has to do
             self._contents[file] = _key(file.url, file.stamp)
             return self._contents[file]
         try:
@@ -168,7 +172,7 @@ class TextCache:
         write_record(self._content_record(file), record, self.is_needed)
 
     def _check_unchanged(self, file: TextFile) -> None:
-        """What was made of a file must not be kept under the name of what it held before."""
+        """Raises `UserError` if a file changed since it was hashed: its ids would get the name of the former text."""
         if file in self._stamps and local_stamp(os.stat(file.url)) != self._stamps[file]:
             raise UserError(f"{file.url} was changed while it was read. Run the same command again.")
 
@@ -194,7 +198,7 @@ class TextCache:
                 counts.update(part)
                 self.advance(max(0, piece.size))
         self._check_unchanged(file)
-        write_record(place, dict(sorted(counts.items())), self.is_needed)  # in one order, however it was counted
+        write_record(place, dict(sorted(counts.items())), self.is_needed)  # the same, however it was counted
         return counts
 
     # --- ids ---
@@ -203,7 +207,7 @@ class TextCache:
         return self.cache_dir / _key(self._content(file), *_values(text_format), dictionary.fingerprint)
 
     def _is_there(self, entry: Path, file: TextFile) -> bool:
-        """Whether an entry is there and whole; one that is damaged is removed."""
+        """Whether an entry is there and undamaged; a damaged one is removed."""
         if not entry.exists():
             self._needs(May.MAKE)
             return False
@@ -216,25 +220,15 @@ class TextCache:
             self.checked.add(entry, before)
             return True
         self._needs(May.MAKE)
-        log.warning("The cache of %s in %s is damaged and is built again", file.name, entry)
+        log.warning("%s, the cache of %s, is damaged: it is made again", entry, file.name)
         shutil.rmtree(entry)
         return False
 
     def _encode(self, entry: Path, file: TextFile, text_format: TextFormat, dictionary: Dictionary) -> None:
-        unfinished = self.cache_dir / unfinished_name(entry.name)
-        try:
-            unfinished.mkdir(parents=True, exist_ok=True)
-            with claimed(unfinished):
-                self._write(unfinished, file, text_format, dictionary)
-                written = state(unfinished)
-                try:
-                    unfinished.rename(entry)
-                    self.checked.add(entry, written)
-                except OSError:
-                    if open_encoded(entry, file.name) is None:  # else another run was first, with the same content
-                        raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with atomic_folder(entry) as unfinished:
+            self._write(unfinished, file, text_format, dictionary)
+            written = state(unfinished)
+        self.checked.add(entry, written)
 
     def _write(self, folder: Path, file: TextFile, text_format: TextFormat, dictionary: Dictionary) -> None:
         pieces = self._pieces(file, text_format)
@@ -256,7 +250,7 @@ class TextCache:
             raise NotThere
 
     def _pool_for(self, file: TextFile) -> Pool:
-        """Stores may be known to this process only, and are waited for more than worked at."""
+        """This process for a file in a store: others may lack its credentials, and the network is what takes time."""
         return _HERE if "://" in file.url else self._used
 
     def _pieces(self, file: TextFile, text_format: TextFormat) -> list[TextFile]:
@@ -268,14 +262,13 @@ class TextCache:
             raise UserError(f"{file.url} cannot be read: {error.strerror or error}.") from None
 
     def _each(
-        self, items: Mapping[Item, TextFile], work: Callable[[Item, TextFile], Result], worth: int | None = None
+        self, items: Mapping[Item, TextFile], work: Callable[[Item, TextFile], Result], worth: int = _WORTH_STARTING
     ) -> dict[Item, Result]:
-        """The results of all; all their problems together, in the order of the items.
+        """The results for all items, in several processes if the files have at least `worth` bytes.
 
-        Args:
-            worth: how many bytes are worth the start of processes, if that is not `_WORTH_STARTING`.
+        Raises:
+            UserError: the problems of all files, in the order of the items.
         """
-        worth = _WORTH_STARTING if worth is None else worth
         if isinstance(self.pool, Processes) and sum(max(0, file.size) for file in items.values()) >= worth:
             return self._at_once(self.pool, items, work)
         results, problems = {}, []
@@ -290,7 +283,7 @@ class TextCache:
     def _at_once(
         self, pool: Processes, items: Mapping[Item, TextFile], work: Callable[[Item, TextFile], Result]
     ) -> dict[Item, Result]:
-        """In threads, which wait for processes; whatever ends this one's waiting ends them all."""
+        """Each item in a thread that waits for the pool's processes; an error other than a file's ends them all."""
         threads = ThreadPoolExecutor(2 * pool.count, thread_name_prefix="prepare a file")
         self._used = pool
         try:
@@ -314,7 +307,7 @@ class TextCache:
 
 
 def hash_stretch(url: str, start: int) -> bytes:
-    """The hash of some of a local file's bytes."""
+    """The SHA-256 of up to `_HASHED_BYTES` bytes of a local file."""
     digest, left = hashlib.sha256(), _HASHED_BYTES
     with open(url, "rb") as file:
         file.seek(start)
@@ -336,7 +329,7 @@ def _key(*parts: str) -> str:
 def count_items(
     file: TextFile, text_format: TextFormat, cache_dir: Path, progress: Callable[[int], None] = lambda _: None
 ) -> Counter[str]:
-    """How often each item occurs in a file; counted once, then taken from the cache, if that takes anything."""
+    """How often each item occurs in a file; counted once, then taken from the cache, if that can be written."""
     return TextCache(cache_dir, progress=progress, is_needed=False).counts([file], text_format)
 
 

@@ -1,11 +1,11 @@
-"""Who works on a cache, of processes that want the same of it: one, and the others take what it made, all at once.
+"""Lets one of several processes make what is missing in a cache, while the others wait and then take it.
 
-1. What is there and was found whole on this host is taken without a word to anybody.
-2. What is there and was not is read by one process of a host.
-3. What is not there is made by one process of all hosts.
+1. Entries that were found undamaged on this host are taken without a lock.
+2. Other entries that are there are checked by one process of each host, under a lock.
+3. Entries that are not there are made by one process of all hosts, under another lock.
 
-Who has done 2 or 3 announces it in a file. Who waits for a turn looks at that file, and leaves the queue when it finds
-what it wants.
+A process that has done 2 or 3 writes a new value into `.announced`. Those that wait for a lock watch that file, and
+stop waiting as soon as they find what they need.
 """
 
 import logging
@@ -26,11 +26,11 @@ Result = TypeVar("Result")
 
 
 def in_turn(cache_dir: Path, work: Callable[[May], Result]) -> Result:
-    """The result of some work on a cache, as soon as that can be had.
+    """The result of some work on a cache, with no lock longer than needed.
 
     Args:
         cache_dir: the cache, which is made if it is not there.
-        work: raises `NotThere` if it may not go as far as it must.
+        work: called with what it may do; raises `NotThere` where that is not enough.
 
     Raises:
         OSError: the cache cannot be written, and something is to be made there.
@@ -45,7 +45,11 @@ def in_turn(cache_dir: Path, work: Callable[[May], Result]) -> Result:
             except OSError as error:
                 if error.errno not in CANNOT_WRITE or not cache_dir.is_dir():
                     raise
-                log.info("The cache %s cannot be written (%s): what is there is used", cache_dir, error.strerror)
+                log.info(
+                    "The cache %s cannot be written (%s) and is only read",
+                    cache_dir,
+                    error.strerror,
+                )
                 return work(May.MAKE)
             if found:
                 return found[0]
@@ -55,11 +59,11 @@ def in_turn(cache_dir: Path, work: Callable[[May], Result]) -> Result:
                 result = work(may)
                 _announce(cache_dir)
                 return result
-    raise AssertionError("What may make everything needs no more")
+    raise AssertionError("work(May.MAKE) raised NotThere")
 
 
 def _wait(lock: Lock, work: Callable[[May], Result], held: ExitStack) -> list[Result]:
-    """Waits for a lock, which is then held, or until the result of the work can be had without it."""
+    """Waits for a lock, which `held` then holds, or until the work's result, returned in a list, needs none."""
     cache_dir, found = lock.path.parent, []
     seen = ""
 

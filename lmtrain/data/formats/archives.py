@@ -1,4 +1,4 @@
-"""Archives: every file in them is read as what it is."""
+"""Archives (tar, zip): every file in them is recognised and read by itself."""
 
 import gzip
 import lzma
@@ -22,13 +22,13 @@ SIDE_FILE = re.compile(
     r"|info|dataset_infos?\.json|dataset_dict\.json|state\.json|thumbs\.db|\.ds_store",
     re.IGNORECASE,
 )
-"""Names of files that lie beside texts and are none."""
+"""Names of files that accompany texts and are none."""
 _PAIR = re.compile(
     r"(.*\.([A-Za-z_]{2,8})-([A-Za-z_]{2,8})\.)([A-Za-z_]{2,8})((?:\.(?:gz|bz2|xz|zst))?)"
 )  # OPUS: Europarl.de-en.de
 
 ReadMember = Callable[[IO[bytes], str, str, Wanted, Tally], Iterator[list[str]]]
-"""Reads a file in an archive: given its content, its place for messages and its name."""
+"""Reads a file in an archive: its content, its place for messages, its name; `read_member` of the registry."""
 
 
 class _Archive(Reader):
@@ -57,14 +57,14 @@ class _Archive(Reader):
 
 
 def not_a_text(name: str, place: str, language: str | None) -> str | None:
-    """Why a file in an archive or folder is not looked at; None if it is.
+    """Why a file in an archive or folder is left out by its name; None if it is not.
 
     Args:
-        name: in there.
+        name: of the file in there.
         place: of the archive or folder, for messages.
 
     Raises:
-        UserError: it is one of a pair in two languages, and none is chosen.
+        UserError: the file is one of a pair in two languages, and no language is chosen.
     """
     path, pair = PurePosixPath(name), _PAIR.fullmatch(name)
     if SIDE_FILE.fullmatch(path.name) or any(part.startswith(".") or part == "__MACOSX" for part in path.parts):
@@ -80,7 +80,7 @@ def not_a_text(name: str, place: str, language: str | None) -> str | None:
 
 
 def pair_of(name: str) -> set[str]:
-    """The names of the texts in two languages, of a file that is one of them or has numbers about them; else none."""
+    """The names of both texts of a pair in two languages, if the file is one of them or has numbers about them."""
     pair = _PAIR.fullmatch(name)
     if pair is None or pair[4] not in (*pair.group(2, 3), "ids", "scores"):
         return set()
@@ -95,12 +95,12 @@ class Tar(_Archive):
     name, title = "tar", "a tar archive"
     is_text = False
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         if head[257:262] == b"ustar":
             return True
         if len(head) < 512 or not head[0] or b"\0" not in head[:100]:
             return False
-        try:  # the oldest form has no mark, but a checksum
+        try:  # the oldest form of tar has a checksum instead of a mark
             tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")
             return True
         except tarfile.TarError:
@@ -117,7 +117,7 @@ class Zip(_Archive):
     name, title = "zip", "a zip archive"
     is_text = False
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return head.startswith((b"PK\3\4", b"PK\5\6"))
 
     def _members(self, stream: BinaryIO) -> Iterator[tuple[str, Callable[[], IO[bytes]]]]:

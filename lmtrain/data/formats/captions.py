@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 from lmtrain.data.formats.lines import head_lines
 from lmtrain.data.formats.reader import Reader, Tally, Wanted, beginning, split_text
-from lmtrain.data.formats.streams import decoded
 
 _TIME = re.compile(r"\s*(?:\d+:)?\d\d:\d\d[,.]\d{3}\s+-->\s+(?:\d+:)?\d\d:\d\d[,.]\d{3}(?:\s.*)?")
 _CODES = re.compile(r"</?[a-zA-Z][^<>]*>|<[\d:.]+>|\{\\[^{}]*\}")  # italics, who speaks, when; where it stands
@@ -17,11 +16,11 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 class Subtitles(Reader):
-    """What is shown at a time, in one line."""
+    """Subtitles (SubRip, WebVTT): what is shown together is one document, in one line."""
 
     name, title = "subtitles", "subtitles"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = head_lines(head)[:2]
         if lines and (re.match(r"WEBVTT\b", lines[0]) or _TIME.fullmatch(lines[0])):
             return True
@@ -29,7 +28,7 @@ class Subtitles(Reader):
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         shown: list[str] | None = None  # between a time and an empty line
-        for lines in split_text(decoded(stream, place, wanted.errors), "\n", place):
+        for lines in split_text(stream, place, wanted):
             texts = []
             for line in lines:
                 if _TIME.fullmatch(line):
@@ -57,14 +56,14 @@ class Po(Reader):
 
     name, title = "po", "a translation catalogue (PO)"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = head_lines(head, len(head))
         begins = bool(lines) and lines[0].startswith(("#", "msg"))
         return begins and all(any(line.startswith(mark) for line in lines) for mark in ('msgid "', "msgstr"))
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         entry, is_fuzzy, keyword = dict[str, str](), False, ""
-        for lines in split_text(decoded(stream, place, wanted.errors), "\n", place):
+        for lines in split_text(stream, place, wanted):
             texts = []
             for line in map(str.strip, lines):
                 found = _KEYWORD.fullmatch(line)
@@ -92,7 +91,7 @@ class Po(Reader):
 def _translations(entry: dict[str, str], is_fuzzy: bool, tally: Tally) -> list[str]:
     texts = [text for keyword, text in entry.items() if keyword.startswith("msgstr")]
     if not entry.get("msgid"):
-        return []  # nothing, or what the header says of the file
+        return []  # no entry, or the catalogue's header
     if is_fuzzy:
         tally.leave_out("a fuzzy translation")
         return []

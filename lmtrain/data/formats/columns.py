@@ -1,6 +1,7 @@
 """Treebanks and tagged text: a token a line with its columns, an empty line between sentences."""
 
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -8,8 +9,8 @@ from typing import Any, BinaryIO
 from lmtrain.data.formats.conllu_words import COLUMNS
 from lmtrain.data.formats.lines import head_lines
 from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted, beginning, split_text, too_long
-from lmtrain.data.formats.streams import decoded, peeked
-from lmtrain.errors import MissingPackage
+from lmtrain.data.formats.streams import peeked
+from lmtrain.errors import importing
 
 _ID = re.compile(r"\d+(?:[-.]\d+)?")
 _ENTITY = re.compile(r"O|[BIESLU]-\S+")
@@ -25,10 +26,10 @@ def _token_lines(head: bytes) -> list[str]:
 
 
 def _sentences(stream: BinaryIO, place: str, wanted: Wanted) -> Iterator[list[list[str]]]:
-    """The lines of sentences, between lines that have nothing but white space; some sentences at a time."""
+    """The lines of each sentence; sentences are between blank lines, and come some at a time."""
     rows: list[str] = []
     size = 0
-    for lines in split_text(decoded(stream, place, wanted.errors), "\n", place):
+    for lines in split_text(stream, place, wanted):
         ended = []
         for line in lines:
             if line.strip():
@@ -44,29 +45,26 @@ def _sentences(stream: BinaryIO, place: str, wanted: Wanted) -> Iterator[list[li
 
 
 class Conllu(Reader):
-    """CoNLL-U, Plus, and older forms that begin with an id: of each sentence its `# text`.
+    """CoNLL-U, CoNLL-U Plus, and older forms that begin with an id: the `# text` of each sentence.
 
-    Else its tokens are joined, with spaces where SpaceAfter does not deny them.
-
-    Of a range (2-3) the form that stands in the text is read, not its words; empty nodes (3.1) are in no text.
+    Where a sentence has none, its tokens are joined, with a space after each unless it has SpaceAfter=No. Of a range
+    (2-3) the form is taken, not its words; empty nodes (3.1) are left out.
     """
 
     name, title = "conllu", "CoNLL-U"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
-        if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"# global.columns"):
+    def recognises(self, head: bytes, name: str) -> bool:
+        if head.removeprefix(BOM_UTF8).lstrip().startswith(b"# global.columns"):
             return True
         lines = [line.split("\t") for line in _token_lines(head)]
         if not lines:
-            return any(map(_ABOUT_SENTENCES.match, head_lines(head)))  # there may be much to say before a first token
+            return any(map(_ABOUT_SENTENCES.match, head_lines(head)))  # the comments may fill the head
         fits = [cells for cells in lines if len(cells) >= 10 and _ID.fullmatch(cells[0])]
         return len(fits) >= 0.9 * len(lines)
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        try:
+        with importing("conllu", f"{place}: CoNLL-U"):
             import conllu
-        except ImportError:
-            raise MissingPackage(f"{place}: CoNLL-U", "conllu") from None
         fields: list[str] | None = None
         for blocks in _sentences(stream, place, wanted):
             sentences = []
@@ -110,12 +108,12 @@ def _text(sentence: Any) -> str:
 class TaggedColumns(Reader):
     """Tokens and their tags, as in CoNLL-2003 and OntoNotes: the first column that is no number is the token.
 
-    It is known by its last column: O and B-LOC, or parts of speech in capitals.
+    Such a file is recognised by its last column: entities (O, B-LOC), or parts of speech in capitals.
     """
 
     name, title = "columns", "tokens with tags in columns"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = head_lines(head, len(head))
         if lines and lines[0].startswith(_ONTONOTES):
             return True
@@ -126,22 +124,22 @@ class TaggedColumns(Reader):
         is_tagged = len(rows) > 4 and has_sentences and all(_PART_OF_SPEECH.fullmatch(cells[-1]) for cells in rows)
         return bool(is_tagged) or all(_ENTITY.fullmatch(cells[-1]) for cells in rows)
 
-    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         head, stream = peeked(stream)
-        column = 3 if head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(_ONTONOTES.encode()) else None
+        column = 3 if head.removeprefix(BOM_UTF8).lstrip().startswith(_ONTONOTES.encode()) else None
         for blocks in _sentences(stream, place, wanted):
             rows = [[_cells(line) for line in block if not line.startswith(_MARKS)] for block in blocks]
             yield [_tokens(block, column) for block in rows]
 
 
 def _cells(line: str) -> list[str]:
-    """Between tabs, or else spaces; a no-break space is part of a token."""
+    """The cells between tabs, or else between spaces; a no-break space is part of a token."""
     cells = [cell.strip(" ") for cell in line.split("\t")] if "\t" in line else line.split(" ")
     return [cell for cell in cells if cell]
 
 
 def _tokens(rows: list[list[str]], column: int | None) -> str:
-    """The tokens of a sentence. A line that begins with # and has not as many columns as the others is a comment."""
+    """The tokens of a sentence. A line that begins with # and has another number of columns is a comment."""
     widths = Counter(len(cells) for cells in rows if cells and not cells[0].startswith("#"))
     width = widths.most_common(1)[0][0] if widths else 2
     rows = [cells for cells in rows if cells and (not cells[0].startswith("#") or len(cells) == width)]

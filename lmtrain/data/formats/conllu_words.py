@@ -10,9 +10,9 @@ ID = re.compile(r"(?P<first>[0-9]+)(-(?P<last>[0-9]+)|\.[0-9]+)?")
 def words_of_sentence(rows: Sequence[Sequence[str]]) -> tuple[list[str], list[int]]:
     """The syntactic words, as Flair's `UniversalDependenciesDataset` reads them, and how many spaces follow each.
 
-    Empty nodes (`3.1`) are no words. A range (`2-3 don't`) says how its words are written: together if they make up its
-    form, with a space between them if they do not (`du` is `de le`). After the last of them stands what the range says,
-    for which Flair takes what the word says.
+    Empty nodes (`3.1`) are no words. The words of a range (`2-3 don't`) have no space between them if they make up its
+    form, and one if they do not (`du` is `de le`). The SpaceAfter of the range holds after its last word; Flair takes
+    that of the word.
 
     Args:
         rows: the ten columns of every line, comments left out.

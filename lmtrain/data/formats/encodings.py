@@ -1,4 +1,4 @@
-"""Text in other encodings than UTF-8: read as its byte-order mark or the user says, else refused with a guess."""
+"""Text in other encodings than UTF-8: decoded as its byte-order mark or the user says, else refused with a guess."""
 
 import codecs
 import re
@@ -51,29 +51,36 @@ def checked_encoding(name: str | None) -> str | None:
     return None if codec.name in ("utf-8", "utf-8-sig") else codec.name
 
 
+def encoding_argument(encoding: str) -> str:
+    """What a user types for an encoding, for messages: the key of train.py and the option of the scripts."""
+    return f"data.encoding={encoding} for train.py, --encoding {encoding} for the scripts"
+
+
 def encoding_of(head: bytes, place: str, chosen: str | None = None) -> str | None:
-    """The encoding of text that begins so: the mark's if it has one, else the chosen one; None for UTF-8.
+    """The encoding of text that begins with `head`: that of its byte-order mark, else the chosen one; None for UTF-8.
 
     Args:
-        place: of the text, for messages.
+        place: where the text is from, for messages.
 
     Raises:
-        UserError: it is UTF-8, and another was chosen; or it has no mark, and which byte is the first of two was
-            not chosen.
+        UserError: the text is UTF-8 and another encoding was chosen; or UTF-16 or UTF-32 was chosen without a byte
+            order, and the text has no mark.
     """
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked is None and chosen in _MARKS.values():
         raise UserError(
-            f"{place} has no byte-order mark, so {chosen} does not say in which order its bytes are. Say {chosen}-le "
+            f"{place} has no byte-order mark, so {chosen} does not tell in which order its bytes are. Choose {chosen}-le "
             f"or {chosen}-be."
         )
     if marked is None and chosen and _is_utf8(head):
-        raise UserError(f"{place} is UTF-8, not {chosen}. Read it by itself, without --encoding (data.encoding).")
+        raise UserError(
+            f"{place} is UTF-8, not {chosen}. Read it by itself, without --encoding (train.py: data.encoding=null)."
+        )
     return marked or (None if head.startswith(codecs.BOM_UTF8) else chosen)
 
 
 def head_in_utf8(head: bytes, place: str, chosen: str | None) -> bytes:
-    """The beginning of a file, cut anywhere, in UTF-8; raises what `encoding_of` does."""
+    """The first bytes of a file, cut anywhere, recoded to UTF-8; raises what `encoding_of` does."""
     encoding = encoding_of(head, place, chosen)
     if encoding is None:
         return head
@@ -81,7 +88,7 @@ def head_in_utf8(head: bytes, place: str, chosen: str | None) -> bytes:
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Whether all of it is UTF-8, without a mark, and too much is not ASCII for that to be chance."""
+    """Whether `head` is UTF-8 without a mark, with enough characters beyond ASCII for that not to be chance."""
     if head.startswith(codecs.BOM_UTF8):
         return False
     try:
@@ -92,14 +99,14 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def recoded(stream: BinaryIO, place: str, encoding: str, errors: str) -> Iterator[bytes]:
-    """What a stream has, in UTF-8.
+    """The bytes of a stream, recoded to UTF-8.
 
     Args:
-        place: of the stream, for messages.
+        place: where the stream is from, for messages.
         errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
 
     Raises:
-        UserError: (strict) bytes that are not in the encoding; names the offset.
+        UserError: (strict) bytes are not in the encoding; names the byte offset.
     """
     decoder, fed = codecs.getincrementaldecoder(encoding)(errors), 0
     try:
@@ -108,8 +115,7 @@ def recoded(stream: BinaryIO, place: str, encoding: str, errors: str) -> Iterato
             if encoding.startswith("iso8859") and errors == "strict" and (found := _C1.search(text)):
                 raise UserError(
                     f"{place}: byte 0x{ord(found[0]):02x} at offset {fed + found.start()} is a control character in "
-                    f"{encoding}. Is it windows-1252, of which that is a part? --encoding windows-1252 "
-                    "(data.encoding=windows-1252)."
+                    f"{encoding}. It may be windows-1252: {encoding_argument('windows-1252')}."
                 )
             fed += len(data)
             yield text.encode()
@@ -117,42 +123,41 @@ def recoded(stream: BinaryIO, place: str, encoding: str, errors: str) -> Iterato
     except UnicodeDecodeError as error:
         at = fed - (len(error.object) - len(data)) + error.start
         raise UserError(
-            f"{place}: byte 0x{error.object[error.start]:02x} at offset {at} is not {encoding} ({error.reason}). Say "
-            "which encoding it is with --encoding NAME (data.encoding=NAME), or have such bytes read as U+FFFD: "
-            "--errors replace (data.errors=replace)."
+            f"{place}: byte 0x{error.object[error.start]:02x} at offset {at} is not {encoding} ({error.reason}). Name "
+            f"its encoding ({encoding_argument('NAME')}), or have such bytes read as U+FFFD "
+            "(data.errors=replace, --errors replace)."
         ) from None
 
 
 def not_utf8(place: str, error: UnicodeDecodeError, base: int) -> UserError:
-    """What to say of bytes that are not UTF-8 in data that begins at offset `base` of the content."""
+    """The error for bytes that are not UTF-8, in data that begins at the byte offset `base` of the content."""
     return UserError(
         f"{place}: byte 0x{error.object[error.start]:02x} at offset {base + error.start} is not UTF-8 "
-        f"({error.reason}). {_advice(error.object, error.start)} Bytes that are not UTF-8 are read as U+FFFD with "
-        "data.errors=replace, in scripts with --errors replace."
+        f"({error.reason}). {_advice(error.object, error.start)} To read such bytes as U+FFFD: data.errors=replace for "
+        "train.py, --errors replace for the scripts."
     )
 
 
 def _advice(data: bytes, place: int) -> str:
-    """What text may be that is not UTF-8 from some byte on."""
-    how = "--encoding {0} (in train.py data.encoding={0})"
+    """What the encoding of text may be that is not UTF-8 at a byte, and what to type."""
     before = data[max(0, place - _GUESSED_BYTES) : place].decode("utf-8", "ignore")
     around = data[place : place + _GUESSED_BYTES]
     if sum(not character.isascii() for character in before) >= 8 or _mostly_utf8(around):
-        return "Around it the text is UTF-8, so it is damaged there, or put together from several files."
+        return "The text around it is UTF-8, so it is damaged there or was joined from files in several encodings."
     begin = max(data.rfind(b"\n", 0, place) + 1, place - 200)
     sample = data[begin : begin + _GUESSED_BYTES]
     found = _guess(sample)
     if found:
         name, text = found
         called = f"{name} (Shift-JIS)" if name == "cp932" else name
-        return f"It looks like {called}: {_excerpt(text)!r}. Read it so: {how.format(name)}."
+        return f"It looks like {called}: {_excerpt(text)!r}. If it is: {encoding_argument(name)}."
     words = {}
     for name in _LATIN:
         text = _excerpt(sample.decode(name, "replace"))
         if "\ufffd" not in text:
             words.setdefault(text, name)
     shown = ", ".join(f"{text!r} in {name}" for text, name in words.items())
-    return f"It would be {shown}. " * bool(shown) + f"Say in which encoding it is: {how.format('NAME')}."
+    return f"It would be {shown}. " * bool(shown) + f"Name its encoding: {encoding_argument('NAME')}."
 
 
 def _mostly_utf8(data: bytes) -> bool:
@@ -161,7 +166,7 @@ def _mostly_utf8(data: bytes) -> bool:
 
 
 def _guess(sample: bytes) -> tuple[str, str] | None:
-    """The encoding that charset-normalizer is sure of, and the text: in Latin letters it cannot be."""
+    """The encoding that charset-normalizer is sure of, and the text; None for Latin letters, where it cannot be."""
     try:
         from charset_normalizer import from_bytes
     except ImportError:
@@ -174,7 +179,7 @@ def _guess(sample: bytes) -> tuple[str, str] | None:
     strange = sum(character > "\u024f" for character in letters)
     if strange <= 0.5 * len(letters):
         return None
-    for name in _USUAL:  # where a rare one reads it alike
+    for name in _USUAL:  # preferred to a rare encoding that gives the same text
         try:
             if best.raw.decode(name) == text:
                 return name, text
@@ -190,7 +195,7 @@ def _excerpt(text: str) -> str:
 
 
 def unmarked_wide(head: bytes) -> str | None:
-    """The encoding of what can only be UTF-16 or UTF-32 without a byte-order mark; None for all else."""
+    """The encoding of what can only be UTF-16 or UTF-32 without a byte-order mark; None otherwise."""
     if b"\0" not in head:
         return None
     for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):

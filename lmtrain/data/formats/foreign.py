@@ -1,8 +1,9 @@
-"""What is known, holds no text that is read here, and must not be taken for text; and what makes text of it."""
+"""Recognises files that no reader reads, so that they are not taken for text, and names a command that converts them."""
 
 import re
+from codecs import BOM_UTF8
 
-from lmtrain.data.formats.encodings import unmarked_wide
+from lmtrain.data.formats.encodings import encoding_argument, unmarked_wide
 from lmtrain.data.formats.lines import head_lines
 from lmtrain.data.formats.marked_up import Foreign, marked_up
 from lmtrain.data.formats.streams import compression
@@ -85,7 +86,7 @@ _TABLE_OF_NUMBERS = re.compile(r"\d+\t\S.*")
 
 
 def foreign(head: bytes) -> Foreign | None:
-    """What content that begins so is, if it is nothing that can be read and no text."""
+    """What a file is that begins with `head`, if it is of a known kind that is not read; else None."""
     if kind := compression(head):
         return Foreign(f"{kind} data in a compressed file", "Decompress it once; then it is read")
     for magic, found in _MAGIC.items():
@@ -94,11 +95,10 @@ def foreign(head: bytes) -> Foreign | None:
     if head.startswith(b"PK"):
         return _in_zip(head)
     if encoding := unmarked_wide(head) or _iso2022(head):
-        how = f"Read it with --encoding {encoding} (in train.py data.encoding={encoding})"
-        return Foreign(f"text in {encoding}", how)
+        return Foreign(f"text in {encoding}", f"Say so: {encoding_argument(encoding)}")
     if _is_binary(head):
         return Foreign("binary data", "See what it is: file {file}")
-    if _XML.match(head.removeprefix(b"\xef\xbb\xbf")):
+    if _XML.match(head.removeprefix(BOM_UTF8)):
         return _XML_FILE
     lines = head_lines(head)
     if lines and _SQL_BEGINS.match(lines[0]) and any(map(_SQL.match, lines)):
@@ -109,7 +109,7 @@ def foreign(head: bytes) -> Foreign | None:
 
 
 def _in_zip(head: bytes) -> Foreign | None:
-    """What a zip archive is that has a name of its own."""
+    """What a zip archive is, if its files show that it is a document, a program or arrays; else None."""
     names = [head[found.end() : found.end() + found[1][0] + 256 * found[1][1]] for found in _ZIP_ENTRY.finditer(head)]
     if not names:
         return None
@@ -130,7 +130,7 @@ def _in_named_zip(names: list[bytes]) -> Foreign | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether it has nothing but characters, so that what looks like a magic number is a word."""
+    """Whether the beginning is text, so that what looks like a magic number is a word."""
     try:
         head[:4096].decode("utf-8")
     except UnicodeDecodeError as error:
@@ -140,7 +140,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def table_of_numbers(head: bytes) -> bool:
-    """Whether the lines are numbered rows of a table, as the files beside Leipzig's sentences."""
+    """Whether all lines are numbered rows of a table, as in the files that accompany Leipzig's sentences."""
     lines = head_lines(head)
     return len(lines) > 1 and all(_TABLE_OF_NUMBERS.fullmatch(line) for line in lines)
 
@@ -151,14 +151,14 @@ TABLE_OF_NUMBERS = Foreign(
 
 
 def _iso2022(head: bytes) -> str | None:
-    """The encoding of text that escapes from ASCII, and so looks like UTF-8."""
+    """The encoding of text that uses escape sequences, and so is valid ASCII and UTF-8; or None."""
     if re.search(rb"\x1b\$[@B]", head):
         return "iso2022_jp"
     return "iso2022_kr" if re.search(rb"\x1b\$\)C", head) else None
 
 
 def _is_binary(head: bytes) -> bool:
-    """Control characters are rare in text, and zeros are rarer."""
+    """Whether there are more zeros or control characters than in any text."""
     if not head:
         return False
     control = sum(head.count(byte) for byte in (*range(1, 7), *range(14, 27), *range(28, 32), 127))

@@ -1,4 +1,4 @@
-"""JSON that is not one record a line: an array of records, or an object that holds records somewhere."""
+"""JSON that is one value instead of a record a line: an array of records, or an object that has records in it."""
 
 import json
 import re
@@ -16,11 +16,11 @@ from lmtrain.data.formats.reader import (
     too_long,
 )
 from lmtrain.data.formats.streams import HEAD_BYTES, decoded
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 
 _TOKENS = re.compile(
     r'(?:[\s{}\[\],:]|"(?:[^"\\\n]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|-?\b(?:true|false|null|NaN|Infinity)\b)*'
-    r'(?:"(?:[^"\\\n]|\\.)*\\?|[-\w.+]*)'  # the last one may go on behind the head
+    r'(?:"(?:[^"\\\n]|\\.)*\\?|[-\w.+]*)'  # the last token may be cut off
 )
 _BEGINNING = re.compile(r'\s*(?:\{\s*"(?:[^"\\\n]|\\.)*"\s*:|\[\s*(?:[{"\[]|null\b))')
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -36,23 +36,21 @@ _BATCH = 1024
 class Json(Reader):
     """An array of records or texts, read one by one; of an object, the text of every record in it that has the field.
 
-    What Python's json writes and JSON does not know (NaN, numbers of any length, halves of characters) is read as in
-    JSON Lines.
+    What Python's json module writes although JSON does not have it (NaN, numbers of any length, lone surrogates) is
+    read as in JSON Lines.
     """
 
     name, title = "json", "JSON"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         text = head.decode("utf-8", "ignore").removeprefix("\ufeff")
         if _BEGINNING.match(text):
             return bool(_TOKENS.fullmatch(text))
         return len(head) < HEAD_BYTES and text.lstrip()[:1] in ("[", "{") and _is_json(text)
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        try:
+        with importing("ijson", f"{place}: JSON"):
             import ijson
-        except ImportError:
-            raise MissingPackage(f"{place}: JSON", "ijson") from None
         held: list[str] = []
         try:
             for found in _found(ijson, _Input(decoded(stream, place, wanted.errors), place), wanted, tally):
@@ -79,8 +77,8 @@ def _found(ijson, stream: "_Input", wanted: Wanted, tally: Tally) -> Iterator[li
             yield field_of(record, wanted, tally)
         return
     fields = (wanted.field,) if wanted.field else TEXT_FIELDS
-    chosen: dict[str, tuple[int, Any]] = {}  # of the records that are not over: the best field, and what it holds
-    records: dict[str, list[int]] = {}  # how many stand at each place without the field, and with it
+    chosen: dict[str, tuple[int, Any]] = {}  # by the place of an open record: the best field so far, and its value
+    records: dict[str, list[int]] = {}  # how many records at a place are without the field, and with it
     for prefix, event, value in ijson.parse(stream, use_float=True, multiple_values=True):
         if event == "end_map":
             has_field = prefix in chosen
@@ -91,7 +89,9 @@ def _found(ijson, stream: "_Input", wanted: Wanted, tally: Tally) -> Iterator[li
             for rank, field in enumerate(fields):
                 if prefix == field or prefix.endswith(f".{field}"):
                     record = prefix[: -len(field)].removesuffix(".")
-                    if record not in chosen or rank <= chosen[record][0]:  # of equal names the last, as Python's json
+                    if (
+                        record not in chosen or rank <= chosen[record][0]
+                    ):  # of two equal names the last counts, as in Python's json
                         chosen[record] = (rank, [] if event == "start_array" else value)
     beside = [without for without, having in records.values() if having]
     missing = sum(beside) if beside else 1
@@ -100,14 +100,14 @@ def _found(ijson, stream: "_Input", wanted: Wanted, tally: Tally) -> Iterator[li
 
 
 class _Input:
-    """JSON as ijson takes it: numbers that it cannot hold are floats, NaN is null, halves of characters are U+FFFD."""
+    """JSON as ijson takes it: numbers too long for it become floats, NaN null, lone surrogates U+FFFD."""
 
     def __init__(self, pieces: Iterator[str], place: str) -> None:
         self._pieces, self._rest, self._place = pieces, "", place
         self._ready = self._more()
 
     def _more(self) -> bytes:
-        """What follows, but for a string, number or word that may go on; b"" at the end."""
+        """The next bytes, without a last token that may be unfinished; b"" at the end."""
         for piece in self._pieces:
             text = self._rest + piece
             end = _end_of_whole(text)
@@ -133,7 +133,7 @@ class _Input:
 
 
 def _end_of_whole(text: str) -> int:
-    """Where the last token begins, if it may go on behind the text; else the text's end."""
+    """Where the last token begins, if it may be unfinished; else the text's end."""
     end = 0
     for string in _STRING.finditer(text):
         end = string.end()

@@ -1,4 +1,4 @@
-"""Formats of which each line is a document or a record: text, JSON Lines, the sentences of a Leipzig corpus."""
+"""Formats in which each line is a document or record: plain text, JSON Lines, the sentences of a Leipzig corpus."""
 
 import json
 import re
@@ -10,18 +10,18 @@ _NO_SENTENCE = re.compile(r"[\d.,\s]*|[a-z]+://\S+")
 
 
 def head_lines(head: bytes, most: int = 50) -> list[str]:
-    """The first lines of a file that have something in them; not the last, which may go on behind the head."""
+    """The first lines that are not blank, without the last line of `head`, which may be cut off."""
     text = head.decode("utf-8", "replace").removeprefix("\ufeff")
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     return [line for line in (lines[:-1] if len(lines) > 1 else lines) if line.strip()][:most]
 
 
 class Text(LineReader):
-    """Documents between separators, by default lines. So CC-100 and WET-like collections are read, too."""
+    """Documents between separators, by default lines; also for collections such as CC-100."""
 
     name, title = "text", "plain text"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return True
 
     def cuts_lines(self, wanted: Wanted) -> bool:
@@ -30,19 +30,19 @@ class Text(LineReader):
     def separator(self, wanted: Wanted) -> str:
         return wanted.separator()
 
-    def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:  # noqa: ARG002
+    def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:
         return lines
 
 
 class JsonLines(LineReader):
     """A JSON object a line: OSCAR, C4, mC4, CulturaX, HPLT, WikiExtractor's --json, and CirrusSearch's dumps.
 
-    Of CirrusSearch, whose lines are an article's address and the article in turn, articles (namespace 0) are read.
+    Of CirrusSearch, in which a line about an article and the article alternate, articles (namespace 0) are read.
     """
 
     name, title = "jsonl", "JSON Lines"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = head_lines(head)
         if lines and lines[0].startswith('"') and any("\\" in line for line in lines):
             return all(isinstance(_record(line), str) for line in lines)  # a text a line
@@ -85,18 +85,18 @@ class Leipzig(LineReader):
 
     name, title = "leipzig", "numbered sentences (number, tab, sentence)"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = head_lines(head)
         found = [match for match in map(_NUMBERED.fullmatch, lines) if match]
         sentences = [match for match in found if "\t" not in match[2] and not _NO_SENTENCE.fullmatch(match[2])]
         numbers = [int(match[1]) for match in found]
-        if not lines or not _NUMBERED.fullmatch(lines[0]):  # names of columns: a table, whose cells may be quoted
+        if not lines or not _NUMBERED.fullmatch(lines[0]):  # the names of a table's columns
             return False
         if len(lines) < 2 or len(found) < 0.9 * len(lines) or numbers != sorted(set(numbers)):
             return False
         return len(sentences) >= 0.6 * len(lines)
 
-    def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:  # noqa: ARG002
+    def of_lines(self, lines: list[str], wanted: Wanted, tally: Tally) -> list[str]:
         documents = []
         for line in filter(None, lines):
             number, tab, sentence = line.partition("\t")

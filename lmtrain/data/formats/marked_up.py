@@ -1,4 +1,4 @@
-"""Texts with marks in them that no reader here takes out: they are refused, with what takes the marks out."""
+"""Recognises texts with markup that no reader here removes (LaTeX, e-mail, ...), and names a command that does."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Foreign:
-    """A kind of file that is not read.
+    """A known kind of file that is not read.
 
     Args:
         title: for messages: "a PDF document".
-        remedy: a sentence with the command that makes text of the file, which `{file}` stands for.
-        is_text: whether it is made of characters, and somebody may want to train on it as it is.
+        remedy: a sentence with the command that makes text of the file, `{file}`.
+        is_text: whether it consists of characters, so that somebody may want to train on it unchanged.
     """
 
     title: str
@@ -20,7 +20,7 @@ class Foreign:
     is_text: bool = False
 
 
-_TAG = re.compile(r"</?(?!(?:s|unk|eos|bos|pad|num)>)[A-Za-z][\w:.-]*(?:\s[^<>]*)?/?>")  # not a language model's marks
+_TAG = re.compile(r"</?(?!(?:s|unk|eos|bos|pad|num)>)[A-Za-z][\w:.-]*(?:\s[^<>]*)?/?>")  # but for tokens such as <unk>
 _LATEX = re.compile(r"\s*\\(?:documentclass|usepackage|begin\{document\})")
 _LATEX_LINE = re.compile(r"\s*\\(?:begin|end|(?:sub)*section|chapter|paragraph|item|label|title|author)\b")
 _MAIL_BEGINS = re.compile(r"From \S+ .*\d\d:\d\d:\d\d")
@@ -109,5 +109,5 @@ _KINDS: tuple[tuple[Callable[[Sequence[str]], bool], Foreign], ...] = (
 
 
 def marked_up(lines: Sequence[str]) -> Foreign | None:
-    """What text that begins with these lines is, if there are marks in it."""
+    """What kind of markup text has that begins with these lines, or None."""
     return next((kind for is_so, kind in _KINDS if lines and is_so(lines)), None)

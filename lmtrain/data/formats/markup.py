@@ -8,9 +8,8 @@ from typing import BinaryIO
 from xml.etree.ElementTree import Element
 
 from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, too_long
-from lmtrain.data.formats.streams import decoded
 from lmtrain.data.formats.xml_text import elements, root_of, text_of
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 
 _DOCTYPE = re.compile(rb"<!doctype\s+html\b", re.IGNORECASE)
 _DOC = re.compile(r'<doc id="[^"\n]*"(?:[^\n]*? title="([^\n]*)")?[^\n>]*>(?=\n)')
@@ -20,11 +19,9 @@ _LANGUAGE = "{http://www.w3.org/XML/1998/namespace}lang"
 
 def page_text(html: bytes, encoding: str | None, errors: str) -> str:
     """The main text of a web page, without menus and the like, a paragraph a line."""
-    try:
+    with importing("resiliparse", "HTML"):
         from resiliparse.extract.html2text import extract_plain_text
         from resiliparse.parse.encoding import bytes_to_str, detect_encoding
-    except ImportError:
-        raise MissingPackage("HTML", "resiliparse") from None
     text = bytes_to_str(html, encoding or _declared_in_xml(html) or _utf8(html) or detect_encoding(html), errors)
     return extract_plain_text(text, main_content=True, alt_texts=False)
 
@@ -38,12 +35,12 @@ def _declared_in_xml(html: bytes) -> str | None:
 
 
 def _utf8(html: bytes) -> str | None:
-    """That it is UTF-8, if it can be: the detector takes a short page in it for another encoding."""
+    """ "utf-8" if the page can be decoded so, else None: the detector takes short UTF-8 pages for another encoding."""
     try:
         html.decode()
     except UnicodeDecodeError:
         return None
-    return None if b"\x1b$" in html else "utf-8"  # ISO-2022-JP has no bytes that UTF-8 has not
+    return None if b"\x1b$" in html else "utf-8"  # ISO-2022-JP, which is valid UTF-8
 
 
 class Html(Reader):
@@ -51,12 +48,12 @@ class Html(Reader):
 
     name, title = "html", "HTML"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         if root_of(head).casefold() in ("html", "head", "body"):
             return True
-        return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<") and bool(_DOCTYPE.search(head[:2048]))
+        return head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<") and bool(_DOCTYPE.search(head[:2048]))
 
-    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         html = stream.read(LONGEST + 1)
         if len(html) > LONGEST:
             raise too_long(place)
@@ -70,11 +67,11 @@ class WikiExtractor(Reader):
 
     name, title = "wikiextractor", "WikiExtractor's output"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return bool(_DOC.match(head[:4096].decode("utf-8", "ignore").lstrip("\ufeff \r\n")))
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        for pages in split_text(decoded(stream, place, wanted.errors), "</doc>", place):
+        for pages in split_text(stream, place, wanted, "</doc>"):
             documents: list[str] = []
             for page in pages:
                 begin = _DOC.search(page)
@@ -90,7 +87,7 @@ class WikiExtractor(Reader):
 
 
 def _unescaped(text: str) -> str:
-    """What WikiExtractor escapes between its tags."""
+    """Reverses what WikiExtractor escapes between its tags."""
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 
@@ -99,7 +96,7 @@ class Tmx(Reader):
 
     name, title = "tmx", "TMX"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return root_of(head) == "tmx"
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:

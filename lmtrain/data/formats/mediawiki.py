@@ -1,4 +1,4 @@
-"""MediaWiki's XML dumps, as *-pages-articles.xml.bz2: the articles, without what is no running text.
+"""MediaWiki's XML dumps, such as *-pages-articles.xml.bz2: the running text of the articles.
 
 A dump is read page by page. One that is not compressed, or whose bzip2 data has several streams (multistream), is
 read by several processes.
@@ -22,17 +22,17 @@ _REDIRECT = re.compile(r"\s*#[^\s#\[:]+\s*:?\s*\[\[")
 _NAMESPACE = re.compile(r'<namespace key="(-?\d+)"[^>]*>([^<]+)</namespace>')
 _ENGLISH = ("Talk", "User", "Wikipedia", "File", "Image", "MediaWiki", "Template", "Help", "Category")
 _BEGIN, _END, _DUMPS_END = b"<page>", b"</page>", b"</mediawiki>"
-_TAIL = 64  # bytes that are kept of what stands behind a page
+_TAIL = 64  # bytes kept after a page, for a <page> or </mediawiki> that is cut by a block
 _STREAM = re.compile(rb"BZh[1-9]1AY&SY")
 _READ_BYTES = 1 << 20
 
 
 class MediaWiki(Reader):
-    """The articles of a dump, of which each paragraph, list item and heading is a document."""
+    """The articles of a dump; each paragraph, list item and heading is a document."""
 
     name, title = "mediawiki", "a MediaWiki dump"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return root_of(head) == "mediawiki"
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
@@ -41,7 +41,7 @@ class MediaWiki(Reader):
         yield from self._articles(pages(pieces, iter(()), place), head, wanted, tally)
 
     def documents_between(self, url: str, start: int, stop: int, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        """The documents of the pages that begin between two places of a local file, as it is stored."""
+        """The documents of the pages that begin between two byte offsets of a local file, compressed or not."""
         with opened(url) as content:
             head = content.read(1 << 16)
         with open(url, "rb") as file:
@@ -63,13 +63,13 @@ class MediaWiki(Reader):
 
 
 def _wikitext(page: bytes, namespaces: Mapping[str, str], tally: Tally) -> str | None:
-    """The wikitext of an article; old dumps tell a page's namespace by its title only."""
+    """The wikitext of an article, or None for other pages; old dumps show a page's namespace only by its title."""
     try:
         root = ElementTree.fromstring(page)
     except ElementTree.ParseError as error:
         tally.leave_out("a page that is not XML", str(error))
         return None
-    revision = [root, *root.findall("revision")][-1]  # a dump may have the page's history
+    revision = [root, *root.findall("revision")][-1]  # the last one, if the dump has the page's history
     prefix, colon, _ = (root.findtext("title") or "").partition(":")
     is_english = prefix.removesuffix(" talk") in _ENGLISH
     by_title = namespaces.get(prefix, "1" if is_english else "0") if colon else "0"
@@ -87,7 +87,7 @@ def _wikitext(page: bytes, namespaces: Mapping[str, str], tally: Tally) -> str |
 
 
 def pages(pieces: Iterator[bytes], after: Iterator[bytes], place: str) -> Iterator[bytes]:
-    """The pages that begin in the pieces; the last may end in what comes after them."""
+    """The pages that begin in `pieces`; the last one may end in `after`."""
     held, found = b"", False
     for piece in pieces:
         held += piece
@@ -125,7 +125,7 @@ def _bytes_between(file: BinaryIO, start: int, stop: int | None) -> Iterator[byt
 
 
 def _streams_between(file: BinaryIO, start: int, stop: int | None) -> Iterator[bytes]:
-    """The content of the bzip2 streams that begin between two places."""
+    """The content of the bzip2 streams that begin between two byte offsets."""
     place = _next_stream(file, start, stop)
     while place is not None and (stop is None or place < stop):
         stream = bz2.BZ2Decompressor()

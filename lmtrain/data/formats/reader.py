@@ -1,30 +1,30 @@
-"""What a reader of a format is, and what it tells about records that it passes over."""
+"""The base classes of readers, what a reader is asked for (`Wanted`), and its account of what it left out (`Tally`)."""
 
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from lmtrain.data.formats.streams import decoded
 from lmtrain.errors import UserError
 
-LONGEST = 64 << 20  # bytes or characters of one document: what bounds the memory
-TEXT_FIELDS = ("text", "content", "raw_content")  # where the records of most collections have their text
-_SURROGATES = re.compile("[\ud800-\udfff]")  # half characters, which JSON can write and UTF-8 cannot
+LONGEST = 64 << 20  # bytes or characters of one document, which bounds the memory
+TEXT_FIELDS = ("text", "content", "raw_content")  # names of the text in the records of most collections
+_SURROGATES = re.compile("[\ud800-\udfff]")  # which JSON can write and UTF-8 cannot
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is read of a source.
+    """What to read of a source.
 
     Args:
-        format: the reader's name, of the files in an archive; "auto" to go by their content.
-        field: of a record: its name, `name.name` within a record, or the number of a table's column, from 1;
-            None for `text`, else `content`.
-        language: of the texts in several languages, as the source writes it.
-        split_at: what separates the documents of a text or page; None for the end of a line, and then a record is one.
+        format: the name of the reader for the files of an archive; "auto" to recognise each.
+        field: the name of a record's text, `name.name` for one in a record within it, or the number of a table's
+            column, from 1; None for the first of `TEXT_FIELDS` that is there.
+        language: which of the languages of a source with several, as the source writes it.
+        split_at: what separates documents in a text or record; None to cut texts at line ends, and no records.
         errors: "strict" or "replace", for bytes that are not in the encoding.
         encoding: of text without a byte-order mark, as Python calls it; None for UTF-8.
     """
@@ -40,29 +40,29 @@ class Wanted:
         return self.split_at or "\n"
 
     def documents_of(self, record: str) -> list[str]:
-        """A record, cut if that is asked for."""
+        """The documents of a record: one, unless `split_at` cuts it."""
         return with_line_ends(record).split(self.split_at) if self.split_at else [record]
 
     def documents_of_text(self, text: str) -> list[str]:
-        """A text, cut at its separator."""
+        """The documents of a text, which is always cut."""
         return with_line_ends(text).split(self.separator())
 
 
 def with_line_ends(text: str) -> str:
-    """The text with `\\n` for every `\\r\\n` and `\\r`, as `decoded` has it of a file."""
+    """The text with `\\n` for every `\\r\\n` and `\\r`, as `decoded` reads files."""
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 @dataclass
 class Tally:
-    """What became of a source's records.
+    """An account of what was read of a source.
 
     Args:
-        used: documents that were found, the empty ones not counted.
-        left_out: how many records were passed over, by the reason.
-        examples: for a reason, what was there instead.
+        used: how many documents were found, empty ones not counted.
+        left_out: how many records were left out, by the reason.
+        examples: one such record, by the reason.
         members: how many files of an archive were read, by format.
-        replaced: characters that stand for bytes that could not be decoded (U+FFFD), where that was asked for.
+        replaced: how many U+FFFD stand for bytes that could not be decoded (with --errors replace).
     """
 
     used: int = 0
@@ -83,7 +83,7 @@ class Tally:
         self.examples = other.examples | self.examples
 
     def reasons(self) -> str:
-        """Why records were passed over, in words."""
+        """How many records were left out and why, as text."""
         return "; ".join(
             f"{count:,} × {reason}" + (f" ({self.examples[reason]})" if self.examples.get(reason) else "")
             for reason, count in self.left_out.most_common()
@@ -91,16 +91,16 @@ class Tally:
 
 
 class NoColumn(UserError):
-    """A table has no column of the text: of a file in an archive, that it is another table."""
+    """A table has no column of the text. A file in an archive is then left out, as a table of something else."""
 
 
 class Reader(ABC):
-    """A format: how it is known, and how its documents are read.
+    """A format: how it is recognised, and how its documents are read.
 
     Args:
         name: for --format and the manifest.
         title: for messages: "HTML".
-        is_text: whether it is made of characters, and somebody may want to train on it as it is.
+        is_text: whether it consists of characters, so that somebody may want to train on it unchanged.
     """
 
     name: str
@@ -117,24 +117,24 @@ class Reader(ABC):
 
         Args:
             place: where the stream is from, for messages.
-            tally: is told of every record that is passed over.
+            tally: counts every record that is left out.
 
         Raises:
-            UserError: the content is not what the format says; names the place.
+            UserError: the content is not of this format; names the place.
         """
 
-    def cuts_lines(self, wanted: Wanted) -> bool:  # noqa: ARG002
-        """Whether any lines of a file can be read without the others."""
+    def cuts_lines(self, wanted: Wanted) -> bool:
+        """Whether every line can be read without the others, so that several processes can share a file."""
         return False
 
 
 class LineReader(Reader):
-    """A format of which each line stands for itself."""
+    """A format in which each line can be read by itself."""
 
-    def cuts_lines(self, wanted: Wanted) -> bool:  # noqa: ARG002
+    def cuts_lines(self, wanted: Wanted) -> bool:
         return True
 
-    def separator(self, wanted: Wanted) -> str:  # noqa: ARG002
+    def separator(self, wanted: Wanted) -> str:
         return "\n"
 
     @abstractmethod
@@ -142,14 +142,14 @@ class LineReader(Reader):
         """The documents of some lines."""
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        for lines in split_text(decoded(stream, place, wanted.errors), self.separator(wanted), place):
+        for lines in split_text(stream, place, wanted, self.separator(wanted)):
             yield self.of_lines(lines, wanted, tally)
 
 
-def split_text(pieces: Iterable[str], separator: str, place: str) -> Iterator[list[str]]:
-    """The parts of a text between separators, some at a time."""
+def split_text(stream: BinaryIO, place: str, wanted: Wanted, separator: str = "\n") -> Iterator[list[str]]:
+    """The parts of a stream's text between separators, some at a time."""
     held = ""
-    for piece in pieces:
+    for piece in decoded(stream, place, wanted.errors):
         *ended, held = (held + piece).split(separator)
         if len(held) > LONGEST:
             raise too_long(place)
@@ -166,7 +166,7 @@ def too_long(place: str) -> UserError:
 
 
 def field_of(record: Any, wanted: Wanted, tally: Tally) -> list[str]:
-    """The documents of a record: of none if it has no text in the field, which the tally is told."""
+    """The documents of a record: none, which the tally counts, if the field has no text."""
     value = _value(record, wanted.field)
     if value is _MISSING:
         names = ", ".join(map(str, record)) if isinstance(record, dict) else beginning(repr(record))

@@ -1,4 +1,4 @@
-"""All formats that are read. A new one is a reader in a file of its own, and its line in `READERS`."""
+"""Lists the readers of all formats and recognises files. A new reader is an entry in `_SURE` or `_BY_LINES`."""
 
 import shlex
 from collections.abc import Iterator
@@ -23,15 +23,15 @@ from lmtrain.errors import UserError
 
 
 def recognise(head: bytes, place: str, encoding: str | None = None) -> Reader | Foreign:
-    """What content that begins so is: the reader for it, or what it is that is not read.
+    """The reader for content that begins with `head`, or a `Foreign` for a known kind that is not read.
 
     Args:
         head: the first `HEAD_BYTES`, decompressed.
-        place: of the file; its name is a hint.
+        place: where the file is, whose name is a hint.
         encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
-        UserError: it cannot be in that encoding.
+        UserError: the content is not in that encoding.
     """
     name = place.rsplit("/", 1)[-1]
     if not any(reader.recognises(head, name) for reader in _SURE if not reader.is_text):
@@ -49,7 +49,7 @@ def recognise(head: bytes, place: str, encoding: str | None = None) -> Reader | 
 
 
 def read_member(stream: IO[bytes], place: str, name: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-    """The documents of a file in an archive; what is no text is passed over."""
+    """The documents of a file in an archive; a file that is no text is left out."""
     head, content = peeked(decompressed(stream))
     if not head:
         return
@@ -84,32 +84,31 @@ _SURE: tuple[Reader, ...] = (
 )
 _BY_LINES: tuple[Reader, ...] = (JsonLines(), Json(), Conllu(), Leipzig(), TaggedColumns(), Csv())
 READERS: dict[str, Reader] = {reader.name: reader for reader in (*_SURE, *_BY_LINES, Text())}
-"""By name, in the order in which they are asked whether a file is theirs."""
-
+"""By name, in the order in which they are asked whether they recognise a file."""
 
 SAYS_ITS_ENCODING = {"parquet", "arrow", "zip", "tar", "warc", "mediawiki", "tmx", "xml", "html"}
-"""The formats in which it is written, or fixed, how characters are encoded."""
+"""The formats that state the encoding of their text, or prescribe it."""
 
 
 def text_of(stream: BinaryIO, reader: Reader, place: str, wanted: Wanted) -> BinaryIO:
-    """What a reader reads: the text in UTF-8, whatever its encoding, or the bytes if the format has its own."""
+    """The stream that a reader gets: text recoded to UTF-8, or the bytes if the format states its encoding."""
     return stream if reader.name in SAYS_ITS_ENCODING else in_utf8(stream, place, wanted.encoding, wanted.errors)
 
 
 def reader_of(head: bytes, url: str, chosen: str = "auto", encoding: str | None = None) -> Reader:
-    """The reader of a source: the chosen one, but archives are opened, and it is chosen for what is in them.
+    """The reader of a source: the chosen one, which in an archive reads the files in it.
 
     Raises:
-        UserError: it is nothing that is read here; says what to do.
+        UserError: no reader reads it; says what to do.
     """
     found = recognise(head, url, encoding)
     if encoding and isinstance(found, Reader) and found.name in SAYS_ITS_ENCODING - {"zip", "tar", "html"}:
         raise UserError(
-            f"{url} is {found.title}, of which the encoding is known. Read it by itself, without --encoding {encoding}."
+            f"{url} is {found.title}, which states its encoding. Read it by itself, without --encoding {encoding}."
         )
     if chosen != "auto" and not isinstance(found, (Tar, Zip)):
         return READERS[chosen]
     if isinstance(found, Foreign):
-        otherwise = " If it is the text that you want: --format text." if found.is_text else ""
+        otherwise = " To read it as it is: --format text." if found.is_text else ""
         raise UserError(f"{url} is {found.title}. {found.remedy.format(file=shlex.quote(url))}.{otherwise}")
     return found

@@ -1,4 +1,4 @@
-"""Files wherever they stand: on this machine, or in a store that fsspec reaches (`s3://`, `hf://`, `https://`)."""
+"""Opens files on this machine and in stores that fsspec reaches (`s3://`, `hf://`, `https://`), and explains errors."""
 
 import io
 import os
@@ -19,18 +19,18 @@ _CONNECT_SECONDS, _SILENT_SECONDS = 30, 120
 _BUFFER_BYTES = 1 << 20
 WEB = ("http", "https")
 _CREDENTIALS = {
-    "s3": "Say who you are (aws configure, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); for a public bucket set "
+    "s3": "Log in (aws configure, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); for a public bucket set "
     "FSSPEC_S3_ANON=true",
-    "hf": "Ask for access on the page of the repository, and say who you are: hf auth login, or HF_TOKEN",
-    "http": "Get the file with your browser or curl, and give the file",
+    "hf": "Ask for access on the page of the repository, and log in: hf auth login, or set HF_TOKEN",
+    "http": "Download the file with your browser or curl, and give its path",
 }
 
 
 def store_of(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of a path, pattern or fsspec URL, and what it calls that place.
+    """The file system of a path, pattern or fsspec URL, and the path there.
 
     Raises:
-        UserError: nobody knows such addresses, or the package for them is not installed.
+        UserError: the protocol is unknown, or the package for it is not installed.
     """
     protocol = protocol_of(place)
     try:
@@ -38,7 +38,7 @@ def store_of(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
     except ImportError as error:
         package = _package(protocol)
         raise UserError(
-            f"{place}: addresses that begin with {protocol}:// need a package. Install it: pip install {package}."
+            f"{place}: {protocol}:// needs a package that is not installed: pip install {package}."
             if package
             else f"{place}: {error}."
         ) from None
@@ -47,14 +47,14 @@ def store_of(place: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def protocol_of(place: str) -> str:
-    """What stands before `://` of an address, "file" of a path; of several in a chain, the first."""
+    """The protocol of an fsspec URL, of a chain its first; "file" for a path."""
     return place.split("://", 1)[0].split("::")[0] if "://" in place else "file"
 
 
 def _patient() -> dict[str, Any]:
-    """How web servers are asked: with the proxies of the environment, and as long as something comes.
+    """Options for web servers: the environment's proxies, and no limit of time while data arrives.
 
-    aiohttp's own limit is five minutes for a whole file.
+    By default aiohttp breaks off after five minutes, however much of the file has arrived.
     """
     from aiohttp import ClientTimeout
 
@@ -64,7 +64,7 @@ def _patient() -> dict[str, Any]:
 
 
 def _package(protocol: str) -> str | None:
-    """What pip installs for a kind of addresses, as far as fsspec tells."""
+    """What pip installs for a protocol, or None if fsspec does not tell."""
     known = known_implementations.get(protocol, {}).get("class", "")
     package = known.split(".")[0]
     if package != "fsspec":
@@ -74,14 +74,13 @@ def _package(protocol: str) -> str | None:
 
 
 def kind_of(filesystem: fsspec.AbstractFileSystem, path: str) -> str | None:
-    """What stands at a path: "file", "directory", something else; None for nothing.
+    """The kind of a path: "file", "directory" or another of fsspec's; None if nothing is there.
 
-    Unlike `isfile`, `isdir` and `exists`, which take a store that does not answer for an empty one, it raises what
-    the store does.
+    Raises what the store raises, where `isfile`, `isdir` and `exists` take a store that does not answer for empty.
     """
     try:
         return filesystem.info(path)["type"]
-    except FileNotFoundError as error:  # some stores say so whatever has happened
+    except FileNotFoundError as error:  # some stores raise this whatever has happened
         if error.__cause__ is not None and _status_of(error) not in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
             raise
         return None
@@ -92,8 +91,8 @@ def stored(url: str) -> Iterator[BinaryIO]:
     """The bytes of a file at a path or fsspec URL, as it is stored.
 
     Raises:
-        UserError: a store does not give the file, or less of it than there is.
-        OSError: a file of this machine cannot be opened.
+        UserError: a store does not give the file, or not all of it.
+        OSError: a local file cannot be opened.
     """
     if "://" not in url:
         with open(url, "rb") as file:
@@ -106,11 +105,7 @@ def stored(url: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def whole(filesystem: fsspec.AbstractFileSystem, path: str, url: str) -> Iterator[BinaryIO]:
-    """The bytes of a file in a store; raises `UserError` if it does not give them, or less than there are.
-
-    Args:
-        url: for messages.
-    """
+    """The bytes of a file in a store; raises `UserError`, which names the `url`, if it does not give all of them."""
     try:
         stream, size = _opened(filesystem, path)
     except Exception as error:  # every kind of store has exceptions of its own
@@ -120,19 +115,19 @@ def whole(filesystem: fsspec.AbstractFileSystem, path: str, url: str) -> Iterato
 
 
 def _opened(filesystem: fsspec.AbstractFileSystem, path: str) -> tuple[IO[bytes], int | None]:
-    """A file of a store, and the bytes that it must have if nobody else sees to it."""
+    """A file of a store, and how many bytes it must have; None where the library checks that itself."""
     size = filesystem.info(path).get("size")
     if "http" not in filesystem.protocol:
         return filesystem.open(path, "rb"), size
-    # one request: in pieces, fsspec takes the beginning again and again from servers without ranges, and stops
-    # where HEAD says; aiohttp sees to the length of the one answer, if that says how long it is
+    # In one request: read in blocks, a server without ranges would send the beginning each time, and fsspec would stop
+    # at the size that HEAD gave. aiohttp checks the length of the answer where a header states it.
     stream = filesystem.open(path, "rb", block_size=0, size=size)
     headers = stream.r.headers
     return stream, None if {"Content-Length", "Transfer-Encoding"} & set(headers) else size
 
 
 class _Whole(io.RawIOBase):
-    """A file of a store, to its last byte: what ends before is broken off, and whatever goes wrong has a sentence."""
+    """A file of a store whose early end, and every other failure, raises `UserError`."""
 
     def __init__(self, stream: IO[bytes], url: str, size: int | None) -> None:
         self._stream, self._url, self._size, self._count = stream, url, size, 0
@@ -158,19 +153,15 @@ class _Whole(io.RawIOBase):
         whole = "" if self._size is None else f" of {self._size:,}"
         remedy = "Try again"
         if protocol_of(self._url) in WEB:
-            remedy += f", or get it first, piece by piece: curl -L -C - -O {shlex.quote(self._url)}"
+            remedy += f", or download it first, which can be resumed: curl -L -C - -O {shlex.quote(self._url)}"
         return UserError(f"{self._url} broke off after {self._count:,}{whole} bytes: {why}. {remedy}.")
 
 
 def reason(error: BaseException, protocol: str = "file") -> str:
-    """Why a store does not give a file, in words for a sentence, and what to do if it wants to know who asks.
-
-    Args:
-        protocol: of the address.
-    """
+    """Why a store does not give a file, for a message, and how to log in if that is the reason."""
     status = _status_of(error)
-    if protocol == "hf" and status in (401, 404):  # which it answers for what it does not show, too
-        why = "there is no such repository or revision, or it is not for everybody"
+    if protocol == "hf" and status in (401, 404):  # also the answer for what is not public
+        why = "there is no such repository or revision, or it is not public"
     elif status == HTTPStatus.PRECONDITION_FAILED:
         why = "it was changed while it was read"
     elif status:
@@ -181,13 +172,13 @@ def reason(error: BaseException, protocol: str = "file") -> str:
         if not said and not hasattr(cause, "message"):
             said = str(cause)
         why = " ".join(str(said or type(cause).__name__).split()).removesuffix(".")
-    asked_who = status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+    needs_login = status in (401, 403) or isinstance(error, PermissionError) or "Credentials" in type(error).__name__
     remedy = _CREDENTIALS.get("http" if protocol in WEB else protocol)
-    return f"{why}. {remedy}" if asked_who and remedy else why
+    return f"{why}. {remedy}" if needs_login and remedy else why
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and what led to it, as Python, requests and urllib3 remember it."""
+    """An error and what caused it, as Python, requests and urllib3 keep that."""
     chain = [error]
     while len(chain) < 20:
         last = chain[-1]
@@ -204,7 +195,7 @@ def _status_of(error: BaseException) -> int | None:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of a server's answer that an error is about: aiohttp's, requests' or botocore's."""
+    """The HTTP status in an error of aiohttp, requests or botocore, if it is one of failure; else None."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")

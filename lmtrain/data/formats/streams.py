@@ -1,4 +1,4 @@
-"""Stored bytes → content → text, the same way for everybody who reads a file."""
+"""Reads files the same way everywhere: stored bytes → decompressed content → text with `\\n` at line ends."""
 
 import bz2
 import codecs
@@ -15,9 +15,9 @@ import zstandard
 from lmtrain.data.formats.encodings import encoding_of, not_utf8, recoded
 from lmtrain.data.formats.stores import stored
 
-HEAD_BYTES = 1 << 16  # what is looked at to know what a file is
+HEAD_BYTES = 1 << 16  # by which a file's format is recognised
 _READ_BYTES = 4 << 20
-_DECODED_BYTES = 256 << 10  # at once: what is made of them stays in a processor's cache
+_DECODED_BYTES = 256 << 10  # at once, so that the text stays in the processor's cache
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -35,7 +35,7 @@ class Stretch:
 
 
 class _Pieces(io.RawIOBase):
-    """A stream over pieces of bytes."""
+    """Pieces of bytes as a stream."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
         self._pieces, self._held = iter(pieces), memoryview(b"")
@@ -59,9 +59,9 @@ def _read_on(stream: IO[bytes], size: int = _READ_BYTES) -> Iterator[bytes]:
 
 
 def peeked(stream: Any, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
-    """The first bytes of a stream, and a stream that still has them."""
+    """The first bytes of a stream, and a stream that still begins with them."""
     is_plain = _is_plain_file(stream)
-    start = stream.tell() if is_plain else 0  # standard input may stand within its file
+    start = stream.tell() if is_plain else 0  # standard input may have been read in part
     head = stream.read(size)
     while len(head) < size and (more := stream.read(size - len(head))):
         head += more
@@ -72,17 +72,17 @@ def peeked(stream: Any, size: int = HEAD_BYTES) -> tuple[bytes, BinaryIO]:
 
 
 def _is_plain_file(stream: IO[bytes]) -> bool:
-    return isinstance(getattr(stream, "raw", None), io.FileIO) and stream.seekable()  # a pipe is none
+    return isinstance(getattr(stream, "raw", None), io.FileIO) and stream.seekable()  # unlike a pipe
 
 
 def compression(head: bytes) -> str | None:
-    """What data that begins so is compressed with: "gzip", "bzip2", "xz", "zstd" or nothing."""
+    """How data that begins with `head` is compressed: "gzip", "bzip2", "xz", "zstd", or None."""
     name = next((name for magic, name in _COMPRESSIONS.items() if head.startswith(magic)), None)
     return None if name == "bzip2" and head[4:10] not in (b"1AY&SY", b"\x17rE8P\x90") else name
 
 
 def decompressed(stream: Any) -> BinaryIO:
-    """The content of a stream, whatever it is called: decompressed if it begins as compressed data does."""
+    """The content of a stream, decompressed if its first bytes (not its name) are those of compressed data."""
     head, stream = peeked(stream, 10)
     kind = compression(head)
     if kind == "zstd":
@@ -92,7 +92,7 @@ def decompressed(stream: Any) -> BinaryIO:
 
 
 def _decompress_zst(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """All frames of a .zst file; fsspec's reader stops after the first, and takes what is cut off for whole."""
+    """All frames of a .zst file. (fsspec's reader stops after the first one, and does not notice a truncated file.)"""
     frame = None
     for piece in pieces:
         while piece:
@@ -111,7 +111,7 @@ def opened(url: str) -> Iterator[BinaryIO]:
 
 
 def place_in(stream: Any) -> int:
-    """How many bytes of a stored file have been read; 0 where a pipe or a store does not say."""
+    """How many bytes of a stored file have been read; 0 for a pipe or store that does not tell."""
     try:
         return stream.tell()
     except (OSError, AttributeError):
@@ -120,7 +120,7 @@ def place_in(stream: Any) -> int:
 
 @contextmanager
 def as_file(stream: BinaryIO) -> Iterator[BinaryIO]:
-    """The stream with every place within reach: as it is, or copied into a temporary file."""
+    """A seekable stream: the same one, or else a temporary file with its content."""
     if _is_plain_file(stream):
         yield stream
         return
@@ -132,10 +132,10 @@ def as_file(stream: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def in_utf8(stream: Any, place: str, chosen: str | None = None, errors: str = "strict") -> BinaryIO:
-    """Text in UTF-8, from the encoding that its byte-order mark says, or else the chosen one.
+    """Text in UTF-8, recoded from the encoding of its byte-order mark, or else the chosen one.
 
     Args:
-        place: of the stream, for messages.
+        place: where the stream is from, for messages.
         chosen: an encoding; None for UTF-8.
         errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
     """
@@ -150,10 +150,10 @@ def decoded(stream: BinaryIO | Stretch, url: str, errors: str = "strict", offset
     Args:
         url: of the file, for messages.
         errors: "strict", or "replace" to read bytes that are not UTF-8 as U+FFFD.
-        offset: where the stream begins in its file, after a whole character that is no `\\r`.
+        offset: the byte of the file at which the stream begins; not within a character, nor after a `\\r`.
 
     Raises:
-        UserError: (strict) it is not UTF-8: names the byte offset.
+        UserError: (strict) the stream is not UTF-8; names the byte offset.
     """
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(errors), translate=True)
     fed, begun = offset, offset > 0

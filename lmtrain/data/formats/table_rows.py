@@ -1,4 +1,4 @@
-"""The rows of a table in CSV. What a quotation mark that is never closed would swallow is read, the mark counted."""
+"""Reads the rows of a CSV table, also those that a quotation mark which is never closed would put into one cell."""
 
 import csv
 from collections.abc import Iterator
@@ -9,11 +9,7 @@ from lmtrain.errors import UserError
 
 
 class _Lines:
-    """Lines that can be given back.
-
-    Args:
-        number: of the first.
-    """
+    """An iterator over lines, which can be given back; `number` is that of the first line."""
 
     def __init__(self, lines: Iterator[str], number: int) -> None:
         self._lines, self._back = lines, list[str]()
@@ -28,7 +24,7 @@ class _Lines:
         return line
 
     def keep(self, count: int) -> None:
-        """Gives back all that was taken but for some lines."""
+        """Gives back all lines that were taken, except the first `count`."""
         self._back += reversed(self.taken[count:])
         self.number += count
         self.taken = []
@@ -41,7 +37,7 @@ def rows_of(
 
     Args:
         lines: with their ends.
-        how: what csv.reader is told.
+        how: the arguments of csv.reader.
         place: of the table, for messages.
         number: of the first line.
 
@@ -72,8 +68,9 @@ def rows_of(
 def _swallows(lines: list[str], how: dict[str, Any], width: int | None) -> bool:
     """Whether a row of several lines has other rows in a cell, because a quotation mark is never closed.
 
-    Then the next mark would close it: mostly one that opens a cell, after which strict reading wants a delimiter. Or
-    the lines are rows: they have as many cells, and some of them, or tabs between them, or numbers in front.
+    The next quotation mark then closes the cell. Mostly that one was to open another cell, and strict reading fails on
+    what follows it. Otherwise the lines look like rows: each has `width` cells, and there are tabs, numbers in front,
+    or at least five of them.
     """
     if len(lines) < 2:
         return False

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +22,10 @@ from lmtrain.data.formats.reader import (
 )
 from lmtrain.data.formats.streams import HEAD_BYTES, as_file, decoded, peeked
 from lmtrain.data.formats.table_rows import rows_of
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 
 _BATCH = 4096
-_FIRST_BYTES = 4096  # of a text in which most that are no tables can be told from one
+_FIRST_BYTES = 4096  # which are enough to see of most texts that they are no table
 _COLUMN_NAMES = {*TEXT_FIELDS, "sentence", "body", "document", "article", "transcript", "transcription", "review"}
 _DELIMITER = re.compile(r'"?sep=(.)"?\n')  # Excel's
 _TABLE_NAME = re.compile(r"\.(?:csv|tsv|tab)(?:\.\w{1,4})?$", re.IGNORECASE)
@@ -34,7 +35,7 @@ class Parquet(Reader):
     name, title = "parquet", "Parquet"
     is_text = False
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return head.startswith(b"PAR1")
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
@@ -56,7 +57,7 @@ class Arrow(Reader):
     name, title = "arrow", "Arrow"
     is_text = False
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return head.startswith((b"ARROW1\0\0", b"\xff\xff\xff\xff")) and len(head) > 8
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
@@ -79,11 +80,9 @@ class Arrow(Reader):
 
 
 def _pyarrow(place: str, title: str):
-    try:
+    with importing("pyarrow", f"{place}: {title}"):
         import pyarrow
         import pyarrow.compute
-    except ImportError:
-        raise MissingPackage(f"{place}: {title}", "pyarrow") from None
     return pyarrow
 
 
@@ -98,13 +97,13 @@ def _column(names: list[str], wanted: Wanted, place: str) -> str:
 
 
 class _Column:
-    """The column of the text, or a field in one that holds records.
+    """The column of the text, or a field of records in a column.
 
     Args:
         pa: the module pyarrow.
 
     Raises:
-        NoColumn: there is none.
+        NoColumn: there is no such column or field.
     """
 
     def __init__(self, pa, schema, wanted: Wanted, place: str) -> None:
@@ -151,15 +150,15 @@ class _Dialect:
     """How a table is written.
 
     Args:
-        how: what csv.reader is told: the delimiter, whether quotation marks enclose cells or are part of the text, ...
-        rows: the first rows of it.
+        how: the arguments of csv.reader: the delimiter, whether quotation marks enclose cells or are text, ...
+        rows: the first rows of the table.
     """
 
     how: dict[str, Any]
     rows: list[list[str]]
 
     def regular(self) -> float:
-        """The share of the rows that have as many cells as most have, if that is more than one."""
+        """The share of the rows that have the most frequent number of cells; 0 if that is one cell."""
         ((width, count),) = Counter(map(len, self.rows)).most_common(1)
         return count / len(self.rows) if width > 1 else 0
 
@@ -168,7 +167,7 @@ class _Dialect:
         return not _COLUMN_NAMES.isdisjoint(cell.strip().casefold() for cell in self.rows[0])
 
     def looks_like_a_table(self) -> bool:
-        """Whether text that is no table would hardly look so: each line with tabs, or below a line of short names."""
+        """Whether it is hardly plain text: every row has as many cells, between tabs or below a row of short names."""
         if len(self.rows) < 3 or self.regular() < 1 or len(self.rows[0]) != len(self.rows[1]):
             return False
         if self.how["delimiter"] == "\t":
@@ -179,7 +178,7 @@ class _Dialect:
 
 
 def _dialect(head: bytes) -> _Dialect | None:
-    """The way of writing in which the first rows look most like a table; None if in none."""
+    """The dialect in which the first rows look most like a table, or None."""
     text = with_line_ends(head.decode("utf-8", "ignore").removeprefix("\ufeff"))
     cut = len(head) >= HEAD_BYTES
     delimiters = "\t,;|"
@@ -201,9 +200,9 @@ def _dialect(head: bytes) -> _Dialect | None:
 
 
 def _begins_irregularly(head: bytes) -> bool:
-    """Whether the first lines of a text already have no way of writing in which each has as many cells.
+    """Whether in every dialect the first lines have different numbers of cells, so that they are no table.
 
-    Most texts are none of a table's, and their whole beginnings take much longer to read in all ways.
+    Most texts are none, and to try all dialects on all of `head` takes much longer.
     """
     text = with_line_ends(head[:_FIRST_BYTES].decode("utf-8", "ignore").removeprefix("\ufeff"))
     if len(head) <= _FIRST_BYTES or text.count("\n") < 4 or _DELIMITER.match(text) or _is_name(text.split("\n", 1)[0]):
@@ -213,7 +212,10 @@ def _begins_irregularly(head: bytes) -> bool:
 
 
 def _ways(text: str, delimiter: str) -> Iterator[dict[str, Any]]:
-    """How cells may be quoted, beginning with what says least: strict reading fails where it does not fit."""
+    """The arguments of csv.reader to try for a delimiter, from the least to the most telling.
+
+    Strict reading fails where it does not fit.
+    """
     spaces = {"delimiter": delimiter, "skipinitialspace": f'{delimiter} "' in text}
     yield {"delimiter": delimiter, "quoting": csv.QUOTE_MINIMAL, "strict": False}
     between = rf"(?:^|{re.escape(delimiter)})"
@@ -231,7 +233,7 @@ def _is_name(line: str) -> bool:
 
 
 def _first_rows(text: str, cut: bool, **how) -> list[list[str]]:
-    """The rows of the beginning of a table; none if it is not written so."""
+    """The first rows of a table; none if csv.reader fails with these arguments."""
     rows = []
     try:
         lines = (f"{line}\n" for line in text.split("\n"))
@@ -242,20 +244,20 @@ def _first_rows(text: str, cut: bool, **how) -> list[list[str]]:
     except csv.Error as error:
         if not (cut and "unexpected end" in str(error)):
             return []
-        rows.append([])  # in place of the last, which is not whole either
+        rows.append([])  # in place of the last row, which is cut off and removed below
     return [row for row in (rows[:-1] if cut else rows) if row]
 
 
 class Csv(Reader):
     """Cells between commas, semicolons, tabs or bars, with a row of names, or none if --field is a number.
 
-    Rows with another number of cells than the first are passed over: their text may be cut, or another column's.
+    Rows with another number of cells than the first are left out: their text may be cut, or of another column.
     """
 
     name, title = "csv", "a table (CSV)"
 
     def recognises(self, head: bytes, name: str) -> bool:
-        is_quoted = head.removeprefix(b"\xef\xbb\xbf").startswith(b'"')
+        is_quoted = head.removeprefix(BOM_UTF8).startswith(b'"')
         if not is_quoted and not _TABLE_NAME.search(name) and _begins_irregularly(head):
             return False
         dialect = _dialect(head) if head.count(b"\n") + head.count(b"\r") else None
@@ -300,7 +302,7 @@ class Csv(Reader):
 
 
 def _place_of(row: list[str], wanted: Wanted, place: str) -> tuple[int, bool]:
-    """The column of the text, and whether the first row has text as well."""
+    """The position of the column of the text, and whether the first row is text, too, instead of names."""
     if wanted.field and wanted.field.isdigit() and wanted.field not in row:
         if not 1 <= int(wanted.field) <= len(row):
             raise UserError(f"{place} has {len(row)} columns, and no --field {wanted.field}.")

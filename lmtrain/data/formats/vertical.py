@@ -7,7 +7,6 @@ from typing import BinaryIO
 
 from lmtrain.data.formats.lines import head_lines
 from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted, split_text, too_long
-from lmtrain.data.formats.streams import decoded
 
 _TAG = re.compile(r"</?([A-Za-z][\w:.-]*)(?:\s[^<>]*)?/?>\s*")
 _GLUE = "g"
@@ -20,7 +19,7 @@ class Vertical(Reader):
 
     name, title = "vrt", "a vertical file (VRT)"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         lines = [line for line in head_lines(head, 200) if not line.startswith(_ABOUT)]
         tags = [tag[1] for line in lines if (tag := _TAG.fullmatch(line))]
         tokens = [line for line in lines if not _TAG.fullmatch(line)]
@@ -29,9 +28,9 @@ class Vertical(Reader):
         in_columns = len({line.count("\t") for line in tokens}) == 1 and "\t" in tokens[0]
         return in_columns or ("s" in tags and not any(re.search(r"\s|</", line.strip()) for line in tokens))
 
-    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         written, is_glued = "", True
-        for lines in split_text(decoded(stream, place, wanted.errors), "\n", place):
+        for lines in split_text(stream, place, wanted):
             ended = []
             for line in lines:
                 tag = _TAG.fullmatch(line)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from lmtrain.data.formats.markup import page_text
 from lmtrain.data.formats.reader import LONGEST, Reader, Tally, Wanted
 from lmtrain.data.formats.streams import as_file
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 
 _ABOUT_PAGES = {"warcinfo", "request", "metadata"}
 
@@ -19,14 +19,12 @@ class Warc(Reader):
 
     name, title = "warc", "WARC"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         return head.startswith(b"WARC/")
 
     def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
-        try:
+        with importing("fastwarc", f"{place}: WARC"):
             from fastwarc.warc import ArchiveIterator
-        except ImportError:
-            raise MissingPackage(f"{place}: WARC", "fastwarc") from None
         with nullcontext(stream) if stream.seekable() else as_file(stream) as stored:
             try:
                 for record in ArchiveIterator(stored, fsspec_args=False, auto_decode="all"):
@@ -67,7 +65,7 @@ def _text(record, place: str, tally: Tally) -> str | None:
 
 
 def _charset(content_type: str) -> str | None:
-    """The encoding that the type of the content names, if it is one."""
+    """The encoding that a Content-Type names, or None."""
     named = re.search(r"charset\s*=\s*[\"']?([\w.:-]+)", content_type, re.IGNORECASE)
     try:
         return codecs.lookup(named[1]).name if named else None

@@ -1,14 +1,14 @@
 """Wikitext → plain text, a paragraph, list item or heading a line.
 
-What is no running text is cut out first, in one pass, which is several times faster than to parse it: comments,
-references, templates, tables, pictures, categories, formulas, code. mwparserfromhell parses what is left.
+Comments, references, templates, tables, pictures, categories, formulas and code are cut out first in one pass, which is
+several times faster than parsing them. mwparserfromhell parses what is left.
 """
 
 import re
 from collections.abc import Collection
 from functools import lru_cache
 
-from lmtrain.errors import MissingPackage
+from lmtrain.errors import importing
 
 _CUT = (
     "ref|gallery|math|chem|ce|syntaxhighlight|source|score|timeline|imagemap|hiero|templatedata|graph|mapframe|maplink"
@@ -29,7 +29,7 @@ _LEFT_OPEN = re.compile(r"^[ \t:]*(?:\{\||\|).*$|</?ref\b[^<>]*>", re.MULTILINE 
 _LINE_START = re.compile(r"^[ \t]*[*#:;]*[ \t]*", re.MULTILINE)
 _EMPTIED = re.compile(
     r"\((?:\s*[,;:]?\s*\)| *[,;] *)|（(?:\s*[，、；：,;:]?\s*）|\s*[，、；]\s*)"
-)  # what a template leaves of its brackets
+)  # brackets that are empty without their template
 _BEFORE_STOP = re.compile(r" +(?=[,.;:!?)](?:\s|$))", re.MULTILINE)
 
 
@@ -37,22 +37,19 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
     """The running text of a page.
 
     Args:
-        pictures, categories: the names of those namespaces in the wiki's language, besides the English ones.
+        pictures, categories: the names of these namespaces in the wiki's language; English ones are known.
 
     Raises:
         ValueError: mwparserfromhell cannot parse it.
     """
-    try:
+    with importing("mwparserfromhell", "Wikitext"):
         import mwparserfromhell
         from mwparserfromhell.parser import ParserError
-    except ImportError:
-        raise MissingPackage("Wikitext", "mwparserfromhell") from None
-
     text = _ELEMENTS.sub("", wikitext)
     if "{{{" in text:
         text = _PARAMETER.sub("", text)
     text = _without_ranges(text, _unwanted(text, _link_pattern(frozenset(pictures), frozenset(categories))))
-    text = _LEFT_OPEN.sub("", text.replace("[[:", "[["))  # which only says that it is a link, no picture
+    text = _LEFT_OPEN.sub("", text.replace("[[:", "[["))  # [[:File:x]] is a link, not a picture
     if "-{" in text:
         text = _CONVERSION.sub(_converted, text)
     text = _LINE_START.sub("", _without_switches(_BREAKS.sub("\n", text)))
@@ -62,7 +59,7 @@ def plain_text(wikitext: str, pictures: Collection[str] = (), categories: Collec
         raise ValueError(str(error)) from None
     text = _EMPTIED.sub(lambda found: "" if found[0][-1] in ")）" else found[0][0], text)
     text = text.replace("\t", " ").replace("\xa0", " ")
-    while "  " in text:  # many times as fast as a pattern
+    while "  " in text:  # many times as fast as a regular expression
         text = text.replace("  ", " ")
     lines = (line.strip() for line in text.split("\n"))
     return _BEFORE_STOP.sub("", "\n".join(filter(None, lines)))
@@ -80,12 +77,14 @@ def _link_pattern(pictures: frozenset[str], categories: frozenset[str]) -> re.Pa
     """Links that show nothing, or a picture: of a file, of a category, to another language."""
     names = "|".join(map(re.escape, sorted({"File", "Image", "Media", "Category", *pictures, *categories})))
     languages = r"(?:[a-z]{2,3}(?:-[a-z]+)*|simple)"
-    by_ending = rf"[^\s\[\]|:][^\[\]|:]*:[^\[\]|]+\.(?i:{_MEDIA})\s*(?:\||\]\])"  # the namespace has other names, too
+    by_ending = (
+        rf"[^\s\[\]|:][^\[\]|:]*:[^\[\]|]+\.(?i:{_MEDIA})\s*(?:\||\]\])"  # in case the namespace has yet another name
+    )
     return re.compile(rf"\[\[\s*(?:(?:(?i:{names})|{languages})\s*:|{by_ending})")
 
 
 def _converted(conversion: re.Match[str]) -> str:
-    """What is shown: nothing of a rule, of several variants the first."""
+    """What a conversion shows: nothing if it is a rule, else the first of its variants."""
     flags, text = conversion[1] or "", conversion[2]
     if set(flags.upper()) & {"H", "T", "D", "-"}:
         return ""
@@ -94,7 +93,7 @@ def _converted(conversion: re.Match[str]) -> str:
 
 
 def _unwanted(text: str, link: re.Pattern[str]) -> list[tuple[int, int]]:
-    """Where templates, tables and links that show nothing stand. A bracket without its other is text."""
+    """The ranges of templates, tables and links that show nothing. A bracket without its counterpart is text."""
     opened: list[tuple[str, int]] = []
     found = []
     for bracket in _BRACKETS.finditer(text):

@@ -1,7 +1,8 @@
-"""XML: elements from a stream; texts in TEI; sentences in OPUS' and other corpora's XML."""
+"""XML: reads elements from a stream, and is the reader of TEI and of corpora whose sentences are elements (OPUS)."""
 
 import re
 import xml.etree.ElementTree as ElementTree
+from codecs import BOM_UTF8
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 from xml.etree.ElementTree import Element
@@ -11,18 +12,18 @@ from lmtrain.data.formats.streams import peeked
 from lmtrain.errors import UserError
 
 _ELEMENT = re.compile(rb"<([\w:.-]+)[\s/>]")
-_DECLARATION = re.compile(rb"[^\[>]*(?:\[[^\]]*\]\s*)?>")  # of a document's type, with what it declares
+_DECLARATION = re.compile(rb"[^\[>]*(?:\[[^\]]*\]\s*)?>")  # <!DOCTYPE ... [...]>
 _TEI = ("TEI", "TEI.2", "teiCorpus")
 _SENTENCE = re.compile(rb"<s(?:\s[^<>]*)?>")
 _LEFT = ("left", "both")
 _TOKENS = ("w", "pc", "c", "tok")
 _NO_TEXT = {"note", "fw", "del", "figDesc", "gap", "time", "bpt", "ept", "it", "ph", "ut", "prop"}
-_OTHER_READING = {"orig", "sic", "abbr"}  # of a choice; the edited one is read
+_OTHER_READING = {"orig", "sic", "abbr"}  # in a <choice>, of which the edited reading is taken
 
 
 def root_of(head: bytes) -> str:
-    """The name of the first element of XML, without a prefix; "" if it is none."""
-    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    """The name of XML's first element, without a prefix; "" if this is no XML."""
+    head = head.removeprefix(BOM_UTF8).lstrip()
     while head.startswith((b"<?", b"<!")):
         if head.startswith((b"<?", b"<!--")):
             mark = b"?>" if head.startswith(b"<?") else b"-->"
@@ -42,16 +43,16 @@ def name_of(element: Element) -> str:
 
 
 def elements(stream: BinaryIO, names: Collection[str], place: str, outside: Collection[str] = ()) -> Iterator[Element]:
-    """The outermost elements of these names, whole, one by one; no more than one is held.
+    """The outermost elements of these names, one by one; memory holds one at a time.
 
     Args:
-        outside: names of elements in which they do not count.
+        outside: names of elements whose content is left out.
 
     Raises:
         UserError: it is not XML.
     """
     path: list[Element] = []
-    within = 0  # how many of the elements around are wanted
+    within = 0  # how many of the open elements have such a name
     try:
         for event, element in ElementTree.iterparse(stream, events=("start", "end")):
             is_wanted = name_of(element) in names
@@ -70,7 +71,7 @@ def elements(stream: BinaryIO, names: Collection[str], place: str, outside: Coll
 
 
 def text_of(element: Element) -> str:
-    """What is written in an element: without notes and codes, of several readings the edited one."""
+    """The text in an element: without notes and codes, and of several readings the edited one."""
     pieces = [element.text or ""]
     for child in element:
         name = name_of(child)
@@ -88,7 +89,7 @@ def _sentence(element: Element) -> str:
         return text_of(element)
     texts = [text_of(token) for token in tokens]
     if any(text != text.rstrip() for text in texts):
-        return "".join(texts)  # each with the space behind it
+        return "".join(texts)  # each token has the space after it
     written = ""
     for token, text, follows in zip(tokens, texts, [*tokens[1:], None], strict=True):
         is_joined = token.get("join") in ("right", "both") or (follows is not None and follows.get("join") in _LEFT)
@@ -97,7 +98,7 @@ def _sentence(element: Element) -> str:
 
 
 def _tokens(element: Element) -> Iterator[Element]:
-    """The tokens in a sentence, but for those within others, which say of what words it consists."""
+    """The tokens in a sentence; not those within another token, which are its words."""
     for child in element:
         if name_of(child) in _TOKENS:
             yield child
@@ -106,18 +107,18 @@ def _tokens(element: Element) -> Iterator[Element]:
 
 
 class XmlText(Reader):
-    """Sentences (`s`) with their tokens, as in OPUS' raw files; of TEI without them, paragraphs, lines and headings."""
+    """Sentences (`s`) with their tokens, as in OPUS; in TEI without sentences, paragraphs, lines and headings."""
 
     name, title = "xml", "TEI or other XML with sentences"
 
-    def recognises(self, head: bytes, name: str) -> bool:  # noqa: ARG002
+    def recognises(self, head: bytes, name: str) -> bool:
         root = root_of(head)
         if root in _TEI:
             return True
-        is_declared = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<?xml")
+        is_declared = head.removeprefix(BOM_UTF8).lstrip().startswith(b"<?xml")
         return is_declared and root != "html" and bool(_SENTENCE.search(head))
 
-    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:  # noqa: ARG002
+    def documents(self, stream: BinaryIO, place: str, wanted: Wanted, tally: Tally) -> Iterator[list[str]]:
         head, stream = peeked(stream)
         has_sentences = bool(_SENTENCE.search(head))
         names = ("s",) if has_sentences else ("p", "l", "head", "ab", "item", "speaker", "stage")
