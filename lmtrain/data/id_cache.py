@@ -106,7 +106,7 @@ def _map(path: Path, dtype: np.dtype, length: int) -> np.ndarray:
     except (OSError, ValueError) as error:  # the file was removed or truncated
         raise UserError(
             f"{path} in the cache cannot be read any more: {getattr(error, 'strerror', None) or error}. Run the same "
-            "command again: it makes the file anew and resumes from the last checkpoint."
+            "command again: it goes on from the last checkpoint and makes again what is missing."
         ) from None
 
 

@@ -178,7 +178,7 @@ def test_without_file_descriptors_the_run_ends_with_a_sentence(train_py, whole):
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert status == 2
     assert "Too many open files" in message.splitlines()[-1]
-    assert "The same command goes on from" in message.splitlines()[-1].replace("the same", "The same")
+    assert "same command again: it goes on from the last checkpoint" in message.splitlines()[-1]
     status, message = train_py(*RUN)
     assert status == 0, message
     assert "Going on from" in message

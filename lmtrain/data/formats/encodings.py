@@ -69,8 +69,8 @@ def encoding_of(head: bytes, place: str, chosen: str | None = None) -> str | Non
     marked = next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
     if marked is None and chosen in _MARKS.values():
         raise UserError(
-            f"{place} has no byte-order mark, so {chosen} does not tell in which order its bytes are. Choose {chosen}-le "
-            f"or {chosen}-be."
+            f"{place} has no byte-order mark, so {chosen} does not say in which order its bytes are. Choose "
+            f"{chosen}-le or {chosen}-be."
         )
     if marked is None and chosen and _is_utf8(head):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Recognises files that no reader reads, so that they are not taken for text, and names a command that converts them."""
+"""Recognises files that no reader reads, so that they are not taken for text, and names a command to convert them."""
 
 import re
 from codecs import BOM_UTF8

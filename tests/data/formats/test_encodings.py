@@ -69,7 +69,7 @@ def test_of_latin_letters_the_possible_words_are_shown(tmp_path):
     ):
         prepare([tmp_path / "raw.txt"], tmp_path / "corpus", options())
     (tmp_path / "raw.txt").write_bytes((RUSSIAN * 2).encode() + b"caf\xe9\n")
-    with pytest.raises(UserError, match="Around it the text is UTF-8, so it is damaged there"):
+    with pytest.raises(UserError, match="The text around it is UTF-8, so it is damaged there"):
         prepare([tmp_path / "raw.txt"], tmp_path / "corpus", options())
 
 
@@ -126,7 +126,7 @@ def test_every_format_is_read_in_the_encoding(encoding, tmp_path):
         (FRENCH.encode("shift_jis", "replace") + b"\x81\n", "shift_jis", r"byte 0x81 at offset \d+ is not shift_jis"),
         (b"he said \x93yes\x94\n", "iso8859-1", r"byte 0x93 at offset 8 is a control character .* windows-1252"),
         (RUSSIAN.encode("utf-16-le"), "utf-16", r"no byte-order mark, so utf-16 .* utf-16-le or utf-16-be"),
-        (b"PAR1" + bytes(200), "windows-1251", r"is Parquet, of which the encoding is known"),
+        (b"PAR1" + bytes(200), "windows-1251", r"is Parquet, which states its encoding"),
     ],
 )
 def test_an_encoding_that_cannot_be_is_refused(content, encoding, message, tmp_path):
@@ -158,7 +158,9 @@ def test_training_and_checking_read_a_corpus_in_its_encoding(in_1251, tmp_path):
         made.append((text.dictionary.items, [split.read()[0].tolist() for split in text.train]))
     assert made[0] == made[1]
     values = compose("data=folder", f"data.path={in_1251[1]}", f"data.cache_dir={tmp_path}/cache", "data.batch_size=2")
-    with pytest.raises(UserError, match=r"train/1\.txt: byte 0xd1 at offset 0 .* data\.encoding=windows-1251\)"):
+    with pytest.raises(
+        UserError, match=r"train/1\.txt: byte 0xd1 at offset 0 .* data\.encoding=windows-1251 for train"
+    ):
         prepare_text(check_config(values), 1)
     files = {"train": find_corpus(str(in_1251[1]), encoding="cp1251").train}
     assert scan_corpus(files, TextFormat(encoding="cp1251"))["train"].codes[ord("ё")] == 300

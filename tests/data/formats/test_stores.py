@@ -157,7 +157,10 @@ def test_what_breaks_off_becomes_no_corpus_and_leaves_nothing(manner, web, tmp_p
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ("403/a.txt", r"403/a\.txt cannot be read: the server answers 403 Forbidden\. Get the file with your browser"),
+        (
+            "403/a.txt",
+            r"403/a\.txt cannot be read: the server answers 403 Forbidden\. Download the file with your browser",
+        ),
         ("404/a.txt", r"404/a\.txt cannot be read: the server answers 404 Not Found\.$"),
         ("500/a.txt", r"the server answers 500 Internal Server Error"),
         ("plain/b.txt.gz", r"b\.txt\.gz is a web page, though its name .* --format html"),
@@ -196,7 +199,7 @@ def test_who_asks_is_to_say_so(tmp_path, monkeypatch):
     with served(Hub, {"gated/data": {"a.txt": TEXT}}) as (address, _), configured("hf", endpoint=address):
         for place, message in (
             ("gated/data/a.txt", r"403 Forbidden\. Ask for access .* HF_TOKEN"),
-            ("me/none/a.txt", r"no such repository or revision, or it is not for everybody\. .* HF_TOKEN"),
+            ("me/none/a.txt", r"no such repository or revision, or it is not public\. .* HF_TOKEN"),
             ("gated/data@dev/a.txt", "no such repository or revision"),
         ):
             with pytest.raises(UserError, match=message):
@@ -211,7 +214,7 @@ def test_a_package_that_is_missing_has_its_command(place, command, tmp_path, mon
         raise ImportError("there is no such package")
 
     monkeypatch.setattr("lmtrain.data.formats.stores.url_to_fs", missing)
-    message = rf"{place}: addresses that begin with \w+:// need a package\. Install it: {command}\.$"
+    message = rf"{place}: \w+:// needs a package that is not installed: {command}\.$"
     with pytest.raises(UserError, match=message):
         prepare([place], tmp_path / "corpus", options())
     with pytest.raises(UserError, match=message):

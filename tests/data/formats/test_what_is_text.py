@@ -31,7 +31,7 @@ from lmtrain.prepare.sources import find_sources
         (gzip.compress(bytes(range(256)) * 100, mtime=0), "is binary data. See what it is: file "),
         ('<?xml version="1.0"?>\n<book><p>x</p></book>', "is XML.*xmlstarlet.*--format text"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", r"git lfs pull"),
-        ("a text\n".encode("utf-16-be"), "is text in utf-16-be. Read it with --encoding utf-16-be"),
+        ("a text\n".encode("utf-16-be"), "is text in utf-16-be. Say so: data.encoding=utf-16-be"),
     ],
 )
 def test_what_is_no_text_is_refused_with_what_to_do(content, message: str, tmp_path: Path) -> None:
