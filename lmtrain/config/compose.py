@@ -1,4 +1,4 @@
-"""The configuration that Hydra composes from conf/ and from what was typed."""
+"""Composes the configuration, by Hydra, from the files in conf/ and the KEY=VALUE arguments that were typed."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,20 +19,20 @@ CONFIG_FOLDER = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / 
 
 
 def _needed(key: str, why: str) -> None:
-    """The value, in a recipe, of a key that the user must give."""
+    """Raises `UserError`; a recipe writes `${needed:KEY,WHY}` as the value of a key that the user must give."""
     raise UserError(f"{why}. Give {key}=VALUE.")
 
 
-# for --help
+# Resolvers: for --help; for recipes; for a key that is needed before `check_config` has seen it.
 OmegaConf.register_new_resolver("program", lambda: train_program() if is_installed() else program(), replace=True)
 OmegaConf.register_new_resolver("needed", _needed, replace=True)
-OmegaConf.register_new_resolver("local_path", local_path, replace=True)  # for what needs one before the rest is read
+OmegaConf.register_new_resolver("local_path", local_path, replace=True)
 
 
 def check_choice(config: Config, overrides: Iterable[str]) -> None:
-    """Raises `UserError` if a schedule was chosen by its group, and a recipe set another one by `anneal.schedule`.
+    """Raises `UserError` if the user chose a schedule by `anneal=NAME` and a recipe sets another `anneal.schedule`.
 
-    Hydra merges recipes after the groups, so that without a word the recipe's schedule would be followed.
+    Hydra merges recipes after the groups, so the recipe's schedule would be followed without a word.
     """
     for override in overrides:
         group, _, option = override.partition("=")
@@ -46,7 +46,7 @@ def check_choice(config: Config, overrides: Iterable[str]) -> None:
 
 
 def compose_config(*overrides: str) -> Config:
-    """The configuration that `train.py OVERRIDES` trains with, outside a run of Hydra.
+    """The configuration of `train.py OVERRIDES`, for code that is not started by Hydra.
 
     Raises:
         UserError: every key whose value is wrong, with the value and what is required.
@@ -55,7 +55,7 @@ def compose_config(*overrides: str) -> Config:
 
 
 def compose_values(*overrides: str) -> dict[str, Any]:
-    """The unchecked values that `train.py OVERRIDES` trains with, outside a run of Hydra."""
+    """The values of the configuration of `train.py OVERRIDES`, unchecked."""
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = hydra.compose("config", as_hydra_reads(overrides))
         return resolved(config)

@@ -1,19 +1,19 @@
-"""What a config.yaml that an earlier version wrote means today."""
+"""Upgrades the values of a config.yaml that an earlier version wrote: keys that came later, classes that moved."""
 
 from typing import Any
 
 from lmtrain.aliases import present_name
 
-_ADDED: dict[str, dict[str, Any]] = {  # keys that came later, with the value that is what was done before
+_ADDED: dict[str, dict[str, Any]] = {  # keys that came later, with the value that means what earlier versions did
     "data": {"format": "auto", "lanes_per_device": None, "encoding": None, "how_to_get": None},
 }
 
 
 def as_of_today(values: Any) -> Any:
-    """The same configuration with the keys that a run has today; whatever is no configuration stays as it is.
+    """The same configuration as this version would write it.
 
     Args:
-        values: what a config.yaml holds.
+        values: the content of a config.yaml; anything but a mapping is returned as it is.
     """
     if not isinstance(values, dict):
         return values
@@ -22,7 +22,7 @@ def as_of_today(values: Any) -> Any:
 
 
 def _renamed(values: Any) -> Any:
-    """The same with the present name of every class."""
+    """The values with the present name of every class."""
     if not isinstance(values, dict):
         return values
     return {

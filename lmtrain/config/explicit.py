@@ -1,4 +1,4 @@
-"""What the user set must be obeyed: keys that would have no effect, or the wrong one, are refused before training."""
+"""Refuses keys that the user set but that would have no effect, or another effect than meant."""
 
 from collections.abc import Collection
 
@@ -8,11 +8,14 @@ from lmtrain.errors import raise_if_any
 
 
 def check_explicit(config: Config, explicit: Collection[str]) -> None:
-    """Looks at the keys that the user set, such as "optimizer.lr", or "anneal" for a group's choice.
+    """Checks the keys that the user set.
+
+    Args:
+        explicit: the keys, such as "optimizer.lr", or "anneal" if the user chose an option of that group.
 
     Raises:
-        UserError: the optimizer was exchanged, and the rate is still that of the one before; a key of `anneal` is
-            another schedule's; the schedule is chosen twice.
+        UserError: another optimizer class is given, but not a rate for it; the chosen schedule does not take a key of
+            `anneal`; the schedule is chosen twice.
     """
     raise_if_any([*_foreign_rate(config, explicit), *_other_schedules_keys(config, explicit)])
 

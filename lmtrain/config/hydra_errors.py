@@ -1,4 +1,4 @@
-"""What Hydra objects to, in sentences that name the nearest key or option."""
+"""Turns Hydra's exceptions into sentences that name the nearest key or option."""
 
 import re
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _EXTRAS = {"hydra/sweeper/optuna": "sweep", "hydra/launcher/joblib": "sweep", "h
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Makes a `UserError` of what Hydra raises within the block."""
+    """Raises a `UserError` instead of the exceptions that Hydra and OmegaConf raise within the block."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -25,11 +25,7 @@ def explained() -> Iterator[None]:
 
 
 def _explain_value_error(error: ValueError) -> str:
-    """What Hydra says by ValueErrors of its own.
-
-    Raises:
-        ValueError: the error itself, if it is none of Hydra's.
-    """
+    """The sentence for a `ValueError`; raises the error itself if Hydra did not raise it."""
     message = " ".join(str(error).split())
     if "No trials are completed" in message:
         return "no trial of the search succeeded, see above."
@@ -41,7 +37,7 @@ def _explain_value_error(error: ValueError) -> str:
 
 
 def _class_form(option: str) -> str:
-    """How to type a class that was given as the name of an option, such as "callbacks/my.EMA"; empty if it is none."""
+    """How to type a class that was given as an option, such as "callbacks/my.EMA"; empty if the option is no class."""
     group, _, name = option.rpartition("/")
     if "." not in name or group not in ("anneal", "callbacks", "logger", "optimizer"):
         return ""
@@ -56,7 +52,7 @@ def _class_form(option: str) -> str:
 
 
 def _user_error_behind(error: BaseException) -> UserError | None:
-    """What a resolver of ours raised, which Hydra wraps."""
+    """The `UserError` of one of lmtrain's resolvers, in which Hydra wraps it."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, UserError):
@@ -66,7 +62,7 @@ def _user_error_behind(error: BaseException) -> UserError | None:
 
 
 def _explain(error: Exception) -> str:
-    """What Hydra says, shorter, with the nearest key or option where there is one."""
+    """Hydra's message, shortened, with the nearest key or option if there is one."""
     from lmtrain.config.messages import hint, most_like  # slow to import, like training
     from lmtrain.config.schema import all_keys
 

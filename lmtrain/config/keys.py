@@ -1,4 +1,4 @@
-"""What is said of a key, such as "model.hidden_size", where the schema defines it."""
+"""Answers questions about a key, such as "model.hidden_size", by the marks that its field has in the schema."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ def may_change(key: str) -> bool:
 
 
 def may_change_in(config: Config, key: str) -> bool:
-    """Whether this run may go on with another value: with its schedule, some keys matter more or less than else."""
+    """Whether a run of this configuration may go on with another value; for `anneal` that depends on its schedule."""
     if key == "anneal.min_lr" and config.anneal.ends_at_min_lr():
         return False
     return may_change(key) or key in config.anneal.ignored()
 
 
 def hyperparameters(config: Config) -> dict[str, Any]:
-    """The keys that loggers compare runs by, and their values; only places among them may change later."""
+    """The keys by which loggers compare runs, and their values."""
     return {key: value for key, value in flat(saved(config)).items() if is_marked(key, Mark.COMPARED)}

@@ -1,4 +1,4 @@
-"""The sentences that say what is wrong with a configuration, and which key was meant."""
+"""Turns pydantic's validation errors into sentences: the key, its value, what is required, and similar keys."""
 
 from collections.abc import Collection, Iterable, Mapping
 from difflib import SequenceMatcher
@@ -8,11 +8,11 @@ from lmtrain.config.trainer_arguments import TRAINER_ARGUMENTS
 
 
 def sentences(problems: Iterable[Mapping[str, Any]], keys: Collection[str]) -> list[str]:
-    """One for each key that is wrong.
+    """A sentence for each key that is wrong.
 
     Args:
-        problems: pydantic's, as `ValidationError.errors` gives them.
-        keys: all that there are.
+        problems: of pydantic, as `ValidationError.errors` gives them.
+        keys: all keys of the configuration.
     """
     found: dict[str, str] = {}
     for problem in problems:
@@ -33,7 +33,7 @@ def sentences(problems: Iterable[Mapping[str, Any]], keys: Collection[str]) -> l
 
 
 def hint(key: str, keys: Collection[str]) -> str:
-    """What to do about a key that is not among those that there are."""
+    """A sentence that says what to write instead of a key that does not exist."""
     if key.removeprefix("trainer.") in TRAINER_ARGUMENTS:
         return f"It is an argument of Lightning's Trainer: write +{key}=VALUE. docs/lightning.md lists all."
     if key.startswith(("callbacks.", "logger.")):
@@ -48,9 +48,9 @@ def hint(key: str, keys: Collection[str]) -> str:
 
 
 def most_like(name: str, names: Iterable[str]) -> list[str]:
-    """The names, three at most, that are or end like this one, best first.
+    """Up to three names that are similar to this one as a whole or in their last component, most similar first.
 
-    `difflib.get_close_matches` compares whole names: of "lr" it does not find "optimizer.lr".
+    `difflib.get_close_matches` compares whole names only, and so would not find "optimizer.lr" for "lr".
     """
 
     def likeness(other: str) -> float:

@@ -1,4 +1,4 @@
-"""What people type as KEY=VALUE on the command line, read as they mean it."""
+"""Rewrites the KEY=VALUE arguments that people type into Hydra's grammar, which would misread some of them."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -29,22 +29,23 @@ _NOTHING = {"", "null", "None", "none", "[]", "{}"}
 
 
 def as_hydra_reads(arguments: Sequence[str]) -> list[str]:
-    r"""The arguments in Hydra's grammar, where people write otherwise.
+    r"""The arguments in Hydra's grammar.
 
-    A text such as `data.path` or `name` is taken as it stands, whatever characters are in it and also if it looks like
-    a number; in `data.document_delimiter` escapes such as `\n` are read. What is quoted, a sweep or `${...}` stays
-    Hydra's. `logger=null` and `~logger` mean no logger, likewise for the other groups that may be empty.
+    The value of a key that takes a text, such as `data.path` or `name`, is quoted, whatever characters it has and even
+    if it looks like a number; in `data.document_delimiter` escapes such as `\n` become characters. Values that are
+    quoted, sweeps, and `${...}` are left to Hydra. `logger=null` and `~logger` mean no logger, likewise for the other
+    groups that may be empty.
 
     Raises:
         UserError: a group that a run needs is taken away, or gets several options where it takes one; or a key is
             Hydra's own and would have no effect.
     """
-    raise_if_any([problem for argument in arguments if (problem := _what_is_wrong(argument))])
+    raise_if_any([problem for argument in arguments if (problem := _problem_of(argument))])
     return [read for argument in arguments for read in _read(argument)]
 
 
 def in_any_order(arguments: Sequence[str]) -> list[str]:
-    """The same with all KEY=VALUE first: of those that stand apart Hydra takes only the first ones."""
+    """The same arguments with all KEY=VALUE first: Hydra takes only the first group of them."""
     overrides = get_args_parser().parse_intermixed_args(arguments).overrides
     others = list(arguments)
     for override in overrides:
@@ -69,7 +70,7 @@ def explicit_keys(overrides: Iterable[str]) -> set[str]:
     return keys
 
 
-def _what_is_wrong(argument: str) -> str | None:
+def _problem_of(argument: str) -> str | None:
     key, _, value = argument.strip().partition("=")
     group = key.lstrip("~+")
     if group in _NEEDED and (key == f"~{group}" or ("=" in argument and value.strip() in _NOTHING)):
@@ -116,14 +117,14 @@ def _parsed(argument: str) -> Override | None:
 
 
 def _is_text(override: Override | None) -> bool:
-    """Whether Hydra takes the value for a text, for nothing, or for several values of a sweep."""
+    """Whether Hydra reads the value as a text, as no value, or as several values of a sweep."""
     if override is None:
         return False
     return override.is_sweep_override() or override._value is None or isinstance(override._value, str | QuotedString)
 
 
 def _with_characters(value: str, override: Override | None) -> str:
-    """The value, or those of a sweep, in quotes and with characters for escapes."""
+    """The value, or each value of a sweep, in quotes and with escapes such as `\\n` replaced by their characters."""
     if override is not None and isinstance(choices := override._value, ChoiceSweep) and choices.simple_form:
         return ",".join(quoted(unescaped(_text(choice))) for choice in choices.list)
     if override is None:

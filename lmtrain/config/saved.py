@@ -1,4 +1,4 @@
-"""A configuration as plain values: what config.yaml, the model card and loggers hold."""
+"""A configuration as plain values, for config.yaml, the model card and loggers."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from lmtrain.config.schema import Config
 
 
 def saved(config: Config) -> dict[str, Any]:
-    """The configuration as it is written: numbers, texts, lists and dicts."""
+    """The configuration as nested dicts of numbers, texts and lists, as config.yaml has it."""
     return config.model_dump()
 
 
 def as_saved(values: dict[str, Any]) -> dict[str, Any]:
-    """What a config.yaml holds, as it would be written today: with the keys that were not there yet.
+    """The content of a config.yaml of any version as `saved` gives it, so that the two can be compared.
 
-    If it is no configuration of today, it is given back with its values as they are.
+    Values that this version would refuse stay as they are.
     """
     values = as_of_today(values)
     try:
@@ -26,7 +26,7 @@ def as_saved(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The same values by names such as "model.hidden_size"."""
+    """The values of nested dicts by keys such as "model.hidden_size"."""
     result = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:

@@ -1,4 +1,7 @@
-"""The schedules of the learning rate that `anneal.schedule` may name, and how each describes itself."""
+"""The schedules of the learning rate that `anneal.schedule` may name: what they compute, and how they are described.
+
+The callbacks `AnnealOnPlateau` and `AnnealOverRun` set the optimizer's rate by them.
+"""
 
 import inspect
 import math
@@ -9,10 +12,10 @@ from typing import Any, ClassVar
 
 @dataclass(frozen=True)
 class Plateau:
-    """The rate is lowered when the validation loss stops improving, as in Flair; `AnnealOnPlateau` does it.
+    """The rate is lowered when the validation loss stops improving, as in Flair.
 
     Args:
-        factor: what the rate is multiplied with.
+        factor: by which the rate is multiplied.
         patience: validations in a row that may bring no improvement before the rate is lowered.
         min_lr: training ends when the rate falls below it; 0 for never.
     """
@@ -31,35 +34,34 @@ class Plateau:
 
 @dataclass(frozen=True)
 class OverRun:
-    """A rate that depends on the step alone: it rises over the first steps, then falls until the end of the run.
+    """Base of the schedules whose rate depends on the step alone: it rises first, then falls until the end of the run.
 
-    A schedule is a subclass that says how the rate falls; the fields that it adds are further keys of `anneal`. With a
-    field `min_lr` the rate goes down to that instead of zero. `AnnealOverRun` sets the rate of every step.
+    A subclass says in `fall` how the rate falls. The fields that it adds are further keys of `anneal`; with a field
+    `min_lr` the rate falls to that instead of to zero.
 
     Args:
-        warmup: the share of the run in which the rate rises in a straight line from the lowest to the highest one,
-            `optimizer.lr`.
+        warmup: the share of the run in which the rate rises linearly from the lowest rate to the peak, `optimizer.lr`.
     """
 
     warmup: float
     shape: ClassVar[str]
-    """How the rate falls, for the model card and the log, such as "in a straight line to zero"; may name fields."""
+    """How the rate falls, for the model card and the log: "in a straight line to zero", "... to {min_lr:g}"."""
     min_lr = 0.0
 
     def fall(self, left: float) -> float:
-        """The rate after the warm-up: 1 is the highest, 0 the lowest one.
+        """The height of the rate after the warm-up: 1 is the peak rate, 0 the lowest one.
 
         Args:
-            left: the share that is left of the run without its warm-up: 1 after the warm-up, 0 at the end.
+            left: the share of the steps after the warm-up that is still left: from 1 down to 0 at the run's end.
         """
         raise NotImplementedError
 
     def share(self, progress: float, lr: float) -> float:
-        """The rate as a share of the highest one.
+        """The rate as a share of the peak rate.
 
         Args:
-            progress: how much of the run is done, from 0 to 1.
-            lr: the highest rate, `optimizer.lr`.
+            progress: the share of the run that is done, from 0 to 1.
+            lr: the peak rate, `optimizer.lr`.
         """
         if progress < self.warmup:
             height = progress / self.warmup
@@ -105,14 +107,17 @@ class Cosine(OverRun):
 Schedule = Plateau | OverRun
 SCHEDULES: dict[str, type[Schedule]] = {"plateau": Plateau, "linear": Linear, "cosine": Cosine}
 OF_ALL = frozenset({"schedule", "factor"})
-"""Keys of `anneal` that every schedule obeys: a run that diverges goes on with `factor` times the rate."""
+"""Keys of `anneal` that matter with every schedule: a run that diverged goes on with `factor` times its rate."""
 
 
 def schedule_class(name: str) -> type[Schedule]:
-    """The class that `anneal.schedule` names: one of `SCHEDULES`, or by its full name a subclass of `OverRun`.
+    """The class of a schedule.
+
+    Args:
+        name: a key of `SCHEDULES`, or the full name of a subclass of `OverRun`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is no such schedule.
     """
     if name in SCHEDULES:
         return SCHEDULES[name]
@@ -129,11 +134,11 @@ def schedule_class(name: str) -> type[Schedule]:
 
 
 def keys_taken(schedule: type[Schedule]) -> list[str]:
-    """The keys of `anneal` that a schedule obeys, without those of `OF_ALL`."""
+    """The keys of `anneal` that a schedule takes, without those of `OF_ALL`."""
     return [name for name in inspect.signature(schedule).parameters if name not in OF_ALL]
 
 
 def make_schedule(name: str, values: dict[str, Any]) -> Schedule:
-    """The schedule with those of the values that it takes."""
+    """Makes the schedule, with those of the values that it takes."""
     schedule = schedule_class(name)
     return schedule(**{key: value for key, value in values.items() if key in inspect.signature(schedule).parameters})

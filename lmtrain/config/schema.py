@@ -1,4 +1,7 @@
-"""What a composed configuration must look like; everything that is wrong with one is said at once."""
+"""Every key of the configuration with its type, its range and its marks, and the checks that concern several keys.
+
+`check_config` reports all problems of a configuration in one message.
+"""
 
 import math
 from collections.abc import Mapping
@@ -39,7 +42,7 @@ if TYPE_CHECKING:
 
 
 class Mark(Enum):
-    """What is said of a key where it is defined."""
+    """Properties of a key, given where the key is defined so that nobody has to find a list to extend."""
 
     MAY_CHANGE = "a run may go on with another value: it does not change what is trained, or only how long"
     PLACE = "a run may go on with another value: what stands at the place, or bears the name, is compared instead"
@@ -111,7 +114,7 @@ class ModelConfig(Section):
         return value.upper()
 
     def sizes(self, vocabulary_size: int) -> "Sizes":
-        """Those of the network."""
+        """The sizes of the network for a dictionary of that many entries."""
         from lmtrain.model.language_model import Sizes
 
         return Sizes(vocabulary_size, **self.model_dump(exclude={"name"}))
@@ -139,13 +142,12 @@ class AnnealConfig(Section):
         if unknown := [name for name in self.model_extra if name not in taken]:
             raise ValueError(f"schedule={self.schedule} takes {', '.join(taken)}, not {', '.join(unknown)}")
         try:
-            self.made()
+            self.build_schedule()
         except Exception as error:  # a schedule of one's own may raise anything
             raise ValueError(f"schedule={self.schedule} cannot be made: {error}") from None
         return self
 
-    def made(self) -> Schedule:
-        """The schedule with its arguments."""
+    def build_schedule(self) -> Schedule:
         return make_schedule(self.schedule, self.model_dump())
 
     def ends_at_min_lr(self) -> bool:
@@ -154,7 +156,7 @@ class AnnealConfig(Section):
         return issubclass(schedule, OverRun) and "min_lr" in keys_taken(schedule)
 
     def ignored(self) -> list[str]:
-        """The keys, such as "anneal.patience", that are other schedules'."""
+        """The keys, such as "anneal.patience", that the chosen schedule does not take."""
         taken = keys_taken(schedule_class(self.schedule))
         return [f"anneal.{name}" for name in type(self).model_fields if name not in (*taken, *OF_ALL)]
 
@@ -191,8 +193,8 @@ _ENDS = (("min", " at least"), ("max", ""))
 
 
 class TrainerConfig(Section):
-    """Arguments of Lightning's Trainer; others may be added with `+trainer.NAME=VALUE`, and `trainer_arguments` says of
-    all of them what becomes of them."""
+    """Arguments of Lightning's Trainer. Others may be added with `+trainer.NAME=VALUE`; the table in
+    `trainer_arguments` says whether each is obeyed or refused."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -208,14 +210,14 @@ class TrainerConfig(Section):
     log_every_n_steps: Annotated[Positive, Mark.UNLISTED]
 
     def limits(self) -> str:
-        """When a run ends, for example "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
+        """The limits of a run's length: "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
         values = self.model_dump()
         names = {f"{end}_{unit}": unit + least for end, least in _ENDS for unit in ("epochs", "steps")}
-        parts = [f"{values[name]:,} {text}" for name, text in names.items() if (values.get(name) or -1) > 0]
-        return ", ".join(parts) or "none"
+        limits = [f"{values[name]:,} {text}" for name, text in names.items() if (values.get(name) or -1) > 0]
+        return ", ".join(limits) or "none"
 
     def added(self, name: str) -> Any:
-        """The value of an argument that was added, else None."""
+        """The value of an argument that was added with `+trainer.NAME=VALUE`; None if it was not."""
         return self.model_extra.get(name)
 
 
@@ -243,13 +245,17 @@ class Config(Section):
     callbacks: Annotated[Callbacks, Mark.MAY_CHANGE]
 
     def changed(self, values: Mapping[str, Any]) -> "Config":
-        """The configuration with other values for some keys, such as "data.batch_size", checked anew."""
+        """The configuration with other values for some keys, such as "data.batch_size", checked again.
+
+        Raises:
+            UserError: every key whose value is wrong.
+        """
         sections = self.model_dump()
         for key, value in values.items():
             *path, name = key.split(".")
             section = sections
-            for part in path:
-                section = section[part]
+            for step in path:
+                section = section[step]
             section[name] = value
         return check_config(sections)
 
@@ -281,7 +287,10 @@ class Config(Section):
 
 
 def check_config(values: dict[str, Any]) -> Config:
-    """The configuration that these values are, without interpolations.
+    """Makes a `Config` of plain values.
+
+    Args:
+        values: by sections, with all interpolations resolved.
 
     Raises:
         UserError: every key whose value is wrong, with the value and what is required.

@@ -1,15 +1,15 @@
-"""What becomes of each callback that Lightning ships; the table is also a section of docs/lightning.md."""
+"""The table of the callbacks that Lightning ships: each is taken or refused with a reason; see docs/lightning.md."""
 
 from typing import NamedTuple
 
 
 class Decision(NamedTuple):
-    """Whether a callback, and whatever is derived from it, is taken.
+    """Whether a callback and its subclasses may be used.
 
     Args:
-        is_taken: False if it is refused before training.
-        text: what to know about it; of a refused one the reason, and what to do instead.
-        needs_logger: it writes figures that metrics.csv has no columns for.
+        is_taken: False if the callback is refused before training.
+        text: if taken, a note for users; if refused, the reason and what to do instead.
+        needs_logger: whether it writes figures that metrics.csv has no columns for.
     """
 
     is_taken: bool
@@ -108,7 +108,7 @@ SHIPPED = {
 
 
 def decision(callback: type) -> tuple[str, Decision] | None:
-    """The nearest class of Lightning's that a callback is or is derived from, and what becomes of it."""
+    """The nearest of Lightning's classes among a class and its bases, and its entry in the table."""
     for base in callback.__mro__:
         if base.__module__.startswith(("lightning.pytorch.", "pytorch_lightning.")) and base.__name__ in SHIPPED:
             return base.__name__, SHIPPED[base.__name__]
@@ -116,7 +116,7 @@ def decision(callback: type) -> tuple[str, Decision] | None:
 
 
 def refusal(callback: object) -> str | None:
-    """Why a class is refused, with what to do instead; None if it is taken or no class."""
+    """Why a class is refused, and what to do instead; None if it may be used or is no class."""
     found = decision(callback) if isinstance(callback, type) else None
     if found is None or found[1].is_taken:
         return None

@@ -1,5 +1,7 @@
-"""What becomes of every argument of Lightning's Trainer: obeyed, set by lmtrain, or refused; docs/lightning.md is made
-of this table and that of the callbacks by `python -m lmtrain.config.trainer_arguments`."""
+"""The table of all arguments of Lightning's Trainer: each is obeyed, set by lmtrain, or refused with a reason.
+
+`python -m lmtrain.config.trainer_arguments > docs/lightning.md` writes this table and that of the callbacks.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -15,13 +17,13 @@ REFUSED = "refused"
 
 
 class Argument(NamedTuple):
-    """What becomes of one argument.
+    """An entry of the table.
 
     Args:
         decision: OBEYED, SET or REFUSED.
-        note: what it does here, what to use instead, or why it is refused and the way out; without a full stop.
-        check: of an argument that is obeyed: says of a value what is wrong with it, None for nothing.
-        nothing: values of an argument that is refused which ask for nothing, as Lightning's default does.
+        note: if obeyed, the effect of the argument; else what to use instead and why. Without a full stop.
+        check: if obeyed: returns what is required instead of a value, None if the value is fine.
+        nothing: if refused: values that are accepted since they ask for nothing, such as Lightning's default.
         may_change: whether a run may go on with another value.
     """
 
@@ -32,7 +34,7 @@ class Argument(NamedTuple):
     may_change: bool = True
 
 
-_NO_PART = "a loss of a part of it would be reported as that of the whole"
+_NO_PART = "the loss of a part of the text would be reported as that of the whole"
 
 TRAINER_ARGUMENTS: dict[str, Argument] = {
     "accelerator": Argument(OBEYED, "`auto`, `cpu`, `gpu`, `cuda`, `mps`", trainer_values.accelerator),
@@ -49,22 +51,22 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     ),
     "default_root_dir": Argument(SET, "runs_dir=DIR name=NAME say where everything goes"),
     "detect_anomaly": Argument(
-        OBEYED, "torch tells which operation's gradient is not a number, and the run ends there", one_of(True, False)
+        OBEYED, "torch names the operation whose gradient is not a number, and the run ends there", one_of(True, False)
     ),
     "deterministic": Argument(
         OBEYED,
-        "`true`: only algorithms that give the same each time; `warn`: where there are; `false`",
+        "`true`: only algorithms with repeatable results; `warn`: a warning where there are none; `false`",
         one_of(None, True, False, "warn"),
     ),
-    "devices": Argument(OBEYED, "how many, `-1` or `auto` for all, or a list of numbers", trainer_values.devices),
+    "devices": Argument(OBEYED, "their number, `-1` or `auto` for all, or a list of indices", trainer_values.devices),
     "enable_autolog_hparams": Argument(SET, "the keys that runs are compared by are given to the loggers"),
     "enable_checkpointing": Argument(SET, "checkpoint.every and checkpoint.every_steps say when to save"),
     "enable_model_summary": Argument(SET, "the model is described in one line and in the model card"),
-    "enable_progress_bar": Argument(SET, "there is a bar on a terminal, and now and then a line where there is none"),
+    "enable_progress_bar": Argument(SET, "a terminal gets a bar, other output a line now and then"),
     "fast_dev_run": Argument(
         OBEYED,
-        "`true` or a number: so many windows of training, validation and test, to see that all works; what it "
-        "writes is removed, and a run of that name is left alone",
+        "`true` (1) or a number: trains, validates and tests on that many windows each, to see that all works; what it "
+        "writes is removed, and a run of that name is not touched",
         trainer_values.fast_dev_run,
     ),
     "gradient_clip_algorithm": Argument(
@@ -97,19 +99,19 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     "max_steps": Argument(OBEYED, "optimizer steps; `-1`: no limit"),
     "max_time": Argument(
         OBEYED,
-        "`DD:HH:MM:SS` or `{hours: 23}`, of training, for each start anew: then the run "
-        "validates, tests and ends, and the same command goes on",
+        "`DD:HH:MM:SS` or `{hours: 23}`: the time that each start of the run may train; then it validates, tests and "
+        "ends, and the same command goes on",
         trainer_values.max_time,
     ),
     "min_epochs": Argument(
-        OBEYED, "until then neither `anneal.min_lr` nor a callback ends the run", trainer_values.at_least_one
+        OBEYED, "before that neither `anneal.min_lr` nor a callback ends the run", trainer_values.at_least_one
     ),
     "min_steps": Argument(OBEYED, "likewise, in optimizer steps", trainer_values.at_least_one),
     "model_registry": Argument(
-        REFUSED, "models are not sent anywhere; docs/publishing.md tells how to", nothing=(None,)
+        REFUSED, "lmtrain sends models nowhere; docs/publishing.md says how to publish one", nothing=(None,)
     ),
     "num_nodes": Argument(OBEYED, "hosts; `trainer=slurm` takes their number from the job"),
-    "num_sanity_val_steps": Argument(SET, "it is 0, and init_from validates all before training"),
+    "num_sanity_val_steps": Argument(SET, "it is 0; with init_from the whole text is validated before training"),
     "overfit_batches": Argument(
         REFUSED,
         "checkpoints hold places in the whole text; for a trial, data.train and data.valid may be one file",
@@ -117,8 +119,8 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     ),
     "plugins": Argument(
         REFUSED,
-        "lmtrain saves by itself, and finds the processes of torchrun and SLURM; trainer.precision "
-        "and trainer.strategy choose the rest",
+        "lmtrain saves by itself, and finds the processes of torchrun and SLURM; trainer.precision and "
+        "trainer.strategy choose the rest",
         nothing=(None, []),
     ),
     "precision": Argument(
@@ -151,7 +153,7 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
 
 
 def problems(arguments: Mapping[str, Any]) -> list[str]:
-    """A sentence for each argument that is not obeyed, and each value that cannot be.
+    """A sentence for each argument that is not obeyed, and for each value that is wrong or contradicts another.
 
     Args:
         arguments: the names and values of the section `trainer`.
@@ -187,7 +189,7 @@ def _problem(name: str, value: Any) -> str | None:
 
 
 def _conflicts(arguments: Mapping[str, Any]) -> list[str]:
-    """What does not go together."""
+    """A sentence for each pair of arguments that contradict each other."""
     found = []
     for unit in ("epochs", "steps"):
         least, most = arguments.get(f"min_{unit}"), arguments.get(f"max_{unit}")
@@ -199,9 +201,15 @@ def _conflicts(arguments: Mapping[str, Any]) -> list[str]:
             "trainer.max_epochs=-1 for no limit."
         )
     if arguments.get("deterministic") and arguments.get("benchmark"):
-        found.append("trainer.benchmark=true takes what trainer.deterministic takes away. Leave one of them out.")
+        found.append(
+            "trainer.benchmark=true chooses the fastest algorithms, trainer.deterministic those whose results repeat. "
+            "Leave one of them out."
+        )
     if arguments.get("gradient_clip_algorithm") and arguments.get("gradient_clip_val", 1) is None:
-        found.append("trainer.gradient_clip_algorithm clips nothing: trainer.gradient_clip_val is null.")
+        found.append(
+            "trainer.gradient_clip_algorithm has no effect, since trainer.gradient_clip_val is null. Give "
+            "trainer.gradient_clip_val=VALUE."
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Which values of the Trainer's arguments are taken: each check says what is wrong with a value, None for nothing."""
+"""Checks of the values of the Trainer's arguments: each returns what is required instead, or None for a good value."""
 
 import inspect
 import pkgutil
@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
-# What Lightning's DDPStrategy may be given. Left out: what changes the gradients or weights of single ranks, which
-# checkpoints do not hold, and objects that lmtrain or Lightning make.
+# The arguments that Lightning's DDPStrategy may be given. Left out are those that change gradients or weights of single
+# ranks, which checkpoints do not hold, and those that are objects, which lmtrain or Lightning make.
 DDP_OPTIONS = (
     "find_unused_parameters",
     "gradient_as_bucket_view",
@@ -30,7 +30,7 @@ SHORT_PRECISIONS = {"32": "32-true", "64": "64-true", "16": "16-mixed", "bf16": 
 
 
 def one_of(*values: Any) -> Callable[[Any], str | None]:
-    """A check for a few values, written in any case; true is not 1."""
+    """A check for one of a few values. Texts may be written in any case; true is not taken for 1."""
     names = [shown(value) for value in values]
 
     def check(value: Any) -> str | None:
@@ -52,16 +52,16 @@ def fast_dev_run(value: Any) -> str | None:
 
 def max_time(value: Any) -> str | None:
     try:
-        return None if value is None or seconds(value) > 0 else "it must be more than nothing"
+        return None if value is None or seconds(value) > 0 else "it must be longer than 0 seconds"
     except (ValueError, TypeError, OverflowError):
         return "it must be DD:HH:MM:SS, such as 00:23:30:00, or like {hours: 23, minutes: 30}"
 
 
 def seconds(duration: str | Mapping[str, float]) -> float:
-    """The length of a `max_time`.
+    """The seconds of a `trainer.max_time`.
 
     Raises:
-        ValueError, TypeError, OverflowError: it is none.
+        ValueError, TypeError, OverflowError: the value is no duration.
     """
     if isinstance(duration, str):
         if not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", duration.strip()):
@@ -124,10 +124,8 @@ def accelerator(value: Any) -> str | None:
 
 def devices(value: Any) -> str | None:
     text = str(value).strip("[]").replace(" ", "")
-    is_known = (
-        text == "auto" or re.fullmatch(r"-1|[1-9]\d*", text) or (value != 0 and re.fullmatch(r"\d+(,\d+)*,?", text))
-    )
-    return None if is_known and value != "0" else "it must be how many, -1 or auto for all, or a list of their numbers"
+    is_known = re.fullmatch(r"auto|-1|\d+(,\d+)*,?", text) and value not in (0, "0")
+    return None if is_known else "it must be their number, -1 or auto for all, or a list of their indices such as [0,2]"
 
 
 def shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Types of values that the schema is made of: each checks what is given, and says what it should be."""
+"""Types of values for the schema's fields, with the checks that pydantic makes and the sentences for what fails."""
 
 import inspect
 import os
@@ -36,7 +36,7 @@ LocalPath = Annotated[str, AfterValidator(local_path)]
 
 
 def _check_is_target(settings: Any) -> Any:
-    """Shows the form to who gives a class alone, or several."""
+    """Raises `ValueError`, which shows the form, if a class is given without `_target_` or several are given."""
     if isinstance(settings, dict) and "_target_" in settings:
         return with_present_name(settings)
     name = settings[0] if isinstance(settings, list) and len(settings) == 1 else settings
@@ -45,24 +45,26 @@ def _check_is_target(settings: Any) -> Any:
 
 
 def with_present_name(settings: dict[str, Any]) -> dict[str, Any]:
-    """A class that moved is the same class: an old run, which has its former name, goes on."""
+    """The same with the present name of a class that has moved, so that runs go on that began under the former one."""
     name = settings.get("_target_")
     return settings | {"_target_": present_name(name)} if isinstance(name, str) else settings
 
 
 def check_target(settings: dict[str, Any]) -> dict[str, Any]:
-    """`_target_` must name what takes the other settings as arguments."""
+    """Raises `ValueError` unless `_target_` names a class or function that takes the other settings as arguments."""
     name = settings.get("_target_")
     arguments = {key: value for key, value in settings.items() if not key.startswith("_")}
     try:
         inspect.signature(pkgutil.resolve_name(name)).bind_partial(**arguments)
     except Exception as error:  # importing may raise anything
-        raise ValueError(f"_target_={name} must be the full name of what takes these arguments ({error})") from None
+        raise ValueError(
+            f"_target_={name} must be the full name of a class or function that takes these arguments ({error})"
+        ) from None
     return settings
 
 
 def _without_nulls(settings: Any) -> Any:
-    """`logger.csv=null` and `callbacks.NAME=null` leave it out."""
+    """The entries without those that are null: `logger.csv=null` and `callbacks.NAME=null` leave out one."""
     if not isinstance(settings, dict):
         return {} if settings is None else settings
     return {name: value for name, value in settings.items() if value is not None}

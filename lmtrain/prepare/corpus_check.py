@@ -276,7 +276,7 @@ def _check_validation(check: Check, scans: dict[str, PartScan], config: Config) 
     epochs = config.trainer.max_epochs or -1
     check.note(
         "warning",
-        isinstance(config.anneal.made(), Plateau) and 0 < epochs * count <= config.anneal.patience,
+        isinstance(config.anneal.build_schedule(), Plateau) and 0 < epochs * count <= config.anneal.patience,
         f"The learning rate will never be lowered: {epochs} epochs have {epochs * count} validations, and "
         f"anneal.patience={config.anneal.patience} waits for more. Give more data.validations_per_epoch, a smaller "
         "anneal.patience, or experiment=fast, which lowers it over the length of the run.",

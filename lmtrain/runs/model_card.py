@@ -179,7 +179,7 @@ def _recipe(config: Config, results: dict[str, Any], rows: list[Row]) -> str:
     limits = trainer.limits()
     table = {
         "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
-        "annealing": config.anneal.made().describe(limits),
+        "annealing": config.anneal.build_schedule().describe(limits),
         "window": _window(data, trainer),
         "gradient clipping": _clipping(trainer),
         "dropout": str(config.model.dropout),

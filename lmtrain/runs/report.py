@@ -30,7 +30,7 @@ def write_report(folder: RunFolder, config: Config, results: dict[str, Any]) -> 
     for path in _parts(folder, rows):
         try:
             if path.suffix == ".png":
-                plot(rows, path, config.data.level, isinstance(config.anneal.made(), Plateau))
+                plot(rows, path, config.data.level, isinstance(config.anneal.build_schedule(), Plateau))
             else:
                 card = model_card(folder, config, results, rows)
                 with atomic_write(path) as unfinished:  # a path need not be UTF-8

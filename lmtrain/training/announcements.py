@@ -54,7 +54,7 @@ def log_start(
         log.info("trainer.precision=auto is %s here: %s", trainer.precision, reason)
     if max_time := config.trainer.added("max_time"):
         log.info("Trains for %s at most, this time (trainer.max_time)", timedelta(seconds=seconds(max_time)))
-    schedule = config.anneal.made().describe(config.trainer.limits())
+    schedule = config.anneal.build_schedule().describe(config.trainer.limits())
     log.info("Learning rate %g (anneal.schedule=%s): %s", config.optimizer.lr, config.anneal.schedule, schedule)
     lanes = config.data.batch_size
     if trainer.strategy.root_device.type == "cuda" and lanes < 100 * trainer.world_size > 100:

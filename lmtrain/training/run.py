@@ -239,7 +239,7 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
 
 def make_annealing(config: Config, diverged: Diverged | None) -> Callback:
     """What follows the configured schedule, from a lower rate after a divergence."""
-    schedule = config.anneal.made()
+    schedule = config.anneal.build_schedule()
     start_lr = None if diverged is None else diverged.lr * config.anneal.factor
     if isinstance(schedule, Plateau):
         return AnnealOnPlateau(schedule.factor, schedule.patience, schedule.min_lr, start_lr)

@@ -96,10 +96,10 @@ NOT_TAKEN = {
     "detect_anomaly": [("maybe", "it must be true or false")],
     "deterministic": [("always", "it must be null, true, false or warn"), (1, "it must be")],
     "devices": [
-        (0, "it must be how many"),
-        ([], "it must be how many"),
-        (True, "it must be how many"),
-        ("two", "how many"),
+        (0, "it must be their number"),
+        ([], "it must be their number"),
+        (True, "it must be their number"),
+        ("two", "their number"),
     ],
     "enable_autolog_hparams": [(False, "set by lmtrain, leave it out")],
     "enable_checkpointing": [(False, "set by lmtrain, leave it out: checkpoint.every")],
@@ -119,10 +119,10 @@ NOT_TAKEN = {
     "max_steps": [(0, "greater than 0, or -1"), (-2, "greater than or equal to -1"), (None, "valid integer")],
     "max_time": [
         ("00:00:08", "it must be DD:HH:MM:SS"),
-        ("00:00:00:00", "more than nothing"),
+        ("00:00:00:00", "longer than 0 seconds"),
         ({"years": 1}, "it must be"),
         (8, "it must be"),
-        ({}, "more than nothing"),
+        ({}, "longer than 0 seconds"),
     ],
     "min_epochs": [(0, "at least 1"), (11, r"is more than trainer\.max_epochs=10"), ("2", "whole number")],
     "min_steps": [(-1, "at least 1"), (True, "at least 1"), (4, r"is more than trainer\.max_steps=3")],
@@ -230,7 +230,7 @@ def test_variables_that_lightning_would_read_are_not_obeyed_in_silence(monkeypat
         ("+trainer.profiler={_target_: lightning.pytorch.profilers.SimpleProfiler, foo: 1}", "its arguments .*foo"),
         ("trainer.precision=16-mixed", r"trainer\.precision=16-mixed is for GPUs\. On CPUs use bf16-mixed"),
         (["trainer.strategy=single_device", "trainer.devices=2"], "are 2\\. Use trainer.strategy=ddp"),
-        (["trainer.gradient_clip_val=null", "+trainer.gradient_clip_algorithm=value"], "clips nothing"),
+        (["trainer.gradient_clip_val=null", "+trainer.gradient_clip_algorithm=value"], "has no effect, since"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_an_argument_is_not_blamed_on_another(override, reason, train_py):
