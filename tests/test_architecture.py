@@ -36,7 +36,7 @@ def test_the_core_from_text_to_step_is_small():
     core = [*(PACKAGE / "data").glob("*.py"), *(PACKAGE / "model").glob("*.py")]
     core += [PACKAGE / f"training/{name}.py" for name in ("run", "text", "datamodule", "module")]
     sizes = {str(path.relative_to(PACKAGE)): lines(path) for path in core}
-    assert sum(sizes.values()) <= 2530, sizes
+    assert sum(sizes.values()) <= 2500, sizes
 
 
 def test_no_module_is_long():

@@ -1,12 +1,9 @@
 """The objects of one fit: made from the configuration, fitted, tested, reported."""
 
 import logging
-import math
-import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback
@@ -16,19 +13,16 @@ from lmtrain.config.keys import hyperparameters
 from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
-from lmtrain.errors import RunFailed, UserError
-from lmtrain.kernels.malloc import keep_freed_memory
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
-from lmtrain.model_files.flair import load_language_model, save_for_lmtrain, save_language_model
+from lmtrain.model_files.flair import save_for_lmtrain, save_language_model
 from lmtrain.program.signals import SignalWatch
-from lmtrain.runs.report import write_report
 from lmtrain.runs.run_folder import RunFolder
-from lmtrain.training.announcements import log_end, loss_figures
+from lmtrain.training.announcements import log_start
 from lmtrain.training.callbacks.anneal_on_plateau import AnnealOnPlateau
 from lmtrain.training.callbacks.anneal_over_run import AnnealOverRun
 from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.checkpoint import RunCheckpoint
-from lmtrain.training.callbacks.ending import CALLBACKS, Ending, limits
+from lmtrain.training.callbacks.ending import Ending
 from lmtrain.training.callbacks.folder_watch import FolderWatch
 from lmtrain.training.callbacks.monitor import Monitor
 from lmtrain.training.callbacks.order import build_callbacks
@@ -41,8 +35,6 @@ from lmtrain.training.callbacks.validation_schedule import ValidationSchedule
 from lmtrain.training.datamodule import WindowDataModule
 from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import with_larger_dictionary
-from lmtrain.training.hardware import what_is_used
-from lmtrain.training.lightning_internals.attributes import annotated
 from lmtrain.training.lightning_internals.window_loop import use_window_loop
 from lmtrain.training.loggers.make import make_loggers
 from lmtrain.training.loggers.run_logger import RunLogger
@@ -57,32 +49,49 @@ from lmtrain.training.user_callbacks import check_averages, make_callbacks
 log = logging.getLogger(__name__)
 
 
-class Run:
-    """The objects of one fit.
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
 
     Args:
-        checkpoint: what to go on from, if anything.
-        diverged: what happened before, if anything; the learning rate is then lower.
-        time_limit: when to end.
+        config: complete: what `init_from` and the number of devices bring along is in it.
+        text: the corpus as ids.
+        initial: the model to fine-tune; None for random weights.
     """
 
-    def __init__(  # noqa: PLR0913
-        self,
-        config: Config,
-        text: PreparedText,
-        initial: LanguageModel | None,
-        folder: RunFolder,
-        console: Console,
-        signals: SignalWatch,
-        checkpoint: Path | None,
-        diverged: Diverged | None,
-        time_limit: TimeLimit,
+    config: Config
+    text: PreparedText
+    initial: LanguageModel | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where one fit of a run begins, and when it ends.
+
+    Args:
+        rollbacks: how many attempts have diverged before.
+        checkpoint: what to go on from, if anything.
+        diverged: how the attempt before ended, if there was one; the learning rate is then lower.
+        time_limit: that of the run, whose time goes on through all attempts.
+    """
+
+    rollbacks: int
+    checkpoint: Path | None
+    diverged: Diverged | None
+    time_limit: TimeLimit
+
+
+class Run:
+    """The objects of one fit: it fits, tests and reports."""
+
+    def __init__(
+        self, start: Start, attempt: Attempt, folder: RunFolder, signals: SignalWatch, console: Console
     ) -> None:
+        config, text, initial, checkpoint = start.config, start.text, start.initial, attempt.checkpoint
+        self.start, self.attempt = start, attempt
         self.config = config
         self.folder = folder
-        self.checkpoint = checkpoint
         self.precision_before = torch.get_float32_matmul_precision()
-        self.is_fine_tuning = initial is not None
         others = make_callbacks(config.callbacks)
         check_averages(others.values(), checkpoint)
         self.language_model = (
@@ -95,9 +104,9 @@ class Run:
         settings = hyperparameters(config)
         settings["trainer.precision"] = choose_precision(config).name
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
-        policy = SavePolicy(config.checkpoint.every, config.checkpoint.every_steps, time_limit)
+        policy = SavePolicy(config.checkpoint.every, config.checkpoint.every_steps, attempt.time_limit)
         self.saving = RunCheckpoint(folder.checkpoint_files, policy, signals, tuple(others.values()))
-        annealing = make_annealing(config, diverged)
+        annealing = make_annealing(config, attempt.diverged)
         self.ending = Ending(annealing, self.saving, others)
         own = self._own_callbacks(annealing, console)
         self.trainer = make_trainer(
@@ -127,21 +136,15 @@ class Run:
             self.saving,
         ]
 
-    def fit(self) -> None:
-        if self.trainer.strategy.root_device.type == "cuda":
-            torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
-            # read when cuBLAS is used first; without it the same product may be summed in another order
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        if self.is_fine_tuning and self.checkpoint is None:
-            self._validate()
-            log.info("Before training (%s): %s", self.config.init_from, loss_figures(self.best.loss))
-        self.module.train()
-        keep_freed_memory()  # not before: the allocations of encoding differ from each other
-        self.trainer.fit(self.module, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
-        self.saving.signals.where = f"after the last step: {self.saving.how_saved()}, but not tested and reported yet"
-        self.saving.let_signals_act(self.trainer)
+    def log_start(self) -> None:
+        """Says what will be trained; of a later attempt, that the run has gone back."""
+        if self.attempt.rollbacks == 0:
+            log_start(self.config, self.language_model, self.start.text, self.trainer, self.attempt.checkpoint)
+        else:
+            self.monitor.note(self.trainer, {"rollbacks": self.attempt.rollbacks}, self.attempt.diverged.step)
 
-    def _validate(self) -> None:
+    def validate(self) -> None:
+        """Measures the loss of the weights that are there now."""
         self.trainer.validate(self.module, datamodule=self.data, verbose=False)
         self.saving.let_signals_act(self.trainer)
 
@@ -156,61 +159,6 @@ class Run:
         for logger in self.trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.close()
-
-    def finish(self) -> dict[str, Any]:
-        """Tests the best model and writes the results.
-
-        Raises:
-            UserError: the run's end could not be saved.
-        """
-        if not self.trainer.strategy.broadcast(self.saving.is_saved):
-            raise UserError(
-                f"The run is at its end, but its last checkpoint could not be saved in {self.folder.checkpoints}. "
-                "Make room there; the same command goes on from the checkpoint before."
-            )
-        cause = self.ending.cause(self.trainer)
-        if cause == CALLBACKS and not self.ending.has_trained(self.trainer):
-            self._say_that_nothing_was_trained()
-            results = self.folder.read_results()
-            if results is not None and results["steps"] == self.trainer.global_step:
-                return results
-        is_removed = not self.trainer.strategy.broadcast(self.folder.best.exists())
-        if is_removed or self.module.has_unmeasured_weights():  # a callback made them when training ended
-            self._validate()
-            log.info("The weights at the end: %s", loss_figures(self.module.evaluation_loss()))
-            self.saving.replace_state(self.trainer, self.best)
-        results = {
-            "epochs": self.trainer.fit_loop.epoch_progress.current.ready,  # begun
-            "steps": self.trainer.global_step,
-            "chars": self.module.items_seen,
-            "seconds": self.module.seconds_so_far(),
-            "best_step": self.best.step,
-            "val/loss": self.best.loss,
-            "limits": limits(self.config),
-            "ended_by": cause,
-            **what_is_used(self.trainer),
-            "precision_reason": choose_precision(self.config).reason,
-        }
-        if self.config.test:
-            self.module.weights_to_test = load_language_model(self.folder.best).model.state_dict()
-            self.trainer.test(self.module, datamodule=self.data, verbose=False)
-            self.saving.let_signals_act(self.trainer)
-            figures = self.trainer.callback_metrics
-            results |= {name: value.item() for name, value in figures.items() if name.startswith("test/")}
-        if self.trainer.is_global_zero:
-            write_report(self.folder, self.config, results)
-            self.folder.write_results(results)  # last: until it is there the same command does all of this
-            if not annotated(self.trainer).fast_dev_run:
-                log_end(self.config, results, self.folder)
-            self.ending.log_way_on(self.trainer, cause, self.config)
-        return results
-
-    def _say_that_nothing_was_trained(self) -> None:
-        """Raises `RunFailed` if there is no model from before, either."""
-        reason = self.ending.why_nothing_was_trained(self.trainer, self.folder.path)
-        if math.isinf(self.best.loss):
-            raise RunFailed(reason)
-        log.warning("%s", reason)
 
 
 def new_language_model(config: Config, text: PreparedText) -> LanguageModel:

@@ -1,6 +1,7 @@
 """The whole run: configuration → objects → fit → test → results."""
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Collection, Iterator
@@ -13,30 +14,29 @@ from rich.console import Console
 
 from lmtrain.config.explicit import check_explicit
 from lmtrain.config.schema import Config
-from lmtrain.config.trainer_values import seconds
-from lmtrain.errors import RunFailed, UserError
+from lmtrain.errors import UserError
+from lmtrain.kernels.malloc import keep_freed_memory
 from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.export import load_model
 from lmtrain.program.log import log_to_file, logging_to
 from lmtrain.program.output import forgiving
-from lmtrain.program.signals import Interrupted, SignalWatch
+from lmtrain.program.signals import SignalWatch
 from lmtrain.runs.report import is_reported, write_report
 from lmtrain.runs.run_folder import RunFolder, is_finished
-from lmtrain.training.announcements import log_start, loss_figures
+from lmtrain.training.announcements import loss_figures
+from lmtrain.training.attempts import Attempts, goes_on
 from lmtrain.training.callbacks.ending import limits
-from lmtrain.training.callbacks.run_length import TimeLimit
 from lmtrain.training.checkpoint_state import check_is_not_later
-from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import check_is_a_file, fingerprint, settings_from_model
+from lmtrain.training.finish import finish
 from lmtrain.training.lanes import with_lanes
 from lmtrain.training.loggers.make import check_logger_packages
 from lmtrain.training.loggers.mlflow import tracking_uri_kept
 from lmtrain.training.memory import check_fits, is_exhausted, too_little
 from lmtrain.training.optimizers import check_optimizer
-from lmtrain.training.rank_watch import RankWatch
 from lmtrain.training.ranks import end_with_first_process, is_first_process
-from lmtrain.training.run import Run
-from lmtrain.training.text import PreparedText, prepare_text
+from lmtrain.training.run import Run, Start
+from lmtrain.training.text import prepare_text
 from lmtrain.training.trainer import check_can_start_processes, make_trainer, torch_settings_kept
 from lmtrain.training.user_callbacks import check_callbacks
 
@@ -72,7 +72,41 @@ def train(config: Config, explicit: Collection[str] = ()) -> dict[str, Any]:
         logging_to(console, is_first_process()),
         SignalWatch() as signals,
     ):
-        return _prepare_and_train(config, explicit, console, signals)
+        signals.also_watch(config.checkpoint.requeue_signal)
+        end_with_first_process()
+        start = _prepare(config, explicit)
+        folder = RunFolder(Path(start.config.runs_dir) / start.config.name)
+        with _occupied(folder, start, signals):
+            if not start.config.overwrite and (results := _finished(start.config, folder)):
+                return results
+            if is_first_process():
+                start.text.dictionary.save(folder.dictionary)
+                folder.remember()
+            attempts = Attempts(start.config, folder, signals)
+            for attempt in attempts:
+                torch.manual_seed(start.config.seed)
+                run = Run(start, attempt, folder, signals, console)
+                run.log_start()
+                with attempts.guarding(run):
+                    _fit(run)
+                    return finish(run)
+            raise attempts.failure()
+
+
+def _fit(run: Run) -> None:
+    """Trains to the end of the run, window by window in `WindowLoop.advance`; before that, measures a model to fine-tune."""
+    if run.trainer.strategy.root_device.type == "cuda":
+        torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
+        # read when cuBLAS is used first; without it the same product may be summed in another order
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if run.start.initial and run.attempt.checkpoint is None:
+        run.validate()
+        log.info("Before training (%s): %s", run.config.init_from, loss_figures(run.best.loss))
+    run.module.train()
+    keep_freed_memory()  # not before: the allocations of encoding differ from each other
+    run.trainer.fit(run.module, datamodule=run.data, ckpt_path=run.attempt.checkpoint, weights_only=True)
+    run.saving.signals.where = f"after the last step: {run.saving.how_saved()}, but not tested and reported yet"
+    run.saving.let_signals_act(run.trainer)
 
 
 _is_training = threading.Lock()
@@ -92,34 +126,31 @@ def _only_one() -> Iterator[None]:
         _is_training.release()
 
 
-def _prepare_and_train(
-    config: Config, explicit: Collection[str], console: Console, signals: SignalWatch
-) -> dict[str, Any]:
-    signals.also_watch(config.checkpoint.requeue_signal)
-    is_trial = bool(config.trainer.added("fast_dev_run"))
-    if is_trial:  # in a folder of its own, which is removed: the run of that name is none of its business
+def _prepare(config: Config, explicit: Collection[str]) -> Start:
+    """What a run begins with, and with it all that is wrong with the configuration or the corpus."""
+    if config.trainer.added("fast_dev_run"):  # in a folder of its own, which is removed: a run of that name stays
         place = str(Path(config.runs_dir) / ".fast_dev_run")
         config = config.changed({"runs_dir": place, "overwrite": True, "logger": {}})
-    is_first = is_first_process()
-    end_with_first_process()
     config, initial, world_size = _settle(config, explicit)
-    folder = RunFolder(Path(config.runs_dir) / config.name)
     text = prepare_text(config, world_size, initial.dictionary if initial else None)
     check_fits(config, len(text.dictionary))
-    # The first process alone decides about the folder and writes to it. What the others look at there it leaves
-    # as it is until all have met; with overwrite they look at nothing.
-    if is_first:
-        folder.occupy(config, text.contents(fingerprint(initial) if initial else None))
+    return Start(config, text, initial)
+
+
+@contextmanager
+def _occupied(folder: RunFolder, start: Start, signals: SignalWatch) -> Iterator[None]:
+    """Within the block the run folder is this run's; what the system refuses there becomes a `UserError`.
+
+    The first process alone decides about the folder and writes to it. What the others look at there it leaves as it is
+    until all have met; with overwrite they look at nothing.
+    """
+    if is_first := is_first_process():
+        folder.occupy(start.config, start.text.contents(fingerprint(start.initial) if start.initial else None))
         log_to_file(folder.log)
         if not signals.are_watched:
             log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
     try:
-        if not config.overwrite and (results := _finished(config, folder)):
-            return results
-        if is_first:
-            text.dictionary.save(folder.dictionary)
-            folder.remember()
-        return _train(config, text, initial, folder, console, signals)
+        yield
     except OSError as error:  # such as a full disk, or too many open files
         log.info("Where it happened stands in %s", folder.log, exc_info=True)
         raise UserError(f"{error}. What was saved before is kept; the same command goes on from there.") from error
@@ -129,7 +160,7 @@ def _prepare_and_train(
         log.info("Where it happened stands in %s", folder.log, exc_info=True)
         raise too_little(error) from error
     finally:
-        if is_first and is_trial:
+        if is_first and start.config.trainer.added("fast_dev_run"):
             folder.remove()
         if is_first:
             folder.release()
@@ -158,11 +189,6 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     return with_lanes(config, trainer.world_size, explicit, folder), initial, trainer.world_size
 
 
-def goes_on(config: Config) -> bool:
-    """Whether the run goes on from its last checkpoint, if it has one."""
-    return config.resume == "auto" and not config.overwrite
-
-
 def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
     """The results of a run that reached the limits it has; higher limits continue it."""
     results = folder.read_results()
@@ -176,56 +202,3 @@ def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:
         "name=NAME."
     )
     return results
-
-
-def _train(
-    config: Config,
-    text: PreparedText,
-    initial: LanguageModel | None,
-    folder: RunFolder,
-    console: Console,
-    signals: SignalWatch,
-) -> dict[str, Any]:
-    """Fits, again from the last checkpoint after a divergence, then tests."""
-    checkpoint = folder.last_checkpoint() if goes_on(config) else None
-    diverged: Diverged | None = None
-    max_time = config.trainer.added("max_time")
-    time_limit = TimeLimit(None if max_time is None else seconds(max_time))
-    ranks = RankWatch(signals)
-    for rollbacks in range(config.divergence.max_rollbacks + 1):
-        torch.manual_seed(config.seed)
-        run = Run(config, text, initial, folder, console, signals, checkpoint, diverged, time_limit)
-        if rollbacks == 0:
-            log_start(config, run.language_model, text, run.trainer, checkpoint)
-        else:
-            run.monitor.note(run.trainer, {"rollbacks": rollbacks}, diverged.step)
-        try:
-            with ranks.in_place():
-                run.fit()
-                return run.finish()
-        except Diverged as error:
-            checkpoint = folder.last_checkpoint()
-            diverged = error
-            log.warning(
-                "The loss or gradient was not finite at step %d, learning rate %g: back to %s with learning rate %g",
-                error.step,
-                error.lr,
-                checkpoint or "the beginning",
-                error.lr * config.anneal.factor,
-            )
-        except Interrupted as interruption:
-            if interruption.is_alone:
-                run.stop_other_processes()
-            raise
-        except RuntimeError:
-            if run.trainer.world_size == 1 or (signum := ranks.signal_behind_failure()) is None:
-                raise
-            run.stop_other_processes()
-            raise signals.interruption(signum) from None
-        finally:
-            run.close()
-    raise RunFailed(
-        f"Training diverged {config.divergence.max_rollbacks + 1} times, the last time at step {diverged.step}. Lower "
-        f"optimizer.lr={config.optimizer.lr:g} or trainer.gradient_clip_val={config.trainer.gradient_clip_val}, or use "
-        f"trainer.precision=32-true; {folder.best} holds the best model so far."
-    )

@@ -32,7 +32,7 @@ PHASES = {
     "the curves are drawn": ("lmtrain.runs.report", "save_figure", 1),
     "the card is written": ("lmtrain.runs.report", "model_card", 1),
     "the results are written": ("lmtrain.runs.run_folder", "RunFolder.write_results", 1),
-    "it is told how it ended": ("lmtrain.training.run", "log_end", 1),
+    "it is told how it ended": ("lmtrain.training.finish", "log_end", 1),
 }
 
 

@@ -74,93 +74,92 @@ class WindowLoop(_TrainingEpochLoop):
         self._is_on_cpu = trainer.strategy.root_device.type == "cpu"
 
     def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Trains on the next window.
+
+        Raises:
+            UserError: the optimizer never computed a loss.
+        """
         if self.restarting or not self._is_plain:
             super().advance(data_fetcher)
             return
-        trainer, module, progress = self.trainer, self._module, self.batch_progress
+        batch, batch_idx = self._begin_window(data_fetcher)
+        module, optimizer = self._module, self.trainer.optimizers[0]
+        last_loss: Tensor | None = None
+
+        def closure() -> Tensor:
+            nonlocal last_loss
+            if not torch.is_grad_enabled():  # torch's own optimizers see to it
+                with torch.enable_grad():
+                    return closure()
+            module._current_fx_name = "training_step"
+            with self.trainer.precision_plugin.forward_context():
+                loss = module.training_step(batch, batch_idx)
+            self._zero_grad(optimizer)
+            self._make_gradients(loss, optimizer)
+            last_loss = loss.detach()
+            return last_loss
+
+        progress = self.automatic_optimization.optim_progress.optimizer.step
+        progress.increment_ready()
+        _step(optimizer, closure)
+        progress.increment_completed()
+        if last_loss is None:
+            raise UserError(
+                f"The optimizer {type(optimizer).__name__} trains nothing: its step(closure) never calls closure(), "
+                "which computes loss and gradients. Take another optimizer, or call it there."
+            )
+        self._end_window(last_loss, batch, batch_idx)
+
+    def _begin_window(self, data_fetcher: _DataFetcher) -> tuple[Window, int]:
+        """The window on the device, and how many of the epoch came before it."""
+        trainer, progress = self.trainer, self.batch_progress
         batch = _next_window(data_fetcher)
         progress.is_last_batch = data_fetcher.done
         batch_idx = progress.current.ready
         if not self._is_on_cpu:
             batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
         progress.increment_ready()
-        self._note_batch(batch)
-        self._call("on_train_batch_start", batch, batch_idx)
-        module.on_train_batch_start(batch, batch_idx)
-        progress.increment_started()
-        loss = self._optimizer_step(batch, batch_idx)
-        progress.increment_processed()
-        self._call("on_train_batch_end", {"loss": loss}, batch, batch_idx)
-        if self._results:  # somebody logged something
-            trainer._logger_connector.on_batch_end()
-            trainer._logger_connector.update_train_step_metrics()
-        self._results.batch = None
-        progress.increment_completed()
-
-    def _note_batch(self, batch: Window) -> None:
-        """Tells Lightning's log of the batch, from whose size it takes the weight of what is logged."""
-        connector = self.trainer._logger_connector
+        connector = trainer._logger_connector  # takes the weight of what is logged from the window's size
         if connector._first_loop_iter is False:  # from the third window of an epoch on nothing else is done there
             self._results.batch, self._results.batch_size = batch, None
         else:
             connector.on_batch_start(batch)
+        self._call("on_train_batch_start", batch, batch_idx)
+        self._module.on_train_batch_start(batch, batch_idx)
+        progress.increment_started()
+        return batch, batch_idx
 
-    def _optimizer_step(self, batch: Window, batch_idx: int) -> Tensor:
-        """Gives the loss that the optimizer computed last.
+    def _end_window(self, loss: Tensor, batch: Window, batch_idx: int) -> None:
+        connector, progress = self.trainer._logger_connector, self.batch_progress
+        progress.increment_processed()
+        self._call("on_train_batch_end", {"loss": loss}, batch, batch_idx)
+        if self._results:  # somebody logged something
+            connector.on_batch_end()
+            connector.update_train_step_metrics()
+        self._results.batch = None
+        progress.increment_completed()
 
-        Raises:
-            UserError: it computed none.
-        """
-        optimizer = self.trainer.optimizers[0]
-        progress = self.automatic_optimization.optim_progress.optimizer
-        last_loss: Tensor | None = None
-
-        def closure() -> Tensor:
-            nonlocal last_loss
-            if torch.is_grad_enabled():  # torch's own optimizers see to it
-                last_loss = self._make_gradients(batch, batch_idx, optimizer)
-            else:
-                with torch.enable_grad():
-                    last_loss = self._make_gradients(batch, batch_idx, optimizer)
-            return last_loss
-
-        progress.step.increment_ready()
-        _step(optimizer, closure)
-        progress.step.increment_completed()
-        if last_loss is None:
-            raise UserError(
-                f"The optimizer {type(optimizer).__name__} trains nothing: its step(closure) never calls closure(), "
-                "which computes loss and gradients. Take another optimizer, or call it there."
-            )
-        return last_loss
-
-    def _make_gradients(self, batch: Window, batch_idx: int, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Gives the loss."""
-        trainer, module = self.trainer, self._module
+    def _zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
         progress = self.automatic_optimization.optim_progress.optimizer.zero_grad
-        module._current_fx_name = "training_step"
-        with trainer.precision_plugin.forward_context():
-            loss = module.training_step(batch, batch_idx)
         progress.increment_ready()
         self._call("on_before_zero_grad", optimizer)
         progress.increment_started()
-        self._zero_grad(optimizer)
+        if getattr(optimizer.zero_grad, "__func__", None) is torch.optim.Optimizer.zero_grad:
+            for group in optimizer.param_groups:  # what torch's does, which also tells its profiler
+                for parameter in group["params"]:
+                    parameter.grad = None
+        else:
+            optimizer.zero_grad()
         progress.increment_completed()
+
+    def _make_gradients(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        trainer, module = self.trainer, self._module
         self._call("on_before_backward", loss)
         module._current_fx_name = "backward"
         loss.backward()
         self._call("on_after_backward")
         self._call("on_before_optimizer_step", optimizer)
         module.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
-        return loss.detach()
-
-    def _zero_grad(self, optimizer: torch.optim.Optimizer) -> None:
-        if getattr(optimizer.zero_grad, "__func__", None) is not torch.optim.Optimizer.zero_grad:
-            optimizer.zero_grad()
-            return
-        for group in optimizer.param_groups:  # what torch's does, which also tells its profiler
-            for parameter in group["params"]:
-                parameter.grad = None
 
     def _call(self, name: str, *arguments: Any) -> None:
         """Calls the hook of those callbacks that have it."""
