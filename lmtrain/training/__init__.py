@@ -1,8 +1,8 @@
 """One run, from a `Config` to results.json.
 
-`train.py` takes a run from its beginning to its end. `text.py` prepares the corpus and the dictionary, `run.py` makes the
-objects of a fit by name, `attempts.py` goes back to the last checkpoint after a divergence, and `finish.py` tests the best
-weights and reports. The objects are:
+`train.py` takes a run from its beginning to its end. `text.py` prepares the corpus and the dictionary, `run.py` makes
+the objects of a fit by name, `attempts.py` goes back to the last checkpoint after a divergence, and `finish.py` tests
+the best weights and reports. The objects are:
 
 - `datamodule.py` serves windows; its state is the position (epoch, windows done);
 - `module.py` trains on one: forward, loss, detach the hidden state and carry it on (truncated BPTT);

@@ -94,7 +94,7 @@ def train(config: Config, explicit: Collection[str] = ()) -> dict[str, Any]:
 
 
 def _fit(run: Run) -> None:
-    """Trains to the end of the run, window by window in `WindowLoop.advance`; before that, measures a model to fine-tune."""
+    """Trains to the run's end, window by window in `WindowLoop.advance`. A model to fine-tune is measured before."""
     if run.trainer.strategy.root_device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # allows TF32, as cuDNN does for the LSTM
         # read when cuBLAS is used first; without it the same product may be summed in another order
