@@ -7,7 +7,7 @@
     print(lmtrain.generate(model, "The "), lmtrain.score(model, "The cat sat.").perplexity)
     vectors = lmtrain.embed(model, "The cat sat .")                            # float32 (4 tokens, hidden_size)
 
-These names are stable; what lies in the sub-packages may move. Each is imported when it is first used, so that
+These names are stable; the contents of the sub-packages may move. Each name is imported when it is first used, so that
 `import lmtrain` takes milliseconds.
 """
 

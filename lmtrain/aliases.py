@@ -1,8 +1,8 @@
-"""Names that documentation, model cards and configurations have printed, and that go on working after a move.
+"""Keeps former names of modules working, which documentation, model cards and configurations have printed.
 
 A module that moved is found under its old name, as the same module: `from lmtrain.export import load_model`. In a
-configuration, a `_target_` with an old name is read as the present one, so that an old run goes on and no new file
-holds an old name.
+configuration, a `_target_` with an old name is read as the present one, so that old runs can be resumed and new files
+have the present names.
 """
 
 import importlib
@@ -43,7 +43,7 @@ MOVED_MODULES = {
     "lmtrain.wandb_logger": "lmtrain.training.loggers.wandb",
     "lmtrain.workers": "lmtrain.cli.workers",
 }
-_PRESENT_NAMES = {"lmtrain.training.muon.Muon": "lmtrain.Muon"}  # of what the package itself offers
+_PRESENT_NAMES = {"lmtrain.training.muon.Muon": "lmtrain.Muon"}  # names that `import lmtrain` offers
 
 
 def present_name(name: str) -> str:
@@ -57,7 +57,7 @@ def present_name(name: str) -> str:
 
 
 class MovedModuleFinder(MetaPathFinder, Loader):
-    """Finds modules by the names that they had; `sys.meta_path` asks it before the folders are searched."""
+    """Finds modules by their former names; the first entry of `sys.meta_path`."""
 
     def find_spec(
         self, name: str, _path: Sequence[str] | None = None, _target: ModuleType | None = None

@@ -1,6 +1,6 @@
 """What `import lmtrain` offers: train a model, load and save it, and generate, score and embed with it.
 
-One in, one out; several in, a list out.
+Functions return one result for one input, and a list for several.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,26 +20,26 @@ from lmtrain.program.command import called
 
 
 def train(*overrides: str) -> dict[str, Any]:
-    """Trains as `python train.py OVERRIDES` does, or goes on where that run stopped.
+    """Trains as `python train.py OVERRIDES` does, or resumes that run where it stopped.
 
         results = lmtrain.train("model=base", "data=folder", "data.path=corpus", "trainer.max_epochs=2")
         model = lmtrain.load("runs/base-folder-forward")
 
-    In a notebook or a script of your own, one call at a time, also in a thread (where signals are not watched). It
-    leaves the process as it was, but for torch's random state, which becomes that of `seed`.
+    One call at a time, in a notebook or a script, also in a thread (where signals are not handled). The process is left
+    as it was, except for torch's random state, which `seed` sets.
 
     Args:
-        overrides: `KEY=VALUE` each, as on the command line but without a shell's quotes: docs/keys.md has the keys. One
-            run only; several (`-m`) are the command line's.
+        overrides: `KEY=VALUE` each, as on the command line but without a shell's quotes; docs/keys.md lists the keys.
+            Sweeps (`-m`) run from the command line only.
 
     Returns:
-        what the run's `results.json` holds: losses in nats per item (`val/loss` is that of the best model, `test/loss`
-        if there is a test), `steps`, `epochs`, `seconds`, `ended_by` and more.
+        the content of the run's `results.json`: losses in nats per item (`val/loss` of the best model, `test/loss` if
+        there is a test), `steps`, `epochs`, `seconds`, `ended_by` and more.
 
     Raises:
         UserError: all that is wrong with the overrides or the corpus, before anything is written; or training
             diverged too often.
-        Interrupted: a signal, such as Ctrl-C, ended the run. It is saved, and the same call goes on.
+        Interrupted: a signal, such as Ctrl-C, ended the run. It is saved, and the same call resumes it.
     """
     from lmtrain.config.compose import check_choice, compose_config
     from lmtrain.config.hydra_errors import explained
@@ -56,12 +56,12 @@ def train(*overrides: str) -> dict[str, Any]:
 
 
 def load(path: str | Path, device: str = "cpu") -> LanguageModel:
-    """Reads a trained model, whatever form it is in; nothing in the file can run code.
+    """Reads a trained model in any of lmtrain's formats; nothing in the file can run code.
 
     Args:
         path: a file: Flair's and lmtrain's `.pt`, `.safetensors` (its `.json` beside it), or a checkpoint `.ckpt`; or a
             folder: of a run, whose best model is read, or one for the Hugging Face Hub.
-        device: what the model is to compute on: "cpu", "cuda", "cuda:1".
+        device: where the model computes: "cpu", "cuda", "cuda:1".
 
     Returns:
         the network in eval mode, with float32 weights, and its dictionary, direction, level and document delimiter.
@@ -73,18 +73,18 @@ def load(path: str | Path, device: str = "cpu") -> LanguageModel:
 
 
 def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> None:
-    """Writes a model, in the form that the name's end says; the file appears whole, or not at all.
+    """Writes a model in the format that the suffix names; the file appears whole, or not at all.
 
     Args:
-        model: as `load` gives it.
-        path: ends in `.pt`: Flair's form, for `FlairEmbeddings` and `init_from`, of an LSTM or GRU; `.safetensors`:
-            weights, with all the rest in the `.json` file beside them; `.onnx`: ids and hidden states in, embeddings
-            and hidden states out, which `load` does not read (needs `pip install 'lmtrain[onnx]'`).
+        model: as `load` returns it.
+        path: `.pt` is Flair's format for an LSTM or GRU, read by `FlairEmbeddings` and `init_from`; `.safetensors` has
+            the weights, and a `.json` file beside it the rest; `.onnx` maps ids and hidden states to embeddings and
+            hidden states, and cannot be loaded by `load` (needs `pip install 'lmtrain[onnx]'`).
         overwrite: replace a file that exists.
 
     Raises:
-        UserError: the end is none of these, the file exists, a folder is missing, a weight is not finite, or the model
-            has a recurrent cell that the form cannot hold.
+        UserError: the suffix is none of these, the file exists, a folder is missing, a weight is not finite, or the
+            format does not support the model's recurrent cell.
     """
     path = Path(path)
     if path.suffix not in (".pt", ".safetensors", ".onnx"):
@@ -92,9 +92,9 @@ def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> Non
     written = [path, settings_path(path)] if path.suffix == ".safetensors" else [path]
     existing = [str(file) for file in written if file.exists()]
     if existing and not overwrite:
-        raise UserError(f"{' and '.join(existing)} exists. Give another name, or replace it with overwrite=True.")
+        raise UserError(f"{' and '.join(existing)} exists. Choose another name, or replace it with overwrite=True.")
     if not path.parent.is_dir():
-        raise UserError(f"{path} cannot be written: there is no folder {path.parent}.")
+        raise UserError(f"{path} cannot be written: there is no folder {path.parent}. Make it first.")
     if path.suffix == ".pt":
         save_language_model(model, path)
     elif path.suffix == ".safetensors":
@@ -148,9 +148,9 @@ def generate(  # noqa: PLR0913
         model: one with a decoder.
         prefix: what the text begins with, and is part of it; for a backward model, what it ends with.
         length: how many characters (of a word model: words) to write, at least 1.
-        temperature: below 1 less varied, above 1 wilder; 0 takes the most probable item always.
-        samples: None for one text; a number for a list of so many, computed together.
-        stop: a text ends as soon as this was written; None for always `length` items.
+        temperature: below 1 makes texts less varied, above 1 more; 0 always takes the most probable item.
+        samples: None for one text; a number for a list of that many, computed together.
+        stop: a text ends as soon as it contains this; None for always `length` items.
         seed: the same seed gives the same texts on the same machine; None for torch's generator.
         precision: "32", or "bf16" for products in bfloat16 where that is faster.
 
@@ -159,8 +159,8 @@ def generate(  # noqa: PLR0913
         `lmtrain.inference.generation.generate`.
 
     Raises:
-        UserError: an argument is out of range, the model has no decoder, or its dictionary has neither a character of
-            the prefix nor `<unk>`.
+        UserError: an argument is out of range, the model has no decoder, or its dictionary lacks both a character of
+            the prefix and `<unk>`.
     """
     count = 1 if samples is None else samples
     written = generation.generate(model, prefix, length, temperature, count, stop, seed, precision)
@@ -193,7 +193,7 @@ def score(model: LanguageModel, text: str | Iterable[str], batch_size: int = 64)
         the score, or a list with one for each text, in their order. Scores can be added.
 
     Raises:
-        UserError: the model has no decoder, or its dictionary has neither a character of the text nor `<unk>`.
+        UserError: the model has no decoder, or its dictionary lacks both a character of the text and `<unk>`.
     """
     if isinstance(text, str):
         return scoring.score(model, [text], batch_size)[0]
@@ -205,7 +205,7 @@ Sentence = str | Sequence[str]
 
 
 @overload
-def embed(  # type: ignore[overload-overlap]  # likewise
+def embed(  # type: ignore[overload-overlap]  # a str is a sequence of sentences, too, for Python
     model: LanguageModel | Sequence[LanguageModel], sentences: str, *, is_lower: bool = ..., precision: str = ...
 ) -> Tensor: ...
 
@@ -231,7 +231,8 @@ def embed(
 
         vectors = lmtrain.embed([forward, backward], ["The cat sat .", ["It", "purred", "."]])
 
-    `lmtrain.inference.embeddings.StringEmbeddings` has Flair's other options, and keeps what many calls have in common.
+    `lmtrain.inference.embeddings.StringEmbeddings` has Flair's other options, and prepares the weights once for many
+    calls.
 
     Args:
         model: of characters; or several, usually a forward and a backward one, whose vectors are joined in this order.

@@ -1,4 +1,4 @@
-"""The units of a loss, and the range of seeds."""
+"""Perplexity of a loss, and the range of seeds."""
 
 import math
 

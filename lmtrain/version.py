@@ -1,4 +1,4 @@
-"""The version of lmtrain, which pyproject.toml alone states."""
+"""The version of lmtrain, which stands in pyproject.toml only."""
 
 import re
 from importlib.metadata import version
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def lmtrain_version() -> str:
-    """That of the checkout that this file lies in, which may be newer than its installation; else the installed one."""
+    """The version of the checkout that has this file, which may be newer than the installed one; else the latter."""
     project = Path(__file__).resolve().parents[1] / "pyproject.toml"
     try:
         stated = re.search(r'^name = "lmtrain"\nversion = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)

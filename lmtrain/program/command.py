@@ -1,4 +1,4 @@
-"""What the scripts have in common: how they end, what they are called, and that they overwrite nothing unasked."""
+"""Helpers shared by all commands: exit status, the command's name in messages, a guard against overwriting files."""
 
 import os
 import re
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from lmtrain.errors import UserError
+from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.files import is_stream
 from lmtrain.program.output import OutputGone, protected_output
 from lmtrain.program.shell import pasteable
@@ -19,10 +19,10 @@ from lmtrain.program.starting import work_is_over
 
 
 def run(main: Callable[[], None]) -> int:
-    """Calls a script's `main` and returns the exit status.
+    """Calls a command's `main` and returns the exit status.
 
-    0 if it did its work, 2 for a mistake that the user can mend (printed on stderr, without a traceback), 128 +
-    its number if a signal stopped it, 1 if standard output takes no more, 141 if who read it has gone.
+    0 for success; 2 for a mistake of the user, which is printed on stderr without a traceback; 128 + its number for a
+    signal; 1 if standard output cannot be written; 141 if it is a pipe whose reader has ended.
     """
     with protected_output():
         try:
@@ -35,8 +35,8 @@ def run(main: Callable[[], None]) -> int:
 def _status(main: Callable[[], None]) -> int:
     try:
         with SignalWatch() as signals:
-            signals.where = "before the work was done: nothing half-made is left"
-            signals.remedy = "The same command does it."
+            signals.where = "before the work was done: nothing unfinished is left"
+            signals.remedy = "Run the same command again."
             main()
     except Interrupted as interruption:
         print_interruption(interruption)
@@ -59,17 +59,17 @@ def _status(main: Callable[[], None]) -> int:
 
 @contextmanager
 def interrupt_deferred(hurry: Callable[[], None] = lambda: None) -> Iterator[Callable[[], None]]:
-    """Keeps a signal that comes within the block, such as Ctrl-C, from breaking off what must be done whole.
+    """Defers a signal that comes within the block, such as Ctrl-C, to the block's end; a second one acts at once.
 
-    It takes effect at the block's end, or when the function that this gives is called; a second one at once.
+    Gives a function that lets a deferred signal act earlier.
 
     Args:
-        hurry: called when it comes, to make the block end.
+        hurry: called when the signal comes, to make the block end.
     """
-    if threading.current_thread() is not threading.main_thread():  # Ctrl-C interrupts no other
+    if threading.current_thread() is not threading.main_thread():  # other threads get no signals
         yield lambda: None
         return
-    came: list[int] = []
+    deferred: list[int] = []
     handlers = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 
     def restore() -> None:
@@ -77,13 +77,13 @@ def interrupt_deferred(hurry: Callable[[], None] = lambda: None) -> Iterator[Cal
             signal.signal(signum, handler)
 
     def take_effect() -> None:
-        if came:
+        if deferred:
             restore()
-            signal.raise_signal(came.pop())
+            signal.raise_signal(deferred.pop())
 
     def defer(signum: int, *_) -> None:
         take_effect()
-        came.append(signum)
+        deferred.append(signum)
         hurry()
 
     for signum, handler in handlers.items():
@@ -93,7 +93,7 @@ def interrupt_deferred(hurry: Callable[[], None] = lambda: None) -> Iterator[Cal
         yield take_effect
     finally:
         restore()
-        take_effect()  # also if the block failed: the signal may have ended the processes that it waited for
+        take_effect()  # also if the block failed, perhaps because the signal ended a process that it waited for
 
 
 def program() -> str:
@@ -107,7 +107,7 @@ _call: ContextVar[str | None] = ContextVar("call", default=None)
 
 @contextmanager
 def called(text: str) -> Iterator[None]:
-    """Within the block the work was begun by this call in Python, not by a command."""
+    """Within the block, `typed` gives this call in Python instead of a command."""
     token = _call.set(text)
     try:
         yield
@@ -116,7 +116,7 @@ def called(text: str) -> Iterator[None]:
 
 
 def typed() -> str:
-    """What the user typed to begin the work: a command that can be pasted into a shell, or a call in Python."""
+    """What the user typed: a command that can be pasted into a shell, or a call in Python."""
     return _call.get() or " ".join([program(), *([pasteable(*sys.argv[1:])] if sys.argv[1:] else [])])
 
 
@@ -134,7 +134,7 @@ SUBCOMMANDS = {
     "check-gpu": "check_gpu",
     "download-billion": "download_billion",
 }
-"""What follows `lmtrain`, and the name of the same in scripts/ and, with hyphens, after `lmtrain-`."""
+"""The word after `lmtrain` → the name of the module in cli/ and scripts/ and, with hyphens, after `lmtrain-`."""
 
 
 def is_installed() -> bool:
@@ -143,7 +143,7 @@ def is_installed() -> bool:
 
 
 def script(name: str) -> str:
-    """What the user types for one of the scripts, here: an installed command if this process is one."""
+    """What the user types here to run a script: an installed command if this process is one."""
     path = Path(__file__).resolve().parents[2] / "scripts" / f"{name}.py"
     if program().startswith("lmtrain-"):
         return f"lmtrain-{name.replace('_', '-')}"
@@ -157,10 +157,7 @@ def _subcommand(name: str) -> str:
 
 
 def as_typed_here(text: str) -> str:
-    """Help or a message, which name `scripts/NAME.py` and `python train.py`, with the commands of an installation.
-
-    In a checkout nothing changes.
-    """
+    """Replaces `scripts/NAME.py` and `python train.py` in a text by installed commands, if this process is one."""
     if not is_installed():
         return text
     names = "|".join(SUBCOMMANDS.values())
@@ -169,7 +166,7 @@ def as_typed_here(text: str) -> str:
 
 
 def train_program() -> str:
-    """What the user types to train."""
+    """What the user types here to train."""
     path = Path(__file__).resolve().parents[2] / "train.py"
     if program().startswith("lmtrain-"):
         return "lmtrain-train"
@@ -179,30 +176,28 @@ def train_program() -> str:
 
 
 def _python(path: Path) -> str:
-    """The command for a file, from the working directory if it is in there."""
+    """The command that runs a file, with a relative path if the file is in the working directory."""
     shorter = os.path.relpath(path)
     return pasteable("python", path if shorter.startswith("..") else shorter)
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:
-    """Raises `UserError` if an output exists, unless it may be overwritten; what `is_stream` knows is written to."""
-    existing = [
-        path for path in map(Path, paths) if path.is_dir() or (path.is_file() and not overwrite and not is_stream(path))
-    ]
-    problems = [
-        f"{path} is a folder; --output must name a file."
-        if path.is_dir()
-        else f"{path} exists. Choose another --output, or replace it with --overwrite."
-        for path in existing
-    ]
-    if problems:
-        raise UserError(*problems)
+    """Raises `UserError` if an output is a folder, or a file that must not be overwritten and is no stream."""
+    problems = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            problems.append(f"{path} is a folder; --output must name a file.")
+        elif path.is_file() and not overwrite and not is_stream(path):
+            problems.append(f"{path} exists. Choose another --output, or replace it with --overwrite.")
+    raise_if_any(problems)
 
 
 def check_can_be_trained_on(output: str | Path | None) -> None:
-    """Raises `UserError` if an output has a name that is not UTF-8, which no configuration takes."""
+    """Raises `UserError` if an output's name is not UTF-8, because train.py could not be given that name."""
     try:
         str(output).encode()
     except UnicodeEncodeError:
         name = os.fsencode(output or "").decode("utf-8", "backslashreplace")
-        raise UserError(f"--output {name}: the name is not UTF-8, and train.py needs one that is.") from None
+        raise UserError(
+            f"--output {name}: the name must be UTF-8, because train.py takes no other. Choose another."
+        ) from None

@@ -19,8 +19,8 @@ from lmtrain.program.output import OutputGone
 
 log = logging.getLogger(__name__)
 
-_LINKS = 40  # of links that lead to links, as of Linux
-_LONGEST_NAME = 255  # bytes, of almost all file systems
+_LINKS = 40  # symbolic links that are followed, as in Linux
+_LONGEST_NAME = 255  # bytes, on almost all file systems
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -28,22 +28,20 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = True) -> Iterator[Path]:
     """Gives a path beside `path` to write to; flushed to disk and renamed over `path` if the block succeeds.
 
-    If the block raises, the file that was there before is untouched and the unfinished one is removed. Of several
-    processes that write the same file at once, one wins, with a whole file. What one that was killed while it wrote the
-    file has left is removed. A device, a pipe or an open file (/dev/stdout) is not replaced: what was written is copied
-    into it.
-    An `OSError` for want of room names the file.
+    If the block raises, the former file is untouched and the unfinished one is removed. Of several processes that write
+    the same file at once, one wins, with a whole file. A device, a pipe or an open file (/dev/stdout) is not replaced:
+    the content is copied into it. An `OSError` of a full disk names the file.
 
     Args:
-        removes_left: look through the folder for what was left. Not where many files are written to one folder, which
-            would be listed for each of them.
-        is_kept: wait until it is on the disk; not for what can be made again and has a checksum.
+        removes_left: remove what killed processes left of this file, for which the folder is listed: not for many
+            files in one folder.
+        is_kept: wait until the content is on the disk; not for what can be made again and has a checksum.
     """
     path = Path(path)
     if is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
             unfinished = Path(folder, path.name)
-            with _want_of_room_explained(path):
+            with _full_disk_explained(path):
                 yield unfinished
                 _copy(unfinished, path)
         return
@@ -52,7 +50,7 @@ def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = Tr
         remove_left(path.parent, f".{glob.escape(path.name)}.*.tmp")
     unfinished, descriptor = _new_claimed(path)
     try:
-        with _want_of_room_explained(path):
+        with _full_disk_explained(path):
             yield unfinished
             if is_kept:
                 with unfinished.open("rb") as file:
@@ -60,17 +58,17 @@ def atomic_write(path: str | Path, removes_left: bool = True, is_kept: bool = Tr
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
-        if descriptor is not None:  # held until the file has its name: who removes what is left must not meet it before
+        if descriptor is not None:  # held until the file has its name, so that `remove_left` does not remove it
             os.close(descriptor)
 
 
 def _copy(unfinished: Path, stream_path: Path) -> None:
-    """Raises `OutputGone` if whoever read the stream has gone."""
+    """Copies a file into a stream; raises `OutputGone` if its reader has ended."""
     number = open_file(stream_path)
     try:
         if sys.stdout is not None:
-            sys.stdout.flush()  # what was printed before stands before it
-        target = stream_path if number is None else os.dup(number)  # to open its path would begin a file anew
+            sys.stdout.flush()  # what was printed before comes before the file
+        target = stream_path if number is None else os.dup(number)  # opening the path would truncate a file
         with unfinished.open("rb") as file, open(target, "wb") as stream:
             shutil.copyfileobj(file, stream)
     except BrokenPipeError as error:
@@ -78,8 +76,8 @@ def _copy(unfinished: Path, stream_path: Path) -> None:
 
 
 @contextmanager
-def _want_of_room_explained(path: Path) -> Iterator[None]:
-    """Errors of a full disk name no file, and torch.save hides them behind a `RuntimeError`: they get a name here."""
+def _full_disk_explained(path: Path) -> Iterator[None]:
+    """Makes errors of a full disk name the file. torch.save hides them behind a `RuntimeError`."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -97,7 +95,7 @@ def _new_claimed(path: Path) -> tuple[Path, int | None]:
         try:
             descriptor = _locked(unfinished)
         except (BlockingIOError, FileNotFoundError):
-            continue  # another process takes it for one that was left, and removes it
+            continue  # another process takes it for a leftover and removes it
         except OSError:
             return unfinished, None
         if unfinished.exists():
@@ -107,9 +105,9 @@ def _new_claimed(path: Path) -> tuple[Path, int | None]:
 
 @contextmanager
 def claimed(unfinished: Path) -> Iterator[None]:
-    """Within the block tells the processes of all hosts and containers, by a lock, that somebody is at work on it."""
+    """Within the block holds a lock that tells processes of all hosts and containers that the file is being written."""
     descriptor = None
-    with suppress(OSError):  # where nothing can be locked, nothing that was left is removed
+    with suppress(OSError):  # without locks, leftovers are not removed either
         descriptor = _locked(unfinished)
     try:
         yield
@@ -140,9 +138,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Within the block no other process or thread is in such a block for that folder: for files that belong together.
+    """Lets one process or thread at a time into the block for a folder, to write files that belong together.
 
-    Where folders cannot be locked, as on some network file systems, the block is entered all the same.
+    Where folders cannot be locked, as on some network file systems, it has no effect.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
@@ -156,7 +154,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def unfinished_folder(output: Path) -> Iterator[Path]:
-    """A folder beside `output`, to make there what will be renamed to it; it is removed at the end, or by the next."""
+    """A folder beside `output`, for what will be renamed to it; removed at the end, or by the next call."""
     remove_left(output.parent, f".{glob.escape(output.name)}-unfinished-*")
     with (
         tempfile.TemporaryDirectory(
@@ -168,9 +166,9 @@ def unfinished_folder(output: Path) -> Iterator[Path]:
 
 
 def remove_left(folder: Path, pattern: str = ".*.tmp") -> None:
-    """Removes the unfinished files and folders of that name that nobody is at work on any more."""
+    """Removes unfinished files and folders whose process has ended."""
     for place in folder.glob(pattern):
-        with suppress(OSError):  # also if somebody is
+        with suppress(OSError):  # also raised if the process holds its lock
             descriptor = _locked(place)
             log.info("Removing %s, which a killed process left unfinished", place)
             if place.is_dir():
@@ -181,8 +179,8 @@ def remove_left(folder: Path, pattern: str = ".*.tmp") -> None:
 
 
 def _locked(place: Path) -> int:
-    """A descriptor that holds a lock on a file or folder; raises `OSError` if there can be none."""
-    descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)  # NFS locks only what can be written
+    """A descriptor that holds a lock on a file or folder; raises `OSError` if it cannot be locked."""
+    descriptor = os.open(place, os.O_RDONLY if place.is_dir() else os.O_RDWR)  # NFS locks only files opened for writing
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -194,8 +192,7 @@ def _locked(place: Path) -> int:
 def unfinished_name(name: str) -> str:
     """`.NAME.HOST.PID.RANDOM.tmp`, for a file or folder that will be renamed to NAME when it is whole.
 
-    Nobody else has it: containers have the same process ids, and machines may share a file system. A NAME that is too
-    long for that is cut.
+    It is unique among hosts that share a file system and containers with equal process ids. A long NAME is cut.
     """
     host = socket.gethostname().replace("/", "-")[:64]
     middle = f".{host}.{os.getpid()}.{secrets.token_hex(8)}.tmp"
@@ -204,7 +201,7 @@ def unfinished_name(name: str) -> str:
 
 
 def open_file(path: str | Path) -> int | None:
-    """The number of the open file that a path such as /dev/stdout or /dev/fd/3 stands for, or None."""
+    """The file descriptor that a path such as /dev/stdout or /dev/fd/3 stands for, or None."""
     place = os.path.abspath(path)
     for _ in range(_LINKS):
         folder, name = os.path.split(place)
@@ -217,10 +214,9 @@ def open_file(path: str | Path) -> int | None:
 
 
 def is_stream(path: str | Path) -> bool:
-    """Whether to write into what stands there, instead of replacing it: a device, a pipe, or a file that is open.
+    """Whether a path is to be written into instead of being replaced: a device, a pipe, or an open file.
 
-    /dev/stdout stands for an open file, whatever that is: with `> FILE` it looks like a file, and to put another one in
-    its place would take it from the whole machine.
+    With `> FILE`, /dev/stdout looks like a file, and replacing it would remove it for the whole machine.
     """
     if open_file(path) is not None:
         return True

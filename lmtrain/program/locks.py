@@ -1,4 +1,4 @@
-"""Locks on folders that processes of several hosts share: who waits for one says for whom."""
+"""Locks for folders that processes of several hosts share; a process that waits logs which one holds the lock."""
 
 import errno
 import fcntl
@@ -20,26 +20,24 @@ from lmtrain.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_FIRST_WORD = 1.0  # seconds of waiting before it is said, then again after twice as long each time, at most after
-_SELDOM = 600.0
-# seconds without a sign of life after which a process has lost a lock without flock; all that want a lock must agree
-_LEASE = 120.0
-_BREAKING = 3.0  # seconds in which filelock removes what a process has left that has ended, or that is no marker
+_FIRST_LOG, _LONGEST_SILENCE = 1.0, 600.0  # seconds of waiting between messages, doubled each time
+_LEASE = 120.0  # seconds without a touch after which a process loses a lock without flock; the same for all processes
+_BREAKING = 3.0  # seconds in which filelock removes the marker of a process that has ended, or a damaged one
 _NO_FLOCK = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 CANNOT_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT)
 
 
 class Lock:
-    """A lock that one process has at a time, on whatever host.
+    """A lock that one process of all hosts holds at a time.
 
-    It is the file system's own (flock), which frees it when its process ends. Where there is none, the file is the
-    lock: its process touches it again and again, and who waits takes it over when that process has ended on this host,
-    or has given no sign of life for two minutes (`filelock.SoftFileLease`). What the file says is for people.
+    It is the file system's own (flock), which frees it when its process ends. Where there is none, the existence of the
+    file is the lock: its process touches it regularly, and another process takes it over when that one has ended on
+    the same host, or has not touched the file for two minutes (`filelock.SoftFileLease`).
 
     Args:
         path: the file, in a folder that exists.
         remedy: what to do where no lock can be taken, such as "Give another runs_dir".
-        on_loss: called, in another thread, when the lock was taken from this process.
+        on_loss: called, in another thread, when another process took over the lock.
     """
 
     def __init__(self, path: Path, remedy: str, on_loss: Callable[[], None] = lambda: None) -> None:
@@ -49,29 +47,31 @@ class Lock:
         self._lock: FileLock | SoftFileLease | None = None
 
     def acquire(self, what: str, is_needless: Callable[[], bool] = lambda: False) -> bool:
-        """Waits until no other process has it, and says for whom.
+        """Waits until no other process has the lock, and logs which one does.
 
         Args:
-            what: what is waited for.
-            is_needless: asked again and again; once it says so, nobody waits any more.
+            what: what the lock is for, for messages.
+            is_needless: called again and again; waiting ends when it returns True.
 
         Returns:
-            whether this process has it.
+            whether this process has the lock.
 
         Raises:
-            UserError: the file system does not lock.
-            OSError: nothing may be written in the folder; the error's number is one of `CANNOT_WRITE`.
+            UserError: the file system has no locks.
+            OSError: the folder cannot be written; the error's number is one of `CANNOT_WRITE`.
         """
-        lock, seconds = self._made(), _FIRST_WORD
+        lock, seconds = self._made(), _FIRST_LOG
         while not self._take(lock, seconds, is_needless):
             if is_needless():
                 return False
             log.info("Waiting for %s: %s", what, self._about_owner())
-            seconds = min(2 * seconds, _SELDOM)
+            seconds = min(2 * seconds, _LONGEST_SILENCE)
         return True
 
     def acquire_now(self) -> str | None:
-        """Takes it, or tells who has it; only a process of another host that gives no sign of life is waited for.
+        """Takes the lock without waiting, or returns a text about its owner.
+
+        It waits only to find out whether an owner on another host, in a lease without flock, is still alive.
 
         Raises:
             UserError, OSError: as in `acquire`.
@@ -80,20 +80,20 @@ class Lock:
         if self._take(lock, 0 if isinstance(lock, FileLock) else _BREAKING):
             return None
         owner = self._owner()
-        if isinstance(lock, SoftFileLease) and owner and owner.gives_signs and owner.host != socket.gethostname():
-            log.info("%s. Waiting for a sign of life, up to %.0f seconds", self._about_owner(), _LEASE)
+        if isinstance(lock, SoftFileLease) and owner and owner.is_lease and owner.host != socket.gethostname():
+            log.info("%s. Waiting up to %.0f seconds to see whether it is alive", self._about_owner(), _LEASE)
             seen = self._touched()
             if self._take(lock, 1.2 * _LEASE, cancelled=lambda: self._touched() != seen):
                 return None
         return self._about_owner()
 
     def release(self) -> None:
-        """Gives it to the next, if this process has it."""
+        """Releases the lock, if this process has it."""
         if self._lock is None:
             return
         if isinstance(self._lock, FileLock):
             with suppress(OSError):
-                self.path.write_text("free\n", encoding="utf-8")  # not empty: `_remove_left_by_flock`
+                self.path.write_text("free\n", encoding="utf-8")  # not empty, for `_remove_left_by_flock`
         self._lock.release()
         self._lock = None
 
@@ -107,8 +107,8 @@ class Lock:
             if error.errno in CANNOT_WRITE:
                 raise
             raise UserError(
-                f"The lock {self.path} cannot be taken: {error.strerror}. Its file system must lock: NFS with its "
-                f"lock service, Lustre mounted with flock. {self.remedy} on another file system."
+                f"The lock {self.path} cannot be taken: {error.strerror}. Its file system must support locks: NFS with "
+                f"its lock service, Lustre mounted with flock. {self.remedy} on another file system."
             ) from None
 
     def _take(self, lock, seconds: float, cancelled: Callable[[], bool] | None = None) -> bool:
@@ -127,7 +127,7 @@ class Lock:
         return True
 
     def _lose(self) -> None:
-        log.error("Another process has taken %s, since this one gave no sign of life for too long", self.path)
+        log.error("Another process has taken over the lock %s, which this one did not touch for too long", self.path)
         self.on_loss()
 
     def _touched(self) -> float:
@@ -144,37 +144,39 @@ class Lock:
     def _about_owner(self) -> str:
         owner = self._owner()
         if owner is None:
-            return f"a process that has not said which holds {self.path}"
+            return f"a process that has not written its number yet holds {self.path}"
         text = f"process {owner.pid} on {owner.host} holds {self.path} since {owner.since}"
         if owner.has_ended():
-            return f"{text}, but has ended; a process that it started holds it: fuser -v {shlex.quote(str(self.path))}"
-        if owner.gives_signs:
+            return (
+                f"{text}, but has ended; a process that it started holds it now: fuser -v {shlex.quote(str(self.path))}"
+            )
+        if owner.is_lease:
             seconds = time.time() - self._touched()
-            return f"{text}, and gave its last sign of life {seconds:.0f} seconds ago; after {_LEASE:.0f} it loses it"
+            return f"{text} and touched it {seconds:.0f} seconds ago; after {_LEASE:.0f} it loses the lock"
         if owner.is_marker:
-            return f"{text}; it gives no signs of life, so if it is gone: rm {shlex.quote(str(self.path))}"
+            return f"{text}; if that process has ended: rm {shlex.quote(str(self.path))}"
         return text
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who has a lock, as its file says.
+    """The process that has a lock, as the lock's file says.
 
     Args:
         pid, host: the process.
         since: local time of that host.
-        is_marker: the file itself is the lock.
-        gives_signs: and its process touches it again and again.
+        is_marker: the existence of the file is the lock.
+        is_lease: its process touches the file regularly.
     """
 
     pid: int
     host: str
     since: str
     is_marker: bool
-    gives_signs: bool
+    is_lease: bool
 
     def has_ended(self) -> bool:
-        """Whether it is known to have ended; nothing is known of other hosts."""
+        """Whether the process is known to have ended; of other hosts nothing is known."""
         if self.host != socket.gethostname() or self.is_marker:
             return False
         try:
@@ -187,10 +189,10 @@ class Owner:
 
 
 def read_owner(path: Path) -> Owner:
-    """What stands in a lock's file: lines KEY=VALUE; or, by filelock's `SoftFileLock`, a number and a host.
+    """Reads a lock's file: lines KEY=VALUE, or a process number and a host as filelock's `SoftFileLock` writes them.
 
     Raises:
-        OSError, ValueError: there is no such file, or nothing of that in it.
+        OSError, ValueError: the file is missing, or names no process.
     """
     lines = path.read_text(encoding="utf-8").splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
@@ -199,14 +201,14 @@ def read_owner(path: Path) -> Owner:
         values = {"pid": lines[0], "host": lines[1], "mode": "marker"}
     if not {"pid", "host"} <= values.keys():
         raise ValueError(f"{path} does not say whose it is")
-    host = values["host"].partition("?pidns-")[0]  # filelock appends what container it is
+    host = values["host"].partition("?pidns-")[0]  # filelock appends the container's id
     return Owner(
         int(values["pid"]), host, values.get("since", written), "mode" in values, values.get("mode") == "lease"
     )
 
 
 def _has_flock(folder: Path) -> bool:
-    """Whether the file system has flock; raises `OSError` if nothing can be written there, or it has but fails."""
+    """Whether the file system has flock; raises `OSError` if the folder cannot be written, or flock fails."""
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -218,7 +220,7 @@ def _has_flock(folder: Path) -> bool:
 
 
 def _remove_left_by_flock(path: Path) -> None:
-    """Removes an empty file, which is no lock unless it is new: filelock takes it for one of a process that lives."""
+    """Removes an old empty file, which flock leaves behind and a lease would take for the lock of a living process."""
     with tempfile.TemporaryFile(dir=path.parent) as file, suppress(FileNotFoundError):
         now, left = os.fstat(file.fileno()).st_mtime, path.stat()
         if left.st_size == 0 and now - left.st_mtime > 10:

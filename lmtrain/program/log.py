@@ -1,4 +1,4 @@
-"""Where messages go: short lines to the terminal, lines with the time to the run's train.log."""
+"""Sends lmtrain's messages to the terminal and, with the time, to the run's train.log."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ _PACKAGE = logging.getLogger("lmtrain")
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints through the console of the progress bar, so that lines stand above it."""
+    """Prints through the console of the progress bar, so that messages appear above the bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class _ConsoleHandler(logging.Handler):
 
 
 class _FileHandler(logging.FileHandler):
-    """Says once that the disk takes no more messages; those still in the buffer follow when there is room again."""
+    """Warns once when the file cannot be written; buffered messages follow when the disk has room again."""
 
     is_full = False
 
@@ -36,7 +36,7 @@ class _FileHandler(logging.FileHandler):
         error = sys.exc_info()[1]
         if not self.is_full and isinstance(error, OSError):
             self.is_full = True
-            log.warning("%s takes no more messages: %s. The run goes on", self.baseFilename, error.strerror)
+            log.warning("%s cannot be written: %s. The run goes on", self.baseFilename, error.strerror)
 
     def close(self) -> None:
         with suppress(OSError):
@@ -45,9 +45,9 @@ class _FileHandler(logging.FileHandler):
 
 @contextmanager
 def logging_to(console: Console, is_first_process: bool = True) -> Iterator[None]:
-    """Within the block prints lmtrain's messages, and warnings only of other libraries; of the first process only.
+    """Within the block rank 0 prints lmtrain's messages, and of Lightning's only warnings.
 
-    Afterwards all is as before: handlers, levels, and which warnings are shown.
+    Afterwards handlers, levels and warning filters are as before.
     """
     quiet = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [(logger, logger.level) for logger in (_PACKAGE, *quiet)]
@@ -70,7 +70,7 @@ def logging_to(console: Console, is_first_process: bool = True) -> Iterator[None
 
 
 def log_to_file(path: Path) -> None:
-    """Appends the messages to a file, too, until `logging_to` ends."""
+    """Also appends the messages to a file, until `logging_to` ends."""
     try:
         handler = _FileHandler(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
@@ -81,7 +81,7 @@ def log_to_file(path: Path) -> None:
 
 
 def reopen_log() -> None:
-    """Goes on with the file in its place, which somebody has removed."""
+    """Opens the log file again, because it was removed."""
     for handler in [*_PACKAGE.handlers]:
         if isinstance(handler, _FileHandler):
             _PACKAGE.removeHandler(handler)
@@ -90,7 +90,7 @@ def reopen_log() -> None:
 
 
 def _leave_out_known_warnings() -> None:
-    """Lightning's advice that does not hold here, and its own use of things that are on their way out."""
+    """Hides advice of Lightning that does not apply here, and deprecations in its own code."""
     for message in (
         ".*does not have many workers.*",  # the dataset reads ahead by itself
         ".*your dataloader is not resumable.*",  # it begins where the checkpoint says

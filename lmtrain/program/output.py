@@ -1,4 +1,4 @@
-"""Standard output and error that may fail: a terminal that has gone, a full disk, characters that they do not have."""
+"""Makes standard output and error survive a closed terminal or pipe, a full disk, and characters they cannot encode."""
 
 import errno
 import io
@@ -10,11 +10,7 @@ from typing import Any, TextIO
 
 
 class OutputGone(Exception):
-    """Standard output, for whose sake a command works, takes no more.
-
-    Args:
-        error: what the system said.
-    """
+    """Standard output, which is the purpose of a command, cannot be written."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -22,24 +18,22 @@ class OutputGone(Exception):
 
     @property
     def status(self) -> int:
-        """141, as of other programs, if whoever read the output has gone: `head -1` has its line."""
+        """141, as other programs have it, if the reader has ended (`head -1`); else 1."""
         return 141 if isinstance(self.error, BrokenPipeError) else 1
 
     def report(self) -> str:
-        """The text for standard error; empty if whoever read the output has gone, which is no mistake."""
+        """The text for standard error; empty if the reader has ended, which is no mistake."""
         if isinstance(self.error, BrokenPipeError):
             return ""
-        return f"Error: standard output takes no more: {getattr(self.error, 'strerror', None) or self.error}.\n"
+        return f"Error: standard output cannot be written: {getattr(self.error, 'strerror', None) or self.error}.\n"
 
 
 class Output:
-    """A text stream without surprises: characters that it does not have are written as escapes such as \\u4e2d.
-
-    Everything else (whether it is a terminal, its encoding, ...) is the stream's own.
+    """Wraps a text stream so that characters it cannot encode are written as escapes such as \\u4e2d.
 
     Args:
         stream: where to write.
-        is_needed: raise `OutputGone` when it takes no more; otherwise what it does not take is lost.
+        is_needed: raise `OutputGone` when the stream fails; otherwise the text is lost.
     """
 
     def __init__(self, stream: TextIO, is_needed: bool = False) -> None:
@@ -86,15 +80,15 @@ class _Closed(io.TextIOBase):
 
 
 def forgiving(stream: TextIO | Output) -> Output:
-    """The stream, so that nothing that happens to it ends a run."""
+    """The stream as an `Output`, whose failure does not end a run."""
     return stream if isinstance(stream, Output) else Output(stream)
 
 
 @contextmanager
 def protected_output() -> Iterator[None]:
-    """Within the block standard error may fail without a word, and standard output with `OutputGone`.
+    """Within the block, failures of standard error are ignored, and those of standard output raise `OutputGone`.
 
-    Who flushes standard output within the block gets to know of all that could not be written.
+    Output is buffered: flush standard output at the end of the block to learn whether all was written.
     """
     _open_what_is_closed()
     before = sys.stdout, sys.stderr
@@ -112,13 +106,13 @@ def protected_output() -> Iterator[None]:
 
 
 def output_is_not_needed() -> None:
-    """From now on what standard output does not take is lost: what the command works for are files."""
+    """From now on failures of standard output are ignored, because the command's results are files."""
     if isinstance(sys.stdout, Output):
         sys.stdout.is_needed = False
 
 
 def _open_what_is_closed() -> None:
-    """A file must not get the number of a closed standard stream: what libraries print would be written into it."""
+    """Opens closed standard streams: else the next file gets their number, and what libraries print goes into it."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -132,7 +126,7 @@ def _open_what_is_closed() -> None:
 
 
 def _point_to_nothing(stream: Output) -> None:
-    """Or Python complains about what is still in the buffer, and gives the exit status 120."""
+    """Lets the buffer of a failed stream go to /dev/null: else Python fails to flush it and exits with status 120."""
     try:
         descriptor = stream.fileno()
     except (OSError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""JSON that every reader takes: it has no infinity and no NaN, for which null stands."""
+"""JSON that every reader accepts: null instead of infinity and NaN, which Python would write."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """`json.dumps(value, **options)` with null for numbers that JSON does not have."""
+    """`json.dumps(value, **options)` with null for infinity and NaN."""
     return json.dumps(_finite(value), allow_nan=False, **options)
 
 

@@ -1,7 +1,7 @@
-"""Runs functions in processes of their own, which import no more than the functions need.
+"""Runs functions in worker processes, which import only what the functions need.
 
-They are started as programs, not with `multiprocessing`: that would import the user's script again in each of them,
-which ends in an error where it has no `if __name__ == "__main__"`, and refuses to start any from some processes.
+The standard library's `multiprocessing` would import the user's script again in each worker, which fails where the
+script has no `if __name__ == "__main__"`, and cannot start workers from daemonic processes.
 """
 
 import functools
@@ -22,36 +22,33 @@ from typing import Any, Protocol
 
 from lmtrain.errors import UserError
 
-# the working directory, which is the first place of -c, may hold a file with a name of Python's library
+# without the working directory, the first place of -c, where a file may have the name of a standard module
 _CODE = "import sys; del sys.path[:1]; import pickle; sys.path[:] = pickle.load(sys.stdin.buffer); "
 _CODE += "from lmtrain.program.pool import serve; serve()"
 
 
 class ProcessEnded(UserError):
-    """One of the processes has ended before its work had."""
+    """A worker process ended before it returned its result."""
 
 
 class Pool(Protocol):
-    """Where functions are run."""
+    """Runs functions, in this process or others."""
 
     def map(self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]) -> Generator[Any, None, None]:
         """The values of `function(shared, item)`, in the order of the items."""
 
 
 class Here:
-    """This process."""
+    """Runs functions in this process."""
 
     def map(self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]) -> Generator[Any, None, None]:
         yield from (function(shared, item) for item in items)
 
 
 class Processes:
-    """Several processes, which end with this one, however it ends; a context, at whose end they are gone.
+    """Runs functions in `count` worker processes, which end with the block, or with this process however it ends.
 
-    Args:
-        count: how many.
-
-    What goes to them and comes back must be pickled. `map` may be called in several threads.
+    Functions, arguments and results are pickled. `map` may be called in several threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -70,11 +67,11 @@ class Processes:
         self.close()
 
     def map(self, function: Callable[[Any, Any], Any], shared: Any, items: Iterable[Any]) -> Generator[Any, None, None]:
-        """The values of `function(shared, item)`, in the order of the items; close it, if not all are taken.
+        """The values of `function(shared, item)`, in the order of the items; close the generator if not all are taken.
 
         Raises:
-            ProcessEnded: a process was killed.
-            CancelledError: the pool was closed meanwhile.
+            ProcessEnded: a worker was killed.
+            CancelledError: the pool was closed.
         """
         data = pickle.dumps(shared)
         waiting = deque(self._threads.submit(self._run, (function, data, item)) for item in items)
@@ -82,11 +79,11 @@ class Processes:
             while waiting:
                 yield waiting[0].result()
                 waiting.popleft()
-        finally:  # what an item fails on has ended when the error is told
-            wait([future for future in waiting if not future.cancel()])  # it waits for cancelled ones for ever
+        finally:  # no item is worked on any more when an error is raised
+            wait([future for future in waiting if not future.cancel()])  # wait() never returns for cancelled ones
 
     def close(self) -> None:
-        """Ends the processes, in the midst of what they do if need be."""
+        """Kills the workers, whatever they are doing."""
         with self._lock:
             self._is_closed = True
             for process in self._all:
@@ -114,7 +111,7 @@ class Processes:
         return value
 
     def _taken(self) -> subprocess.Popen:
-        """A process with nothing to do; no more threads than processes want one at once."""
+        """A free worker, or a new one. As many threads as workers run, so there are at most `count`."""
         if not self._free.empty():
             return self._free.get()
         with self._lock:
@@ -129,7 +126,7 @@ def _ended(process: subprocess.Popen, count: int) -> ProcessEnded:
     process.kill()
     status = process.wait()
     if status > 0:
-        return ProcessEnded(f"A process that prepares text has failed with status {status}; what it said stands above.")
+        return ProcessEnded(f"A process that prepares text has failed with status {status}; its message is above.")
     return ProcessEnded(
         f"A process that prepares text was killed (signal {-status}), most likely because memory ran out. Run the same "
         f"command with fewer of them: taskset -c 0-{max(0, count // 2 - 1)} COMMAND."
@@ -142,19 +139,19 @@ def _started() -> subprocess.Popen:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        start_new_session=True,  # Ctrl-C is for the process that they work for
+        start_new_session=True,  # Ctrl-C goes to this process only
     )
-    with suppress(OSError):  # it has ended already: who asks it for something is told
+    with suppress(OSError):  # it has ended already, which its first task reports
         pickle.dump(sys.path, process.stdin)
         process.stdin.flush()
     return process
 
 
 def serve() -> None:
-    """The other side: what a process does until nobody asks it for anything any more."""
+    """Runs in a worker: reads tasks and writes results until its standard input is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what prints must not print into the answers
+    os.dup2(2, 1)  # printed text must not get into the answers
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
         while True:
             function, shared, item = pickle.load(requests)

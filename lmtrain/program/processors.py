@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""The number of processors that this process may use: its affinity, and the quotas of its containers."""
 
 import math
 import os
@@ -8,16 +8,16 @@ _CGROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def processors() -> int:
-    """Those that its affinity names (taskset, SLURM), or fewer if a container's quota gives less time than they have.
+    """The processors of the affinity (taskset, SLURM), or fewer if a container's quota gives less time.
 
-    Python's own `os.process_cpu_count` does not know quotas, joblib's `cpu_count` only that of the outermost cgroup.
+    `os.process_cpu_count` ignores quotas, and joblib's `cpu_count` knows only that of the outermost cgroup.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(allowed, _quota(_CGROUPS, _OWN))))
 
 
 def _quota(cgroups: Path, own: Path) -> float:
-    """How many processors' time the cgroups give that this process is in, and those around them; infinity for any."""
+    """The smallest quota, in processors, of this process's cgroups and their parents; infinity without one."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -34,13 +34,13 @@ def _quota(cgroups: Path, own: Path) -> float:
 
 
 def _up(root: Path, name: str) -> list[Path]:
-    """The folder of a cgroup and those around it; in a container that sees only its own it is the root."""
+    """The folders of a cgroup and its parents; in a container that sees only its own cgroup, the root."""
     folder = root / name.lstrip("/")
     return [folder, *(around for around in folder.parents if around.is_relative_to(root))]
 
 
 def _of(*files: Path) -> float:
-    """The quota divided by the period, which stand in one file or in two; infinity if there is none."""
+    """Quota divided by period, from one file or two; infinity if there is no quota."""
     try:
         quota, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
         return int(quota) / int(period) if int(quota) > 0 else math.inf

@@ -1,4 +1,4 @@
-"""Texts on their way from and to a shell: escapes that are read, and commands that can be pasted."""
+"""Reads escapes such as `\\n` in what users type, and quotes commands so that they can be pasted into a shell."""
 
 import re
 import shlex
@@ -8,14 +8,14 @@ from lmtrain.errors import UserError
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
 _NAMES = {character: name for name, character in _ESCAPES.items()}
 _PLAIN = re.compile(r"(?:[A-Za-z_/.]|\\[a-z])(?:[\w/.+-]|\\[a-z])*", re.ASCII)
-_WORDS = {"true", "false", "null", "none", "nan", "inf"}  # not texts for Hydra
+_WORDS = {"true", "false", "null", "none", "nan", "inf"}  # which Hydra does not read as texts
 
 
 def unescaped(text: str) -> str:
     r"""Text as people type it, with `\n`, `\t`, `\r`, `\\`, `\xHH`, `\uHHHH` and `\UHHHHHHHH` read as characters.
 
     Raises:
-        UserError: a number that is no character.
+        UserError: a number is not that of a character.
     """
 
     def character(match: re.Match[str]) -> str:
@@ -24,7 +24,9 @@ def unescaped(text: str) -> str:
             return _ESCAPES[name]
         number = int(name[1:], 16)
         if number > 0x10FFFF or 0xD800 <= number < 0xE000:
-            raise UserError(f"{match[0]} in {text!r} is no character of Unicode.")
+            raise UserError(
+                f"{match[0]} in {text!r} is no Unicode character. A number is at most 10FFFF, and not in D800 to DFFF."
+            )
         return chr(number)
 
     return re.sub(r"\\([ntr\\]|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8})", character, text)
@@ -45,7 +47,7 @@ def _escape(character: str) -> str:
 
 
 def override_of(key: str, value: object, is_quoted: bool = False) -> str:
-    """`KEY=VALUE` for the command line of train.py, quoted for Hydra and for the shell where it must be, or always."""
+    """`KEY=VALUE` for train.py's command line, quoted for Hydra where necessary (or `is_quoted`), and for the shell."""
     if not isinstance(value, str) and not hasattr(value, "__fspath__"):
         return f"{key}={value}"
     text = str(value)
@@ -54,13 +56,10 @@ def override_of(key: str, value: object, is_quoted: bool = False) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text in single quotes for Hydra, which reads any characters in them.
-
-    A quote within is escaped by a backslash, and backslashes count as escapes only in front of a quote.
-    """
+    """The text in single quotes, as Hydra reads it: a quote in it is escaped, and backslashes before a quote are."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", r"\'"), text) + "'"
 
 
 def pasteable(*arguments: object) -> str:
-    """A command line that a shell takes apart into these arguments."""
+    """A command line that a shell splits into these arguments."""
     return shlex.join(map(str, arguments))

@@ -1,4 +1,4 @@
-"""Signals: between two steps they are followed, everywhere else at once."""
+"""Turns signals into an orderly end: while a run steps, before the next step; at any other time at once."""
 
 import contextlib
 import os
@@ -11,25 +11,23 @@ from typing import Any, NamedTuple
 
 
 class Request(IntEnum):
-    """What is to be done before the next step, in order of urgency; all ranks follow the most urgent request."""
+    """Requests in order of urgency; before the next step all ranks follow the most urgent one."""
 
     NONE = 0
     SAVE = 1
-    SAVE_AND_GO_ON = 2  # SIGUSR1, which is answered by a line in the log
+    SAVE_AND_GO_ON = 2  # SIGUSR1; the log says that it was done
     END = 3  # the run's time is over: save, validate and end the run
     STOP = 4  # a signal: save and leave at once
 
 
 class Asked(NamedTuple):
-    """A request, and for `STOP` the signal that makes it. The greater of two is the more urgent one."""
+    """A request, and for `STOP` the signal behind it. The greater of two is the more urgent one."""
 
     request: Request = Request.NONE
     signum: int = 0
 
 
 _STOPPING = ("SIGTERM", "SIGINT", "SIGHUP")
-
-
 _REMEDY = "The same command goes on from there."
 
 
@@ -37,9 +35,9 @@ class Interrupted(BaseException):
     """A signal ended the run. It is no `Exception`, so that code that it interrupts does not handle it as a failure.
 
     Args:
-        signum: which.
-        where: what the run was doing, and what of it is saved, such as "at step 30: saved".
-        is_alone: the other ranks do not know of the signal.
+        signum: the signal.
+        where: where the run was and what is saved, such as "at step 30: saved".
+        is_alone: the other ranks were not told of the signal.
         remedy: what to do.
     """
 
@@ -57,7 +55,7 @@ def print_interruption(interruption: Interrupted) -> None:
 
 
 def submitits_signal() -> int | None:
-    """What announces the time limit to a job that submitit started (hydra/launcher=slurm); None in other processes."""
+    """The signal that announces a time limit to a job of submitit (hydra/launcher=slurm); None in other processes."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
     return getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
@@ -66,9 +64,9 @@ def submitits_signal() -> int | None:
 class SignalWatch:
     """Notices SIGTERM, SIGINT and SIGHUP (stop), SIGUSR1 (save and go on) and a signal that asks to requeue.
 
-    A signal to stop raises `Interrupted` where the program is, which undoes what is half done; while signals are held,
-    it is remembered as `asked` instead. A second SIGINT ends the process at once. What was ignored before, as nohup
-    does with SIGHUP, stays ignored. Outside the main thread, which alone has signals, nothing is watched.
+    A signal to stop raises `Interrupted` wherever the program is, so that context managers clean up; while signals are
+    held, it is stored in `asked` instead. A second SIGINT ends the process at once. Signals that are ignored, as SIGHUP
+    is under nohup, stay ignored. Outside the main thread, which alone gets signals, nothing is watched.
     """
 
     def __init__(self) -> None:
@@ -97,13 +95,13 @@ class SignalWatch:
         self._before = {signum: signal.signal(signum, self._notice) for signum in signals} | self._before
 
     def __exit__(self, *_: object) -> None:
-        """Gives the signals back to whom they belonged before."""
+        """Restores the former handlers."""
         for signum, handler in self._before.items():
             signal.signal(signum, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
     def hold(self) -> None:
-        """From now on signals are only remembered: the caller looks at `asked` between two steps."""
+        """From now on signals are only stored: the caller looks at `asked` before each step."""
         self._is_held = True
 
     def let_go(self) -> None:
@@ -128,6 +126,6 @@ class SignalWatch:
                 raise self.interruption(signum, is_alone=True)
         elif signum == signal.SIGINT and self.asked.signum == signum:
             message = f"SIGINT twice: ended at once. What was saved before is kept. {self.remedy}\n"
-            with contextlib.suppress(OSError):  # written at once, since nothing more of this process is done
+            with contextlib.suppress(OSError):  # written directly, because the process ends here
                 os.write(2, message.encode(errors="replace"))
             os._exit(128 + signum)

@@ -1,6 +1,6 @@
-"""What a command does with signals before and after its work, while Python imports or ends: it ends at once.
+"""Ends a command at once, with one line, on a signal before or after its work, while Python imports or exits.
 
-Programs that import lmtrain keep their own ways.
+Programs that import lmtrain keep their own signal handlers.
 """
 
 import contextlib
@@ -10,11 +10,11 @@ import sys
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _COMMANDS = (os.path.dirname(_HERE), os.path.join(os.path.dirname(_HERE), "scripts"))  # of a checkout
-_where = "before the work had begun: nothing was done. The same command does it."
+_where = "before the work had begun: nothing was done. Run the same command again."
 
 
 def watch_if_command() -> None:
-    """In a process that is train.py, a script or an installed command, takes the signals that nobody else has yet."""
+    """Handles signals without a handler, if this process is train.py, a script or an installed command."""
     if not _is_command():
         return
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -24,7 +24,7 @@ def watch_if_command() -> None:
 
 
 def work_is_over() -> None:
-    """From now on a signal says that all was done."""
+    """From now on the line for a signal says that the work had ended."""
     global _where
     _where = "after the work had ended."
 
@@ -38,7 +38,7 @@ def _is_command() -> bool:
 
 
 def _end(signum: int, *_: object) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # the first of several says it
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # only the first rank prints
         with contextlib.suppress(OSError):
             os.write(2, f"{signal.Signals(signum).name} {_where}\n".encode())
-    os._exit(128 + signum)  # an exception could get lost, or become another, in a module that is being imported
+    os._exit(128 + signum)  # a module that is being imported could swallow an exception

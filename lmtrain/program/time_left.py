@@ -1,4 +1,4 @@
-"""How far a script is and how long it will take: a bar on a terminal, else a line now and then."""
+"""Shows a script's progress and the time left: a bar on a terminal, else a line a minute."""
 
 import sys
 import time
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 _FIRST_LINE, _EVERY = 10.0, 60.0  # seconds
 
 Show = Callable[[str, float, float], None]
-"""Called with what is being done, how much of it is done, and how much there is to do, 0 if nobody knows."""
+"""Called with the name of the work, how much of it is done, and how much there is to do (0 if unknown)."""
 
 
 @contextmanager
 def time_left(what: str, total: float) -> Iterator[Callable[[float], None]]:
-    """Gives a function to call with how much has been done since the last call, of `total`; see `time_left_of_each`."""
+    """Gives a function to call with the amount of work, of `total`, that was done since its last call."""
     done = 0.0
     with time_left_of_each() as show:
         show(what, done, total)
@@ -27,16 +27,15 @@ def time_left(what: str, total: float) -> Iterator[Callable[[float], None]]:
 
 
 def part_of(advance: Callable[[float], None], amount: float) -> Callable[[float], None]:
-    """For a function that tells which share of its work it has done, where that work is an amount of a larger one."""
+    """A function that takes shares of a part of the work, for `advance`, which takes amounts; the part is `amount`."""
     return lambda share: advance(share * amount)
 
 
 @contextmanager
 def time_left_of_each() -> Iterator[Show]:
-    """Gives a function that shows how far each of several things is that are done one after the other.
+    """Gives a function that shows the progress of several works, one after the other, on standard error.
 
-    Everything goes to standard error. Where that is no terminal, nothing is said in the first ten seconds of each, and
-    then a line a minute.
+    Where that is no terminal, each work has a line a minute, the first one after ten seconds.
     """
     if not sys.stderr.isatty():
         yield _lines()
@@ -57,7 +56,7 @@ def time_left_of_each() -> Iterator[Show]:
 
 
 def _lines() -> Show:
-    begun: dict[str, tuple[float, float]] = {}  # when, and how much of it was done by then: a download may go on
+    begun: dict[str, tuple[float, float]] = {}  # the time, and the amount done by then (a resumed download)
     due: dict[str, float] = {}
 
     def show(what: str, done: float, total: float) -> None:

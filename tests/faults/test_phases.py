@@ -147,7 +147,7 @@ def test_a_signal_while_a_folder_for_the_hub_is_made(whole, tmp_path, monkeypatc
     with monkeypatch.context() as patched:
         raise_at(patched, ("lmtrain.runs.publishing", "save_safetensors", 1), signal.SIGTERM)
         assert call(*arguments) == 143
-    said = "SIGTERM before the work was done: nothing half-made is left. The same command does it.\n"
+    said = "SIGTERM before the work was done: nothing unfinished is left. Run the same command again.\n"
     assert capsys.readouterr().err == said
     assert list(tmp_path.iterdir()) == []
     assert call(*arguments) == 0

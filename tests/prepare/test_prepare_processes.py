@@ -103,6 +103,6 @@ def test_ctrl_c_ends_quietly(many_blocks, tmp_path: Path, phase: str, number: in
         start_new_session=True,
         check=False,
     )
-    said = "SIGINT before the work was done: nothing half-made is left. The same command does it.\n"
+    said = "SIGINT before the work was done: nothing unfinished is left. Run the same command again.\n"
     assert (done.returncode, done.stderr) == (130, said)
     assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "b.txt.gz"}

@@ -62,7 +62,7 @@ def another_process(path: Path, kind: str):
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
     """What a run says, and when: at once, not after a second."""
-    monkeypatch.setattr(locks, "_FIRST_WORD", 0.01)
+    monkeypatch.setattr(locks, "_FIRST_LOG", 0.01)
 
     class Lines(list):
         def print(self, line: str, **_) -> None:
@@ -93,7 +93,7 @@ def test_who_waits_says_for_whom_and_goes_on_when_it_is_released(kind, tmp_path,
 
 def test_it_is_said_within_two_seconds_and_then_ever_more_seldom():
     assert locks._FIRST_WORD < 2
-    assert locks._SELDOM <= 600
+    assert locks._LONGEST_SILENCE <= 600
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,7 +131,7 @@ def test_a_dead_process_of_another_host_is_told_by_its_silence(tmp_path, said, m
     lock = Lock(path, "")
     lock.acquire("the cache")
     assert re.match(
-        rf"Waiting for the cache: process {os.getpid()} on node17 holds {path} since .* sign of life", said[0]
+        rf"Waiting for the cache: process {os.getpid()} on node17 holds {path} since .* and touched it ", said[0]
     )
     lock.release()
     marker_of("node17", path, monkeypatch)
@@ -154,7 +154,7 @@ def test_a_living_process_of_another_host_keeps_its_lock(tmp_path, said, monkeyp
     assert "node17 holds" in Lock(path, "").acquire_now()
     stop.set()
     thread.join()
-    assert "Waiting for a sign of life" in said[0]
+    assert "to see whether it is alive" in said[0]
 
 
 def test_a_process_whose_lock_was_taken_is_told(tmp_path, said, monkeypatch):
@@ -197,7 +197,7 @@ def test_a_dead_nodes_marker_in_the_cache_is_no_riddle(prepared, monkeypatch, ca
     without_flock(monkeypatch)
     forget(prepared)
     (prepared / "cache/.lock").write_text("4711\nnode17\n")
-    monkeypatch.setattr(locks, "_FIRST_WORD", 0.01)
+    monkeypatch.setattr(locks, "_FIRST_LOG", 0.01)
 
     def remove() -> None:
         while "rm " not in capsys.readouterr().err:

@@ -62,7 +62,7 @@ def test_a_full_disk_under_the_log_is_told_once(train_py):
     Path("runs/run/train.log").symlink_to("/dev/full")
     status, message = train_py(*SMALL, "name=run")
     assert status == 0
-    assert message.count("train.log takes no more messages: No space left on device. The run goes on") == 1
+    assert message.count("train.log cannot be written: No space left on device. The run goes on") == 1
     assert "Traceback" not in message
     assert "Test of the best model" in message
 
@@ -84,9 +84,11 @@ with logging_to(Console(stderr=True)):
     command = [sys.executable, "-c", code, tmp_path / "train.log"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True, env=os.environ)
     assert [
-        line.split()[-1] for line in (tmp_path / "train.log").read_text().splitlines() if "takes no" not in line
+        line.split()[-1]
+        for line in (tmp_path / "train.log").read_text().splitlines()
+        if "cannot be written" not in line
     ] == [*("one", "two", "three", "four")]
-    assert done.stderr.count("takes no more messages") == 1
+    assert done.stderr.count("train.log cannot be written") == 1
 
 
 @pytest.mark.parametrize("script", sorted(path.stem for path in SCRIPTS.glob("[!_]*.py")))
@@ -96,14 +98,14 @@ def test_help_that_nobody_takes_ends_with_1_and_a_sentence(script, monkeypatch, 
         with pytest.raises(SystemExit) as end:
             sys.exit(call(script, "--help"))
     assert end.value.code == 1
-    assert capsys.readouterr().err == "Error: standard output takes no more: No space left on device.\n"
+    assert capsys.readouterr().err == "Error: standard output cannot be written: No space left on device.\n"
 
 
 def test_help_of_train_py_likewise(train_py, monkeypatch):
     for option in ("--help", "--cfg=job"):
         with open("/dev/full", "w") as full, monkeypatch.context() as patch:
             patch.setattr(sys, "stdout", full)
-            assert train_py(option) == (1, "Error: standard output takes no more: No space left on device.\n")
+            assert train_py(option) == (1, "Error: standard output cannot be written: No space left on device.\n")
 
 
 def test_a_configuration_that_nobody_reads_any_more_ends_with_141(train_py, monkeypatch):
@@ -130,7 +132,7 @@ def test_figures_that_nobody_takes(byte_model, monkeypatch, capsys, tmp_path):
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", full)
         assert call("score", byte_model, tmp_path / "text") == 1
-    assert capsys.readouterr().err == "Error: standard output takes no more: No space left on device.\n"
+    assert capsys.readouterr().err == "Error: standard output cannot be written: No space left on device.\n"
     reading, writing = os.pipe()
     os.close(reading)  # as `| head -1` does when it has its line
     with open(writing, "w") as pipe, monkeypatch.context() as patch:
@@ -155,7 +157,7 @@ def test_help_without_a_standard_output_ends_with_1_and_a_sentence(script, monke
     monkeypatch.setattr(sys, "stdout", None)  # Python's own for `>&-`
     with pytest.raises(SystemExit) as end:
         sys.exit(call(script, "--help"))
-    assert (end.value.code, capsys.readouterr().err) == (1, "Error: standard output takes no more: it is closed.\n")
+    assert (end.value.code, capsys.readouterr().err) == (1, "Error: standard output cannot be written: it is closed.\n")
 
 
 def test_a_file_that_is_a_pipe_which_nobody_reads(byte_model, tmp_path):

@@ -72,7 +72,10 @@ def test_escapes_are_read_alike_everywhere(typed, meant):
 
 def test_a_number_that_is_no_character_is_named(train_py):
     status, message = train_py(*SMALL, r"data.document_delimiter=\ud800")
-    assert (status, message) == (2, "Error: \\ud800 in '\\\\ud800' is no character of Unicode.\n")
+    assert (status, message) == (
+        2,
+        "Error: \\ud800 in '\\\\ud800' is no Unicode character. A number is at most 10FFFF, and not in D800 to DFFF.\n",
+    )
 
 
 def test_a_delimiter_of_two_line_breaks_ends_documents_and_is_no_backslash(train_py):

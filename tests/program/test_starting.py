@@ -8,7 +8,7 @@ import sys
 import pytest
 from processes import ROOT
 
-EARLY = "before the work had begun: nothing was done. The same command does it.\n"
+EARLY = "before the work had begun: nothing was done. Run the same command again.\n"
 SCRIPTS = sorted(path.stem for path in (ROOT / "scripts").glob("*.py") if path.stem != "__init__")
 
 
@@ -56,7 +56,7 @@ def test_a_signal_while_a_script_imports_torch(tmp_path):
     status, said = ended(tmp_path, "scripts/score.py", "model.pt", "text", at="torch", name="SIGTERM")
     assert (status, said) == (
         143,
-        "SIGTERM before the work was done: nothing half-made is left. The same command does it.\n",
+        "SIGTERM before the work was done: nothing unfinished is left. Run the same command again.\n",
     )
 
 

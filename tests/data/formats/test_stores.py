@@ -244,5 +244,5 @@ def test_ctrl_c_does_not_wait_for_what_is_still_to_come(workers, tmp_path):
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=200)  # the server sends nothing before that
     assert (process.returncode, said.count("\n")) == (143, 1)
-    assert "SIGTERM before the work was done: nothing half-made is left" in said
+    assert "SIGTERM before the work was done: nothing unfinished is left" in said
     assert list(tmp_path.iterdir()) == []
