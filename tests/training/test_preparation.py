@@ -298,7 +298,7 @@ def test_who_waits_goes_on_as_soon_as_the_work_is_announced(tmp_path, monkeypatc
     (tmp_path / "cache").mkdir()
     lock = Lock(tmp_path / "cache" / f".lock-{this_host()}", "")
     assert lock.acquire_now() is None
-    monkeypatch.setattr("lmtrain.program.locks._FIRST_WORD", 0.2)
+    monkeypatch.setattr("lmtrain.program.locks._FIRST_LOG", 0.2)
     caplog.set_level(logging.INFO, "lmtrain")
     prepared = []
     waiting = threading.Thread(target=lambda: prepared.append(prepare(tmp_path)))
