@@ -190,19 +190,20 @@ def _encoding(name: str) -> str | None:
 # ----- what several commands have
 
 ENCODING = Option(
-    "of text that has no byte-order mark, as windows-1251, shift_jis or gb18030 (default: UTF-8)",
+    "encoding of text without a byte-order mark, such as windows-1251, shift_jis or gb18030 (default: UTF-8)",
     "NAME",
     read=_encoding,
 )
 Encoding = Annotated[str | None, ENCODING]
 Errors = Annotated[
-    Literal["strict", "replace"], Option("other bytes: strict stops at them, replace reads them as U+FFFD")
+    Literal["strict", "replace"],
+    Option("bytes that are not in the encoding: strict stops there, replace reads them as U+FFFD"),
 ]
-Device = Annotated[str, Option("cpu, cuda, cuda:1, ...")]
-Precision = Annotated[Literal["32", "bf16"], Option("bf16: compute in bfloat16 where the device is faster at it")]
-MODEL = Positional("best-lm.pt, or a .safetensors file that export wrote; or the folder that it is in", "MODEL")
-Lower = Annotated[bool, Option("the models were trained on text in lower case")]
+Device = Annotated[str, Option("device to compute on: cpu, cuda, cuda:1, ...")]
+Precision = Annotated[Literal["32", "bf16"], Option("bf16 computes in bfloat16 if the device is faster in it")]
+MODEL = Positional("best-lm.pt, or a .safetensors file that export wrote, or the folder of either", "MODEL")
+Lower = Annotated[bool, Option("lower-case the text, for models that were trained on lower-cased text")]
 Untokenized = Annotated[
     bool,
-    Option("the models were trained on untokenized text: no space after CoNLL-U's SpaceAfter=No"),
+    Option("for models trained on untokenized text: no space after a CoNLL-U token with SpaceAfter=No"),
 ]

@@ -1,7 +1,7 @@
-"""Counts the characters (or words) of a corpus, shows how many cover how much, and writes a dictionary.
+"""Counts the characters (or words) of a corpus, shows how much of it they cover, and writes a dictionary.
 
-`dictionary=corpus` does the same when training begins; this is for looking first, for cutting off, and for a
-dictionary that several models share: python train.py dictionary=file dictionary.path=FILE
+Training counts by itself (`dictionary=corpus`). Use this command to look at the counts first, to leave out rare items,
+or to make a dictionary that several models share: python train.py dictionary=file dictionary.path=FILE
 """
 
 import logging
@@ -34,7 +34,7 @@ class Options:
         Positional("corpus folder (its train/ is counted), file, pattern or URL; -: standard input", "INPUT"),
     ]
     output: Annotated[str | None, Option("write the dictionary there, as JSON", "FILE")] = None
-    flair: Annotated[str | None, Option("write it there too, as the pickle that Flair reads", "FILE")] = None
+    flair: Annotated[str | None, Option("write the dictionary there, as the pickle that Flair reads", "FILE")] = None
     overwrite: Annotated[bool, Option("replace files that exist")] = False
     min_count: Annotated[int, Option("leave out items that occur fewer than N times", "N", Range(1))] = 1
     coverage: Annotated[
@@ -50,13 +50,14 @@ class Options:
     )
     level: Annotated[Literal["character", "word"], Option("what an item is")] = "character"
     format: Annotated[
-        Literal["auto", "text"], Option("auto refuses what is no plain text; text counts whatever is there")
+        Literal["auto", "text"], Option("auto refuses files that are not plain text; text reads them as plain text")
     ] = "auto"
     encoding: Encoding = None
     errors: Annotated[
-        Literal["strict", "replace"], Option("other bytes: strict stops at them, replace counts them as U+FFFD")
+        Literal["strict", "replace"],
+        Option("bytes that are not in the encoding: strict stops there, replace counts them as U+FFFD"),
     ] = "strict"
-    rows: Annotated[int, Option("of the table that is shown; 0 for all (default: DEFAULT)", "N", Range(0))] = 30
+    rows: Annotated[int, Option("number of rows to show; 0 shows all (default: DEFAULT)", "N", Range(0))] = 30
     cache_dir: Annotated[
         Path, Option("where counts are kept for training (default: $LMTRAIN_CACHE, or ~/.cache/lmtrain)", "FOLDER")
     ] = field(default_factory=lambda: Path(os.environ.get("LMTRAIN_CACHE") or "~/.cache/lmtrain"))

@@ -1,8 +1,8 @@
-"""Says what would go wrong when a corpus trains, before the hours are spent.
+"""Reports what would go wrong in training on a corpus, before it starts.
 
-Checks the encoding, the sizes of the parts and splits, duplicates, documents of valid and test that occur in train,
-and how the built-in dictionaries fit; counts scripts, blocks and languages; shows what the optional steps of
-scripts/prepare_corpus.py would change, on a sample; tries how fast the model trains on this machine.
+It checks the encoding, the sizes of train, valid, test and splits, duplicates, documents of valid and test that also
+occur in train, and how the built-in dictionaries fit. It counts scripts, blocks and languages, shows on a sample what
+the optional steps of scripts/prepare_corpus.py would change, and measures how fast the model trains on this machine.
 Exit status: 0 if training will work, 1 if there are errors, 2 if PATH or an option is wrong.
 """
 
@@ -27,16 +27,16 @@ _STYLES = {"error": "bold red", "warning": "yellow"}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    path: Annotated[str, Positional("corpus folder, or an fsspec URL of one", "PATH")]
+    path: Annotated[str, Positional("corpus folder, or its fsspec URL", "PATH")]
     overrides: Annotated[
         list[str],
         Positional(
-            "what you will give `python train.py` besides data=folder data.path=PATH, such as model=large",
+            "keys that you will give `python train.py` besides data=folder data.path=PATH, such as model=large",
             "KEY=VALUE",
         ),
     ] = field(default_factory=list)
-    json: Annotated[bool, Option("print all that was found out as JSON")] = False
-    no_cost: Annotated[bool, Option("do not try how fast the model trains")] = False
+    json: Annotated[bool, Option("print all results as JSON")] = False
+    no_cost: Annotated[bool, Option("do not measure how fast the model trains")] = False
 
 
 def main(options: Options) -> None:

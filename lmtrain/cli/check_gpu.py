@@ -1,4 +1,4 @@
-"""Checks in a minute whether this machine's GPU trains as it should: types, gradients, repeatability, speed."""
+"""Checks in a minute whether the GPU of this machine trains correctly: types, gradients, repeatability, speed."""
 
 import os
 import sys
@@ -9,16 +9,16 @@ from lmtrain.cli.arguments import Command, Option, Range
 
 EXAMPLES = """example:  python scripts/check_gpu.py | tee gpu.txt
 
-The exit status is 1 if something is wrong. The speeds are those of steps alone, without text, validations and saving;
-`nn.LSTM in float32, as in Flair` does what a step of Flair's trainer does."""
+The exit status is 1 if something is wrong. The speeds are those of training steps alone, without reading text,
+validating and saving. `nn.LSTM in float32, as in Flair` does what a step of Flair's trainer does."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    hidden_size: Annotated[int, Option("H", "N", Range(1))] = 1024
-    length: Annotated[int, Option("T, characters of a window", "N", Range(1))] = 250
-    lanes: Annotated[int, Option("B", "N", Range(1))] = 100
-    steps: Annotated[int, Option("how many are timed", "N", Range(1))] = 20
+    hidden_size: Annotated[int, Option("H, hidden size of the model", "N", Range(1))] = 1024
+    length: Annotated[int, Option("T, length of a window in characters", "N", Range(1))] = 250
+    lanes: Annotated[int, Option("B, number of lanes", "N", Range(1))] = 100
+    steps: Annotated[int, Option("number of steps that are timed", "N", Range(1))] = 20
 
 
 def main(options: Options) -> None:

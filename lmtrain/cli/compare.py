@@ -1,4 +1,4 @@
-"""Puts runs side by side: what they reached, and the keys of their configurations that differ."""
+"""Compares the results of runs, and the keys in which their configurations differ."""
 
 import csv
 import sys
@@ -16,21 +16,21 @@ from lmtrain.program.plain_json import to_json
 EXAMPLES = """examples:  python scripts/compare.py runs/*
            python scripts/compare.py runs/* --output runs.png --csv runs.csv
 
-Runs may be unfinished. hours are those of training, without validations, and the validation figures those of the best
-one. A run that is marked with ! has a perplexity more than 10 % above that of the run with the same configuration in
-the other direction: docs/how_good.md says what to do."""
+Runs may be unfinished. The hours are those of training without validations. The validation figures are those of the
+best validation. A run marked with ! has a perplexity more than 10 % above that of the run with the same configuration
+in the other direction; docs/how_good.md says what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    runs: Annotated[list[str], Positional("run folders, such as runs/*; files beside them are passed over", "RUN")]
+    runs: Annotated[list[str], Positional("run folders, such as runs/*; files among them are ignored", "RUN")]
     sort: Annotated[
         Literal["run", "epochs", "steps", "chars", "hours", "chars_per_second", "val/loss", "test/ppl"],
-        Option("lowest first"),
+        Option("sort by this column, lowest first"),
     ] = "val/loss"
-    output: Annotated[Path | None, Option("draw val/bpc by characters and by hours: .png, .pdf", "FILE")] = None
-    json: Annotated[Path | None, Option("write the figures, with all their digits", "FILE")] = None
-    csv: Annotated[Path | None, Option("the same", "FILE")] = None
+    output: Annotated[Path | None, Option("plot val/bpc by characters and by hours, as .png or .pdf", "FILE")] = None
+    json: Annotated[Path | None, Option("write the figures as JSON, with all digits", "FILE")] = None
+    csv: Annotated[Path | None, Option("write the figures as CSV, with all digits", "FILE")] = None
     overwrite: Annotated[bool, Option("replace the files if they exist")] = False
 
 

@@ -1,6 +1,6 @@
 """Downloads the One Billion Word corpus (1.8 GB; 4.2 GB unpacked) into the layout that data=billion reads.
 
-Run it again after an interruption: it goes on where it broke off. Size and SHA-256 of the archive are checked.
+After an interruption, run it again: it continues the download. The size and SHA-256 of the archive are checked.
 """
 
 from dataclasses import dataclass
@@ -19,14 +19,16 @@ EXAMPLES = """example:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    output: Annotated[str, Option("where to unpack it; must not exist", "FOLDER")] = "billion"
+    output: Annotated[str, Option("folder to make; it must not exist", "FOLDER")] = "billion"
     keep_archive: Annotated[bool, Option("do not remove FOLDER.tar.gz after unpacking")] = False
-    url: Annotated[str, Option("a mirror")] = BILLION_URL
+    url: Annotated[str, Option("download from this mirror instead")] = BILLION_URL
     size: Annotated[
         int | None,
-        Option("that the archive must have (default: the published file's; with --url, any)", "BYTES", Range(1)),
+        Option(
+            "size that the archive must have (default: that of the published file; with --url, any)", "BYTES", Range(1)
+        ),
     ] = None
-    sha256: Annotated[str | None, Option("likewise", "HEX")] = None
+    sha256: Annotated[str | None, Option("SHA-256 that the archive must have (default: as for --size)", "HEX")] = None
 
 
 def main(options: Options) -> None:

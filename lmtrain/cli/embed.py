@@ -1,4 +1,4 @@
-"""Turns tokenized sentences into files of contextual string embeddings, one vector a token."""
+"""Writes the contextual string embeddings of tokenized sentences to a file, one vector for each token."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 EXAMPLES = """example:
   python scripts/embed.py forward/best-lm.pt backward/best-lm.pt sentences.txt --output vectors.npz
 
-The output holds the arrays vectors (float32, a row for each token), sentence_offsets (sentence i has the rows from
-[i] to [i + 1]), and token_bytes with token_offsets (the tokens in UTF-8). In Python:
+The output has the arrays vectors (float32, a row for each token), sentence_offsets (sentence i has the rows from
+[i] to [i + 1]), and token_bytes with token_offsets (the tokens in UTF-8). Read it in Python:
     vectors, tokens = lmtrain.inference.vector_file.read_vectors("vectors.npz")       # a list item for each sentence"""
 
 BLOCK = 2048  # sentences that are embedded, and whose vectors are in memory, at a time
@@ -35,24 +35,28 @@ BLOCK = 2048  # sentences that are embedded, and whose vectors are in memory, at
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    models: Annotated[list[str], Positional("best-lm.pt; the vectors of several are joined, in this order", "MODEL")]
+    models: Annotated[
+        list[str], Positional("best-lm.pt; the vectors of several models are joined in this order", "MODEL")
+    ]
     input: Annotated[str, Positional("a file with the sentences, in UTF-8; -: standard input", "INPUT")]
-    output: Annotated[str, Option("where to write; the name ends in .safetensors or .npz", "FILE")]
+    output: Annotated[str, Option("output file, whose name ends in .safetensors or .npz", "FILE")]
     overwrite: Annotated[bool, Option("replace FILE if it exists")] = False
     format: Annotated[
         Literal["text", "conll", "conllu"],
         Option(
-            "text: a sentence a line, tokens separated by spaces; conll: a token a line, then its columns, an empty "
-            "line after each sentence; conllu: CoNLL-U, as Universal Dependencies have it: the words, without ranges "
+            "text: one sentence a line, with spaces between tokens; conll: one token a line with its columns, and an "
+            "empty line after each sentence; conllu: the words of CoNLL-U (Universal Dependencies), without ranges "
             "and empty nodes"
         ),
     ] = "text"
-    column: Annotated[int, Option("conll: which column is the token, counted from 0", None, Range(-(10**6), 10**6))] = 0
+    column: Annotated[int, Option("conll: the column of the token, counted from 0", None, Range(-(10**6), 10**6))] = 0
     comment: Annotated[str | None, Option("conll: skip lines that begin with PREFIX, such as '# '", "PREFIX")] = None
     untokenized: Untokenized = False
     encoding: Encoding = None
     errors: Errors = "strict"
-    without_whitespace: Annotated[bool, Option("take the state at a token's last character, not after it")] = False
+    without_whitespace: Annotated[
+        bool, Option("take the state at the last character of a token, not at the space after it")
+    ] = False
     lower: Lower = False
     precision: Precision = "32"
     device: Device = "cpu"

@@ -1,4 +1,4 @@
-"""Writes a trained model in another form: Flair's, safetensors with JSON, ONNX, or a folder to publish."""
+"""Converts a trained model: to Flair's format, safetensors with JSON, ONNX, or a folder to publish."""
 
 import sys
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ EXAMPLES = """example:  python scripts/export.py runs/small-demo-forward/best-lm
 class Options:
     model: Annotated[str, MODEL]
     format: Annotated[Literal[tuple(_ALL)], Option("see below")]  # type: ignore[valid-type]
-    output: Annotated[Path, Option("where to write; hub: a folder", "FILE")]
+    output: Annotated[Path, Option("output file; for hub, a folder", "FILE")]
     overwrite: Annotated[bool, Option("replace FILE, or the folder, if it exists")] = False
 
 

@@ -1,4 +1,4 @@
-"""Lets a trained model write text."""
+"""Generates text with a trained model."""
 
 import math
 import sys
@@ -11,8 +11,8 @@ from lmtrain.program.shell import unescaped
 
 EXAMPLES = r"""example:  python scripts/generate.py runs/small-demo-forward/best-lm.pt --prefix "The " --length 300
 
-Texts go to standard output, their mean negative log-probabilities to standard error. \n and \t in --prefix and
---stop stand for a line break and a tab."""
+Texts are printed to standard output, and their mean negative log-probabilities to standard error. In --prefix and
+--stop, \n means a line break and \t a tab."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,22 +20,29 @@ class Options:
     model: Annotated[str, MODEL]
     prefix: Annotated[
         str,
-        Option("what the text begins with (default: a line break); for a backward model, what it ends with", "TEXT"),
+        Option("beginning of the text, or its end for a backward model (default: a line break)", "TEXT"),
     ] = r"\n"
-    length: Annotated[int, Option("characters (of a word model: words) to generate", "N", Range(1, 10**9))] = 1000
+    length: Annotated[
+        int, Option("number of characters to generate, or words for a word model", "N", Range(1, 10**9))
+    ] = 1000
     temperature: Annotated[
-        float, Option("below 1 less varied, above 1 wilder; 0: always the most probable item", "T", Range(0))
+        float,
+        Option(
+            "below 1, the text is more predictable, above 1 more varied; 0 always takes the most probable item",
+            "T",
+            Range(0),
+        ),
     ] = 1.0
-    samples: Annotated[int, Option("how many texts", "N", Range(1, 10**6))] = 1
+    samples: Annotated[int, Option("number of texts", "N", Range(1, 10**6))] = 1
     stop: Annotated[
-        str | None, Option("end a text as soon as this has been generated (default: at its length)", "TEXT")
+        str | None, Option("end a text as soon as this was generated (default: only at --length)", "TEXT")
     ] = None
-    seed: Annotated[int | None, Option("the same seed gives the same texts (default: different ones)", None, SEEDS)] = (
-        None
-    )
+    seed: Annotated[
+        int | None, Option("the same seed gives the same texts (default: a new seed each time)", None, SEEDS)
+    ] = None
     precision: Precision = "32"
     device: Device = "cpu"
-    json: Annotated[bool, Option("print JSON: text and negative_log_probability")] = False
+    json: Annotated[bool, Option("print each text as JSON, with its negative_log_probability")] = False
 
 
 def main(options: Options) -> None:

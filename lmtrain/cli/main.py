@@ -75,11 +75,11 @@ def _help() -> str:
         [
             "usage: lmtrain COMMAND ...",
             "",
-            "Trains character language models whose best-lm.pt Flair loads unchanged, and works with them.",
+            "Trains character language models whose best-lm.pt Flair loads unchanged, and uses them.",
             "",
             *(f"  {name:{width}}{_summary(module)}" for name, module in SUBCOMMANDS.items()),
             "",
-            "lmtrain COMMAND --help has a command's arguments and examples; lmtrain --version the version.",
+            "lmtrain COMMAND --help shows the arguments and examples of a command, lmtrain --version the version.",
         ]
     )
 

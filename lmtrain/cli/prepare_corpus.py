@@ -1,9 +1,9 @@
-"""Makes a corpus folder out of what people have: text, dumps of Wikipedia, web crawls, tables, archives, treebanks.
+"""Makes a corpus folder of raw text: text files, dumps of Wikipedia, web crawls, tables, archives, treebanks.
 
 The result trains with `python train.py data=folder data.path=OUTPUT`: train/ with splits of about equal size,
-valid.txt, test.txt, and manifest.json, which tells what was done. A hash of each document decides whether it trains,
-validates or tests, and where it stands: more text never moves a document from one part to another,
-if the shares are given.
+valid.txt, test.txt, and manifest.json, which records what was done. A hash of each document decides whether it belongs
+to train, valid or test, and its place there. So if you give the shares, adding text never moves a document to another
+part.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class Options:
     format: Annotated[
         Format,
         Option(
-            f"auto, which goes by the content, or {' '.join(FORMATS[1:])}; of archives, what is in them",
+            f"auto: recognised by the content; or {' '.join(FORMATS[1:])}; for an archive, the format of its files",
             "NAME",
             group=_READING,
         ),
@@ -70,19 +70,20 @@ class Options:
     field: Annotated[
         str | None,
         Option(
-            "which field of a record is the document: its name, NAME.NAME for one in a record, or the number of a "
-            "column that has no name (default: text, or content)",
+            "the field of a record that is the document: its name, NAME.NAME for a nested field, or the number of a "
+            "column without a name (default: text, or content)",
             group=_READING,
         ),
     ] = None
     language: Annotated[
-        str | None, Option("which to read of texts in several, as de (OPUS, TMX)", "CODE", group=_READING)
+        str | None,
+        Option("the language to read, such as de, in files with several (OPUS, TMX)", "CODE", group=_READING),
     ] = None
     split_at: Annotated[
         str | None,
         Option(
-            r"what separates the documents of a text or page; '\n\n' for paragraphs (default: the end of a line; a "
-            "record of JSON or a table is one document)",
+            r"what separates the documents of a text or page; '\n\n' for paragraphs (default: the end of a line; each "
+            "record of JSON or of a table is one document)",
             "TEXT",
             read=unescaped,
             group=_READING,
@@ -91,18 +92,18 @@ class Options:
     encoding: Annotated[str | None, replace(ENCODING, group=_READING)] = None
     errors: Annotated[
         Literal["strict", "replace"],
-        Option("other bytes: strict stops at them, replace puts U+FFFD there", group=_READING),
+        Option("bytes that are not in the encoding: strict stops there, replace reads them as U+FFFD", group=_READING),
     ] = "strict"
 
     fix_mojibake: Annotated[
-        bool, Option("turn back what was decoded with a wrong encoding (FranÃ§ais)", group=_STEPS)
+        bool, Option("repair text that was decoded with a wrong encoding (FranÃ§ais)", group=_STEPS)
     ] = False
     keep_control: Annotated[bool, Option("do not remove control characters and byte-order marks", group=_STEPS)] = False
     remove_invisible: Annotated[
         bool,
         Option(
             "remove soft hyphens, zero-width spaces (which Khmer, Lao, Thai and Burmese may need) and marks of "
-            "direction; the joiners that scripts need stay",
+            "direction; the joiners U+200C and U+200D stay",
             group=_STEPS,
         ),
     ] = False
@@ -115,74 +116,84 @@ class Options:
         int | None, Option("leave out documents with more characters", "N", Range(1), group=_STEPS)
     ] = None
     boilerplate: Annotated[
-        bool, Option("the next three, with 0.6, 0.2 and 0.2 where you give no other SHARE", group=_STEPS)
+        bool, Option("the next three options, with 0.6, 0.2 and 0.2 unless you give another SHARE", group=_STEPS)
     ] = False
     min_letters: Annotated[
         float | None,
         Option("leave out documents with a smaller share of letters, 0 to 1", "SHARE", SHARES, group=_STEPS),
     ] = None
     max_repeats: Annotated[
-        float | None, Option("... a larger share of repeated characters: -----", "SHARE", SHARES, group=_STEPS)
+        float | None,
+        Option(
+            "leave out documents with a larger share of repeated characters, such as -----",
+            "SHARE",
+            SHARES,
+            group=_STEPS,
+        ),
     ] = None
     max_markup: Annotated[
-        float | None, Option("... a larger share of tags, entities and links", "SHARE", SHARES, group=_STEPS)
+        float | None,
+        Option("leave out documents with a larger share of tags, entities and links", "SHARE", SHARES, group=_STEPS),
     ] = None
     script: Annotated[
         list[str],
         Option(
-            "leave out documents that are not in this Unicode script, as Cyrillic; may be given several times",
+            "leave out documents that are not in this Unicode script, such as Cyrillic; may be repeated",
             "NAME",
             group=_STEPS,
         ),
     ] = dataclass_field(default_factory=list)
-    script_share: Annotated[float, Option("... of whose letters a smaller share is in it", "SHARE", group=_STEPS)] = 0.5
+    script_share: Annotated[
+        float, Option("the share of letters that must be in a script of --script", "SHARE", group=_STEPS)
+    ] = 0.5
     only_language: Annotated[
         list[str],
         Option(
-            "leave out documents in other languages than this, as is; may be given several times", "CODE", group=_STEPS
+            "leave out documents in other languages than this one, such as de; may be repeated", "CODE", group=_STEPS
         ),
     ] = dataclass_field(default_factory=list)
     not_language: Annotated[
         list[str],
         Option(
-            "leave out documents in this language; for texts whose own language the identifier does not know",
+            "leave out documents in this language; use it if the identifier does not know the language of your text",
             "CODE",
             group=_STEPS,
         ),
     ] = dataclass_field(default_factory=list)
-    language_threshold: Annotated[float, Option("... where it is at least so probable", "SHARE", group=_STEPS)] = 0.9
-    keep_duplicates: Annotated[bool, Option("keep all of several equal documents, instead of one", group=_STEPS)] = (
-        False
-    )
+    language_threshold: Annotated[
+        float, Option("for both: how probable a language must be to leave out a document", "SHARE", group=_STEPS)
+    ] = 0.9
+    keep_duplicates: Annotated[bool, Option("keep all copies of equal documents, not only one", group=_STEPS)] = False
     max_copies: Annotated[
         int | None,
         Option(
-            "leave out documents of which there are more than N equal ones: lines of text; of JSON and tables records "
-            r"(their lines with --split-at '\n')",
+            "leave out all documents with more than N equal copies, such as menus of web pages; to count lines within "
+            r"records of JSON or tables, give --split-at '\n', too",
             "N",
             group=_STEPS,
         ),
     ] = None
-    near_duplicates: Annotated[bool, Option("keep one of documents that are almost equal (MinHash)", group=_STEPS)] = (
-        False
-    )
+    near_duplicates: Annotated[
+        bool, Option("keep only one of documents that are almost equal (MinHash)", group=_STEPS)
+    ] = False
 
     valid: Annotated[
         float | None,
         Option(
-            "of the documents to validate on (default: 0.01, halved until that is no more than 10 MB)",
+            "share of the documents in valid.txt (default: 0.01, halved until it has at most 10 MB)",
             "SHARE",
             SHARES,
             group=_WRITING,
         ),
     ] = None
     test: Annotated[
-        float | None, Option("of the documents to test on (default: likewise)", "SHARE", SHARES, group=_WRITING)
+        float | None,
+        Option("share of the documents in test.txt (default: as --valid)", "SHARE", SHARES, group=_WRITING),
     ] = None
     split_size: Annotated[
         int,
         Option(
-            "about how large a file of train/ is; the model is validated after each (default: 20MB)",
+            "approximate size of a file of train/; training validates after each (default: 20MB)",
             "SIZE",
             Range(1),
             read=_bytes,
@@ -192,20 +203,22 @@ class Options:
     document_delimiter: Annotated[
         str,
         Option(
-            "what ends a document; where it occurs inside one, a space or newline takes its place (default: newline)",
+            "what ends a document; inside documents it becomes a space or a newline (default: newline)",
             "TEXT",
             read=unescaped,
             group=_WRITING,
         ),
     ] = "\n"
-    seed: Annotated[int, Option("of the order within the parts", None, SEEDS, group=_WRITING)] = 1
+    seed: Annotated[
+        int, Option("another seed gives another order within train, valid and test", None, SEEDS, group=_WRITING)
+    ] = 1
 
     workers: Annotated[
-        int | None, Option("processes on this machine (default: one a core)", "N", Range(1), group=_COMPUTING)
+        int | None, Option("processes on this machine (default: one for each core)", "N", Range(1), group=_COMPUTING)
     ] = None
     scheduler: Annotated[
         str | None,
-        Option("use this Dask cluster, which must share the file system", "tcp://HOST:PORT", group=_COMPUTING),
+        Option("use this Dask cluster; its workers must see the same file system", "tcp://HOST:PORT", group=_COMPUTING),
     ] = None
 
 

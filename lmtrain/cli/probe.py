@@ -1,4 +1,4 @@
-"""Measures what embeddings are worth: a linear probe over a model's vectors, beside character n-grams and both."""
+"""Measures how well tags are predicted from embeddings: linear probes over vectors, character n-grams and both."""
 
 import sys
 from dataclasses import dataclass
@@ -15,15 +15,14 @@ EXAMPLES = """examples:
   python scripts/probe.py forward/best-lm.pt backward/best-lm.pt --train train.tsv --test test.tsv
   python scripts/probe.py forward/best-lm.pt --train train.conllu --test test.conllu --json probe.json --plot probe.png
 
-TRAIN and TEST have a token and its tag in each line and an empty line after each sentence, or are CoNLL-U; plain or
-compressed. Of tags such as B-PER the F1 of whole entities is measured, of others the share of right tags.
+The files of --train and --test have one token and its tag a line and an empty line after each sentence, or are CoNLL-U,
+plain or compressed. For tags such as B-PER the result is the F1 of whole entities, for others the share of right tags.
 
-The vectors are not trained any further. What is compared are logistic regressions that tag one token at a time, by its
-n-grams of 1 to 5 characters or by its vector; each alone, with those of the word before and after it, and both
-together. majority gives all tokens the tag that is most frequent. Beside those of neighbours, vectors are reduced to
-256 principal components. The regularization is chosen on a fifth of the training sentences. A size is measured once
-for each seed, which draws the sentences; the table has means and standard deviations. docs/how_good.md has examples
-and what to make of them."""
+Logistic regressions tag one token at a time: by its n-grams of 1 to 5 characters or its vector, then by the n-grams,
+the vectors, or both, of the token and of the tokens before and after it. For the latter, vectors are reduced to 256
+principal components. "majority" gives all tokens the most frequent tag. The vectors themselves are not trained. The
+regularization is chosen on a fifth of the training sentences. Each seed draws other sentences; the table has means and
+standard deviations over the seeds. docs/how_good.md has examples and explains them."""
 
 _SENTENCES = 1500
 _EPOCHS = 30
@@ -37,27 +36,27 @@ class Options:
     test: Annotated[str, Option("tagged sentences to test on", "FILE")]
     column: Annotated[
         int | None,
-        Option("which column is the tag, counted from 0, -1 for the last (default: the last; of CoNLL-U 3, UPOS)", "N"),
+        Option("column of the tag, counted from 0; -1 is the last (default: the last; for CoNLL-U 3, UPOS)", "N"),
     ] = None
-    token_column: Annotated[int, Option("which column is the token", "N")] = 0
+    token_column: Annotated[int, Option("column of the token", "N")] = 0
     comment: Annotated[str | None, Option("skip lines that begin with PREFIX, such as '# '", "PREFIX")] = None
     encoding: Encoding = None
     sizes: Annotated[
         str | None,
         Option(
-            "numbers of training sentences (default: an eighth, a quarter, a half and all of them, at most "
+            "numbers of training sentences to try (default: an eighth, a quarter, a half and all, at most "
             f"{_SENTENCES:,}; with --tagger only the last)",
             "N,N,...",
         ),
     ] = None
     seeds: Annotated[
-        int | None, Option("how many draws of each size (default: 3, with --tagger 1)", "N", Range(1, 1000))
+        int | None, Option("how often each size is drawn (default: 3, with --tagger 1)", "N", Range(1, 1000))
     ] = None
-    test_sentences: Annotated[
-        int, Option("how many are tested, always the same; all if there are fewer", "N", Range(1, 10**9))
-    ] = _SENTENCES
-    tagger: Annotated[bool, Option("train Flair's SequenceTagger in place of linear probes")] = False
-    epochs: Annotated[int | None, Option(f"of --tagger, at most (default: {_EPOCHS})", "N", Range(1, 10**6))] = None
+    test_sentences: Annotated[int, Option("number of test sentences, always the same ones", "N", Range(1, 10**9))] = (
+        _SENTENCES
+    )
+    tagger: Annotated[bool, Option("train Flair's SequenceTagger instead of linear probes")] = False
+    epochs: Annotated[int | None, Option(f"most epochs of --tagger (default: {_EPOCHS})", "N", Range(1, 10**6))] = None
     untokenized: Untokenized = False
     lower: Lower = False
     device: Device = "cpu"

@@ -1,4 +1,4 @@
-"""Tells how probable a trained model finds texts: loss, perplexity, bits per character and per byte."""
+"""Scores texts with a trained model: loss, perplexity, bits per character and per byte."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -15,36 +15,40 @@ EXAMPLES = r"""examples:
   python scripts/score.py best-lm.pt --lanes 128 --precision bf16 crawl.txt
   python scripts/score.py best-lm.pt --per-line < crawl.txt | grep -v ^nan | LC_ALL=C sort -g | cut -f3- > ranked.txt
 
-Every file is one text (every line with --per-line), read as in training: decompressed, empty lines left out, which is
-said. Its first character is not scored, since nothing stands before it; a backward model reads from the end. loss is
-in nats a character (or word), lower is better; ppl is exp(loss), bits are loss / ln 2. unknown: the share that the
-model does not know.
+Every file is one text, or with --per-line every line. It is read as in training: decompressed and without empty lines.
+The first character is not scored, since there is nothing before it; a backward model reads from the end.
+Columns: loss in nats per character (or word), lower is better; ppl is exp(loss); bits are loss / ln 2; unknown is the
+share of characters that the model does not know.
 
---per-line prints bits per character, the log-probability in nats and the line, separated by tabs, in the order of the
-input; nan where there is nothing to score: in empty lines and in those of one character. The third example writes the
-lines that have a figure, the most probable first.
+--per-line prints the bits per character, the log-probability in nats and the line, separated by tabs, in the order of
+the input. Lines with nothing to score, which have at most one character, get nan. The third example leaves those out
+and sorts the others, the most probable first.
 
-A long text is read from end to end, each character after all that stands before it. --lanes N cuts it into N pieces
-that are read side by side, several times as fast. A piece begins with --context characters that are read but not
-scored; by how much the figure of a character differs from the exact one at most is printed. --precision bf16 is faster
-again on many processors; it changed a loss of 2.2068 nats by less than 0.00001 where that was measured."""
+By default each character of a long text is scored after all characters before it. --lanes N cuts the text into N
+pieces and reads them side by side, which is several times as fast but not exact: a piece begins with --context
+characters that are read but not scored. The largest difference to an exact figure is printed. --precision bf16 is
+faster still on many processors; it changed a loss of 2.2068 nats by less than 0.00001 where that was measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     model: Annotated[str, MODEL]
-    files: Annotated[list[str], Positional("text in UTF-8, plain or compressed; - or none: standard input", "FILE")] = (
-        field(default_factory=list)
-    )
+    files: Annotated[
+        list[str], Positional("text, plain or compressed; standard input if it is - or left out", "FILE")
+    ] = field(default_factory=list)
     per_line: Annotated[bool, Option("score every line by itself")] = False
     batch_size: Annotated[
-        int, Option("texts that are computed together; fewer take less memory", "N", Range(1, 2**31))
+        int, Option("texts that are computed together; fewer need less memory", "N", Range(1, 2**31))
     ] = 64
-    lanes: Annotated[int, Option("pieces of a text (default: DEFAULT, exact)", "N", Range(1, 2**16))] = 1
-    context: Annotated[int, Option("characters before each piece", "N", Range(1, 10**6))] = 1000
+    lanes: Annotated[
+        int, Option("pieces of a text that are read side by side (default: DEFAULT, exact)", "N", Range(1, 2**16))
+    ] = 1
+    context: Annotated[
+        int, Option("with --lanes: characters that are read before each piece", "N", Range(1, 10**6))
+    ] = 1000
     precision: Annotated[
         Literal["32", "bf16"],
-        Option("with --lanes: bf16 computes in bfloat16 where the device is faster at it"),
+        Option("with --lanes: bf16 computes in bfloat16 if the device is faster in it"),
     ] = "32"
     encoding: Encoding = None
     errors: Errors = "strict"

@@ -1,4 +1,4 @@
-"""Trains a model, or goes on where a run stopped.
+"""Trains a model, or resumes a run that was stopped.
 
 Hydra composes the configuration; mistakes become one message and exit status 2.
 """

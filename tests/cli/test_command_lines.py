@@ -329,7 +329,7 @@ def test_a_user_without_a_home(train_py, tmp_path, monkeypatch, caplog):
     assert ended.status == 2
     assert "data.cache_dir=~/.cache/lmtrain: it must be a path without ~: this user has no home" in ended.message
     assert call("build_dictionary", "corpus") == 0
-    assert "there is no home directory. Another: --cache-dir FOLDER" in caplog.text
+    assert "there is no home directory. --cache-dir FOLDER takes another one." in caplog.text
     assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
 
 
