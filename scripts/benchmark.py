@@ -20,6 +20,7 @@ EXAMPLES = """examples:
 
 train: steps of training; data: from text to windows; memory: peak memory of training; embed: vectors of sentences;
 score: one long text; generate: text from a model; startup: from the command to the first step;
+kernels: single layers and products, the figures of docs/kernels.md;
 scale: the start on a corpus of --size GB, the first time, again and on more ranks (TMPDIR needs twice as much room).
 Behind each figure stand its ratio to the reference and its range over the rounds. They are kept in docs/benchmarks/, in
 a file for this machine, from which `page` makes docs/benchmarks.md and its plot."""
@@ -30,7 +31,18 @@ class Options:
     parts: Annotated[
         list[
             Literal[
-                "train", "data", "memory", "embed", "score", "generate", "startup", "quality", "scale", "all", "page"
+                "train",
+                "data",
+                "memory",
+                "embed",
+                "score",
+                "generate",
+                "startup",
+                "quality",
+                "scale",
+                "kernels",
+                "all",
+                "page",
             ]
         ],
         Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
@@ -115,6 +127,12 @@ def _scale(options: Options) -> Iterator[dict]:
     yield benchmark_scale(min(options.rounds, 3), int(options.size * 1e9))
 
 
+def _kernels(options: Options) -> Iterator[dict]:
+    from benchmarks.kernels import benchmark_kernels
+
+    yield from benchmark_kernels(options.rounds)
+
+
 PARTS: dict[str, Callable[[Options], Iterator[dict]]] = {
     "train": _train,
     "data": _data,
@@ -125,6 +143,7 @@ PARTS: dict[str, Callable[[Options], Iterator[dict]]] = {
     "startup": _startup,
     "quality": _quality,
     "scale": _scale,
+    "kernels": _kernels,
 }
 
 
