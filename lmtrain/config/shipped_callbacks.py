@@ -26,7 +26,7 @@ def _refused(text: str) -> Decision:
 
 
 _FREEZE = (
-    "what it unfreezes is frozen again when a run goes on. Set requires_grad by trainer.current_epoch in "
+    "what it unfreezes would be frozen again in a resumed run. Set requires_grad by trainer.current_epoch in "
     "on_train_start and on_train_epoch_start of a callback of your own"
 )
 _BAR = "lmtrain draws its own progress. Leave it out"
@@ -34,14 +34,18 @@ _BAR = "lmtrain draws its own progress. Leave it out"
 _INTRODUCTION = """\
 # Callbacks
 
-`+callbacks.NAME={_target_: CLASS, ARGUMENT: VALUE}` adds any Lightning callback, your own as well. They come after
-lmtrain's own. One that exchanges weights for a validation puts them there in `on_validation_start` or
-`on_validation_epoch_start`, and back in `on_validation_epoch_end` or `on_validation_end`: what is validated is what
-best-lm.pt gets. Weights that one makes in `on_train_end` are validated, too. A signal within a validation saves the
-state from before it. What a callback's `state_dict` gives must be numbers, strings, tensors, NumPy arrays, or lists,
-tuples, sets and dicts of them; a run says so before its first step. A run
-ends with a sentence if one changes lanes, window length, accumulation, clipping or limits, or the rate that
-a schedule other than `anneal=plateau` sets. Of those that Lightning ships:"""
+`+callbacks.NAME={_target_: CLASS, ARGUMENT: VALUE}` adds any Lightning callback, also your own. It runs after
+lmtrain's own callbacks. These rules hold:
+
+- A callback that exchanges the weights for a validation does so in `on_validation_start` or
+  `on_validation_epoch_start`, and restores them in `on_validation_epoch_end` or `on_validation_end`. best-lm.pt gets
+  the weights that were validated. Weights that a callback makes in `on_train_end` are validated, too.
+- Its `state_dict` must consist of numbers, strings, tensors, NumPy arrays, or lists, tuples, sets and dicts of them.
+  Other states are refused before the first step.
+- It must not change lanes, window length, accumulation, clipping or limits. It may change the learning rate only with
+  `anneal=plateau`. Otherwise the run ends with a message.
+
+These are the callbacks that Lightning ships:"""
 
 SHIPPED = {
     "BackboneFinetuning": _refused(f"a character language model has no `backbone`, and {_FREEZE}"),

@@ -1,8 +1,8 @@
-"""What a run leaves in its folder, and what is made of that when it is over.
+"""The files in the folder of a run, and the report, card and comparisons that are made of them.
 
-`run_folder.py` knows the files of a run, locks the folder and decides whether a run begins, goes on or is finished.
-`contents.py` is what a run was trained on, by checksums, so that it goes on with the same text at another place.
-`curves.py` reads metrics.csv; `report.py` draws it and `model_card.py` writes the card. `compare.py` puts runs side by
-side from their files alone, without torch. `pair.py` finds a forward and a backward model that belong together, and
+`run_folder.py` knows the files of a run, locks the folder, and decides whether a run begins, is resumed or is finished.
+`contents.py` records checksums of the text, so that a run is resumed with the same text, also from another place.
+`curves.py` reads metrics.csv; `report.py` draws it and `model_card.py` writes the card. `compare.py` compares runs
+from their files alone, without torch. `pair.py` finds a forward and a backward model that belong together, and
 `publishing.py` makes a folder for the Hugging Face Hub.
 """
