@@ -21,7 +21,7 @@ def check_explicit(config: Config, explicit: Collection[str]) -> None:
 
 
 def _foreign_rate(config: Config, explicit: Collection[str]) -> list[str]:
-    if "optimizer._target_" not in explicit or "optimizer.lr" in explicit:
+    if "optimizer._target_" not in explicit or "optimizer.lr" in explicit or config.optimizer.lr == "auto":
         return []
     name = config.optimizer.model_dump()["_target_"]
     return [

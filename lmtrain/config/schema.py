@@ -16,12 +16,15 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 
 from lmtrain.config.messages import sentences
+from lmtrain.config.peak_rate import LOWEST
 from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
 from lmtrain.config.trainer_arguments import problems as trainer_problems
 from lmtrain.config.value_types import (
@@ -171,12 +174,19 @@ class DivergenceConfig(Section):
     max_rollbacks: Annotated[int, Field(ge=0)]
 
 
+def _check_rate(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError(f"{error.errors()[0]['msg']}, or auto with optimizer=muon") from None
+
+
 class OptimizerConfig(Section):
-    """`_target_` and the arguments of a torch optimizer."""
+    """`_target_` and the arguments of a torch optimizer; `peak_rate.py` says what `lr=auto` becomes."""
 
     model_config = ConfigDict(extra="allow")
 
-    lr: Annotated[float, Field(gt=0)]
+    lr: Annotated[Annotated[float, Field(gt=0)] | Literal["auto"], WrapValidator(_check_rate)]
 
     @model_validator(mode="before")
     @classmethod
@@ -185,7 +195,10 @@ class OptimizerConfig(Section):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "OptimizerConfig":
-        check_target(self.model_dump())
+        settings = check_target(self.model_dump())
+        if self.lr == "auto" and settings["_target_"] != "lmtrain.Muon":
+            remedy = "Leave it out for the rate of conf/optimizer/, or give optimizer.lr=VALUE"
+            raise ValueError(f"lr=auto is for optimizer=muon; {settings['_target_']} takes a number. {remedy}")
         return self
 
 
@@ -262,10 +275,11 @@ class Config(Section):
     @field_validator("anneal")
     @classmethod
     def _falls(cls, value: AnnealConfig, info: ValidationInfo) -> AnnealConfig:
-        highest = info.data["optimizer"].lr if "optimizer" in info.data else math.inf
+        lr = info.data["optimizer"].lr if "optimizer" in info.data else math.inf
+        highest, shown = (LOWEST, f"auto, which may be {LOWEST}") if lr == "auto" else (lr, f"{lr:g}")
         if value.ends_at_min_lr() and value.min_lr > highest:
             raise ValueError(
-                f"min_lr={value.min_lr:g} is above optimizer.lr={highest:g}, from which the rate falls. Lower it"
+                f"min_lr={value.min_lr:g} is above optimizer.lr={shown}, from which the rate falls. Lower it"
             )
         return value
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 
 from lmtrain.config.schema import Config
 from lmtrain.model.language_model import RecurrentLM
+from lmtrain.training.optimizers import make_for_trial
 from lmtrain.training.precision import choose_precision
 
 
@@ -119,7 +119,7 @@ def optimizer_state(config: Config, model: RecurrentLM) -> int:
 
 
 def _optimizer(config: Config, model: RecurrentLM) -> torch.optim.Optimizer:
-    return instantiate(config.optimizer.model_dump(), _partial_=True)(model.named_parameters())
+    return make_for_trial(config)(model.named_parameters())
 
 
 def _measure(

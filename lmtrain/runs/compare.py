@@ -41,6 +41,7 @@ class RunSummary:
         figures: those of FIGURES that are known: passes over the training text; optimizer steps; items trained on;
             hours of training without validations, and items in a second of them; the best validation's figures; the
             perplexity of the best model's test.
+        peak_rate: what `optimizer.lr=auto` became; None if it is a number, or if no end is known.
         text: what it trains on: the same for the same text, wherever it stands; its place if that is all that is known.
         is_finished: it has reached the limits of its configuration, or a callback has ended it.
     """
@@ -50,6 +51,7 @@ class RunSummary:
     config: dict[str, Any]
     rows: list[Row]
     figures: dict[str, float]
+    peak_rate: float | None
     text: str
     is_finished: bool
 
@@ -66,6 +68,11 @@ class RunSummary:
             if key not in ("direction", "seed") and not may_change(key)
         }
         return json.dumps([self.text, same], sort_keys=True)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration, with the number that `optimizer.lr=auto` became."""
+        return self.config | ({} if self.peak_rate is None else {"optimizer.lr": self.peak_rate})
 
     @property
     def model(self) -> str:
@@ -145,7 +152,9 @@ def _read_run(path: Path, name: str) -> RunSummary:
         figures["test/ppl"] = results.get("test/ppl")
     text = json.dumps(folder.text() or [config["data.path"], config["data.name"]])
     figures = {key: value for key, value in figures.items() if value is not None}
-    return RunSummary(name, path, config, rows, figures, text, ended)
+    is_of_the_end = results is not None and results["steps"] >= figures.get("steps", 0)
+    peak_rate = results.get("lr") if is_of_the_end and config.get("optimizer.lr") == "auto" else None
+    return RunSummary(name, path, config, rows, figures, peak_rate, text, ended)
 
 
 def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
@@ -188,7 +197,7 @@ def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
     return [
         key
         for key in keys
-        if len({json.dumps(_comparable(run.config.get(key))) for run in runs}) > 1
+        if len({json.dumps(_comparable(run.settings.get(key))) for run in runs}) > 1
         and not (key == "data.path" and same_data)
     ]
 
@@ -201,8 +210,9 @@ def _comparable(value: Any) -> Any:
 def _shown(run: RunSummary, key: str) -> str:
     if key not in run.config:
         return "–"
-    value = run.config[key]
-    return value if isinstance(value, str) else json.dumps(value)
+    value = run.settings[key]
+    shown = value if isinstance(value, str) else json.dumps(value)
+    return shown if value == run.config[key] else f"{shown} ({run.config[key]})"
 
 
 def unlike_twins(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
@@ -233,7 +243,7 @@ def records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
             "hidden_size": run.config["model.hidden_size"],
             "nlayers": run.config["model.nlayers"],
             "data": run.config["data.path"] or run.config["data.name"],
-            **{key: run.config.get(key) for key in keys},
+            **{key: run.settings.get(key) for key in keys},
             **{name: _finite(run.figures.get(name)) for name in FIGURES},
             "finished": run.is_finished,
             "unlike_twin": unlike[run.name].name if run.name in unlike else None,

@@ -173,12 +173,14 @@ def _options(options: dict[str, Any]) -> str:
 
 def _recipe(config: Config, results: dict[str, Any], rows: list[Row]) -> str:
     data, trainer, optimizer = config.data, config.trainer, config.optimizer.model_dump()
-    arguments = ", ".join(f"{name}={value}" for name, value in optimizer.items() if name != "_target_")
+    arguments = {name: f"{name}={value}" for name, value in optimizer.items() if name != "_target_"}
+    if results.get("lr_reason"):
+        arguments["lr"] = f"lr={results['lr']} (`auto`: {results['lr_reason']})"
     unknown = next((row["val/unknown_rate"] for row in rows if "val/unknown_rate" in row), None)
     dictionary = config.dictionary
     limits = trainer.limits()
     table = {
-        "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {arguments}",
+        "optimizer": f"{optimizer['_target_'].rpartition('.')[2]}, {', '.join(arguments.values())}",
         "annealing": config.anneal.build_schedule().describe(limits),
         "window": _window(data, trainer),
         "gradient clipping": _clipping(trainer),

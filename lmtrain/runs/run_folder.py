@@ -206,6 +206,14 @@ class RunFolder:
         problems += changes(self, before, config, contents)
         raise_if_any(problems)
 
+    def began_with(self) -> dict[str, Any]:
+        """What config.yaml holds, by names such as "optimizer.lr"; empty if it is missing or cannot be read."""
+        try:
+            values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        return flat(values) if isinstance(values, dict) else {}
+
     def last_checkpoint(self) -> Path | None:
         """The newest checkpoint that is whole, if there is one.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from lmtrain.config.peak_rate import PeakRate
 from lmtrain.config.schema import Config
 from lmtrain.config.trainer_values import seconds
 from lmtrain.model.cells import why_not_in_flair
@@ -26,7 +27,12 @@ log = logging.getLogger(__name__)
 
 
 def log_start(
-    config: Config, language_model: LanguageModel, text: PreparedText, trainer: Trainer, checkpoint: Path | None
+    config: Config,
+    language_model: LanguageModel,
+    text: PreparedText,
+    trainer: Trainer,
+    peak_rate: PeakRate,
+    checkpoint: Path | None,
 ) -> None:
     model, sizes = language_model.model, language_model.model.sizes
     log.info(
@@ -54,8 +60,10 @@ def log_start(
         log.info("trainer.precision=auto is %s here: %s", trainer.precision, reason)
     if max_time := config.trainer.added("max_time"):
         log.info("Trains for %s at most, this time (trainer.max_time)", timedelta(seconds=seconds(max_time)))
+    if peak_rate.reason:
+        log.info("optimizer.lr=auto is %g here: %s", peak_rate.value, peak_rate.reason)
     schedule = config.anneal.build_schedule().describe(config.trainer.limits())
-    log.info("Learning rate %g (anneal.schedule=%s): %s", config.optimizer.lr, config.anneal.schedule, schedule)
+    log.info("Learning rate %g (anneal.schedule=%s): %s", peak_rate.value, config.anneal.schedule, schedule)
     lanes = config.data.batch_size
     if trainer.strategy.root_device.type == "cuda" and lanes < 100 * trainer.world_size > 100:
         log.info(

@@ -37,6 +37,7 @@ class Attempts:
         self._config, self._folder, self._signals = config, folder, signals
         self._ranks = RankWatch(signals)
         self._diverged: Diverged | None = None
+        self._peak_rate: float | None = None  # of the attempt that has diverged
 
     def __iter__(self) -> Iterator[Attempt]:
         max_time = self._config.trainer.added("max_time")
@@ -54,7 +55,7 @@ class Attempts:
         trainer, times = self._config.trainer, self._config.divergence.max_rollbacks + 1
         return RunFailed(
             f"Training diverged {times} times, the last time at step {self._diverged.step}. Lower "
-            f"optimizer.lr={self._config.optimizer.lr:g} or trainer.gradient_clip_val={trainer.gradient_clip_val}, or "
+            f"optimizer.lr={self._peak_rate:g} or trainer.gradient_clip_val={trainer.gradient_clip_val}, or "
             f"use trainer.precision=32-true; {self._folder.best} holds the best model so far."
         )
 
@@ -74,7 +75,7 @@ class Attempts:
             with self._ranks.in_place():
                 yield
         except Diverged as error:
-            self._diverged = error
+            self._diverged, self._peak_rate = error, run.peak_rate.value
         except Interrupted as interruption:
             if interruption.is_alone:
                 run.stop_other_processes()

@@ -28,6 +28,7 @@ from lmtrain.runs.run_folder import RunFolder
 
 POSITION = "WindowDataModule"
 OWN_CALLBACKS = {
+    "AnnealOverRun": "the highest rate of the run's length then",
     "AnnealOnPlateau": "the losses that `ReduceLROnPlateau` has seen: best, num_bad_epochs, last_epoch",
     "BestModel": "the lowest validation loss, in nats per item, and its step",
     "Ending": "what an EarlyStopping monitored at the last validation",

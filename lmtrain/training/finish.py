@@ -50,6 +50,8 @@ def finish(run: Run) -> dict[str, Any]:
         "ended_by": cause,
         **what_is_used(run.trainer),
         "precision_reason": choose_precision(run.config).reason,
+        "lr": run.peak_rate.value,  # the highest
+        "lr_reason": run.peak_rate.reason,
     }
     if run.config.test:
         run.module.weights_to_test = load_language_model(run.folder.best).model.state_dict()

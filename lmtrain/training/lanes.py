@@ -1,9 +1,6 @@
 """How many lanes a run has, where that depends on the number of devices."""
 
 from collections.abc import Collection
-from typing import Any
-
-import yaml
 
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError
@@ -32,14 +29,6 @@ def with_lanes(config: Config, devices: int, explicit: Collection[str], folder: 
             f"data.batch_size={config.data.batch_size} and data.lanes_per_device={lanes} both say how many lanes "
             "there are: on all devices together, and on each. Give one of them."
         )
-    before = {} if config.overwrite else _data_of_run(folder)
-    begun = before.get("batch_size") if before.get("lanes_per_device") == lanes else None
+    before = {} if config.overwrite else folder.began_with()
+    begun = before.get("data.batch_size") if before.get("data.lanes_per_device") == lanes else None
     return config.changed({"data.batch_size": begun or lanes * devices})
-
-
-def _data_of_run(folder: RunFolder) -> dict[str, Any]:
-    """The section `data` of the configuration that the folder holds, if it does."""
-    try:
-        return yaml.safe_load(folder.config.read_text(encoding="utf-8"))["data"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return {}  # `RunFolder.occupy` says what is wrong with it

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from hydra.utils import instantiate
 
+from lmtrain.config.peak_rate import choose_peak_rate
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError
 from lmtrain.model.language_model import RecurrentLM, Sizes
@@ -14,9 +15,18 @@ from lmtrain.training.checkpoint_values import copied, encoded, unreadable
 _STEPS = 3
 
 
-def make_optimizer(config: Config) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the configured optimizer from named parameters."""
-    return instantiate(config.optimizer.model_dump(), _partial_=True)
+def make_optimizer(config: Config, lr: float) -> Callable[..., torch.optim.Optimizer]:
+    """What makes the configured optimizer from named parameters.
+
+    Args:
+        lr: the configured rate, or what `auto` became.
+    """
+    return instantiate(config.optimizer.model_dump() | {"lr": lr}, _partial_=True)
+
+
+def make_for_trial(config: Config) -> Callable[..., torch.optim.Optimizer]:
+    """The same before the run's length is known: its rate is that of no run."""
+    return make_optimizer(config, choose_peak_rate(config, lambda: 1).value)
 
 
 def check_optimizer(config: Config, device: torch.device) -> None:
@@ -25,7 +35,7 @@ def check_optimizer(config: Config, device: torch.device) -> None:
     Raises:
         UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
     """
-    if problem := problem_of(make_optimizer(config), device, config.model.recurrent_type):
+    if problem := problem_of(make_for_trial(config), device, config.model.recurrent_type):
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())
         raise UserError(f"The optimizer cannot be used with {arguments}: {problem}")
 

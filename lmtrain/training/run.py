@@ -10,6 +10,7 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from lmtrain.config.keys import hyperparameters
+from lmtrain.config.peak_rate import choose_peak_rate
 from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config
 from lmtrain.data.stream import Augmentation
@@ -27,7 +28,7 @@ from lmtrain.training.callbacks.folder_watch import FolderWatch
 from lmtrain.training.callbacks.monitor import Monitor
 from lmtrain.training.callbacks.order import build_callbacks
 from lmtrain.training.callbacks.progress import RunProgress
-from lmtrain.training.callbacks.run_length import TimeLimit
+from lmtrain.training.callbacks.run_length import TimeLimit, planned_steps
 from lmtrain.training.callbacks.save_points import SavePoints
 from lmtrain.training.callbacks.settings_watch import SettingsWatch
 from lmtrain.training.callbacks.text_samples import TextSamples
@@ -97,16 +98,17 @@ class Run:
         self.language_model = (
             with_larger_dictionary(initial, text.dictionary) if initial else new_language_model(config, text)
         )
-        self.module = make_module(config, self.language_model)
         self.data = make_datamodule(config, text)
+        self.peak_rate = choose_peak_rate(config, lambda: planned_steps(config.trainer, self.data))
+        self.module = make_module(config, self.language_model, self.peak_rate.value)
         save = save_language_model if self.language_model.model.sizes.cell.is_in_flair else save_for_lmtrain
         self.best = BestModel(folder.best, lambda model, path: save(replace(self.language_model, model=model), path))
         settings = hyperparameters(config)
-        settings["trainer.precision"] = choose_precision(config).name
+        settings |= {"trainer.precision": choose_precision(config).name, "optimizer.lr": self.peak_rate.value}
         self.monitor = Monitor(config.trainer.log_every_n_steps, self.best, text.unknown_rates(), settings)
         policy = SavePolicy(config.checkpoint.every, config.checkpoint.every_steps, attempt.time_limit)
         self.saving = RunCheckpoint(folder.checkpoint_files, policy, signals, tuple(others.values()))
-        annealing = make_annealing(config, attempt.diverged)
+        annealing = make_annealing(config, self.peak_rate.value, attempt.diverged)
         self.ending = Ending(annealing, self.saving, others)
         own = self._own_callbacks(annealing, console)
         self.trainer = make_trainer(
@@ -139,7 +141,8 @@ class Run:
     def log_start(self) -> None:
         """Says what will be trained; of a later attempt, that the run has gone back."""
         if self.attempt.rollbacks == 0:
-            log_start(self.config, self.language_model, self.start.text, self.trainer, self.attempt.checkpoint)
+            model, checkpoint = self.language_model, self.attempt.checkpoint
+            log_start(self.config, model, self.start.text, self.trainer, self.peak_rate, checkpoint)
         else:
             self.monitor.note(self.trainer, {"rollbacks": self.attempt.rollbacks}, self.attempt.diverged.step)
 
@@ -173,7 +176,7 @@ def new_language_model(config: Config, text: PreparedText) -> LanguageModel:
     )
 
 
-def make_module(config: Config, language_model: LanguageModel) -> LanguageModelModule:
+def make_module(config: Config, language_model: LanguageModel, lr: float) -> LanguageModelModule:
     """The LightningModule; its checkpoints describe the model so that it can be used without the run."""
     description = {
         "items": list(language_model.dictionary.items),
@@ -182,18 +185,18 @@ def make_module(config: Config, language_model: LanguageModel) -> LanguageModelM
         "level": language_model.level,
         "model": config.model.model_dump(exclude={"name"}),
     }
-    return LanguageModelModule(language_model.model, make_optimizer(config), config.seed, description, config.compile)
+    optimizer = make_optimizer(config, lr)
+    return LanguageModelModule(language_model.model, optimizer, config.seed, description, config.compile)
 
 
-def make_annealing(config: Config, diverged: Diverged | None) -> Callback:
+def make_annealing(config: Config, lr: float, diverged: Diverged | None) -> Callback:
     """What follows the configured schedule, from a lower rate after a divergence."""
     schedule = config.anneal.build_schedule()
     start_lr = None if diverged is None else diverged.lr * config.anneal.factor
     if isinstance(schedule, Plateau):
         return AnnealOnPlateau(schedule.factor, schedule.patience, schedule.min_lr, start_lr)
     step = 1 if diverged is None else max(1, diverged.step)
-    from_scratch = config.init_from is None and diverged is None
-    return AnnealOverRun(schedule, config.optimizer.lr, start_lr, step, suggests_rate=from_scratch)
+    return AnnealOverRun(schedule, lr, start_lr, step)
 
 
 def make_datamodule(config: Config, text: PreparedText) -> WindowDataModule:

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from lmtrain.config.explicit import check_explicit
+from lmtrain.config.peak_rate import with_former_rate
 from lmtrain.config.schema import Config
 from lmtrain.errors import UserError
 from lmtrain.kernels.malloc import keep_freed_memory
@@ -181,6 +182,8 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
+    if not config.overwrite:
+        config = with_former_rate(config, folder.began_with())
     if goes_on(config):
         check_is_not_later(folder)
     check_callbacks(config, folder.checkpoints)

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.evidence_runs import FLAIR, FOLDER
 from benchmarks.page import _row
 from benchmarks.record import ROOT
-from lmtrain.training.callbacks.anneal_over_run import rate_for_muon
+from lmtrain.config.peak_rate import rate_for_muon
 
 PAGE, PLOT = ROOT / "docs/evidence.md", ROOT / "docs/evidence.svg"
 STAND_IN = "experiment=flair trainer.precision=32-true anneal.patience=10"  # Flair's recipe, number for number

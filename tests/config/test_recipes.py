@@ -6,6 +6,7 @@ import pytest
 import yaml
 from running import compose
 
+from lmtrain.config.peak_rate import HIGHEST, LOWEST
 from lmtrain.config.saved import flat
 from lmtrain.config.schema import check_config
 
@@ -104,9 +105,9 @@ def test_options_of_two_groups_do_not_disturb_each_other(recipe, optimizer):
 
 def test_the_rates_that_matter():
     rate = {name: composed("fine_tune", f"optimizer={name}")["optimizer.lr"] for name in ("sgd", "adamw", "muon")}
-    assert rate == {"sgd": 5, "adamw": 0.002, "muon": 0.04}
+    assert rate == {"sgd": 5, "adamw": 0.002, "muon": "auto"}
     rate = {name: composed("flair", f"optimizer={name}")["optimizer.lr"] for name in ("sgd", "adamw", "muon")}
-    assert rate == {"sgd": 20, "adamw": 0.002, "muon": 0.04}
+    assert rate == {"sgd": 20, "adamw": 0.002, "muon": "auto"}
     assert composed("flair", "optimizer=adamw")["anneal.min_lr"] == 1e-6
     assert composed("fine_tune", "optimizer=muon")["anneal.schedule"] == "linear"
     assert composed("fast", "optimizer=sgd")["anneal.schedule"] == "plateau"
@@ -133,7 +134,7 @@ def test_fine_tuning_without_a_model_is_refused(train_py):
 RANGES = {
     "sgd": {"optimizer.lr": (1, 50)},
     "adamw": {"optimizer.lr": (1e-4, 1e-2)},
-    "muon": {"optimizer.lr": (0.01, 0.1), "optimizer.adamw_lr": (0.005, 0.05)},
+    "muon": {"optimizer.lr": (0.01, 0.2), "optimizer.adamw_lr": (0.005, 0.05)},
 }
 
 
@@ -144,8 +145,9 @@ def test_a_search_has_the_ranges_of_the_optimizer(recipe):
     from lmtrain.config.compose import CONFIG_FOLDER
 
     for optimizer, ranges in RANGES.items():
-        own = float(own_values("optimizer", optimizer)["optimizer.lr"])
-        assert ranges["optimizer.lr"][0] < own < ranges["optimizer.lr"][1]
+        own = own_values("optimizer", optimizer)["optimizer.lr"]
+        rates = (LOWEST, HIGHEST) if own == "auto" else (float(own),)
+        assert all(ranges["optimizer.lr"][0] < rate < ranges["optimizer.lr"][1] for rate in rates)
         overrides = ["hparams_search=optuna", f"optimizer={optimizer}", *([f"experiment={recipe}"] if recipe else [])]
         with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
             params = hydra.compose("config", overrides, return_hydra_config=True).hydra.sweeper.params

@@ -105,7 +105,7 @@ def test_an_epoch_begins_anywhere_with_work_that_grows_with_its_splits_only(monk
 def test_a_long_run_of_growing_windows_is_counted_without_walking_over_all_its_epochs(monkeypatch):
     trainer = in_an_epoch(FEW, grow_to_sequence_length=50)
     with counted_work(monkeypatch) as work:
-        steps = planned_steps(trainer)
+        steps = planned_steps(trainer, trainer.datamodule)
     assert steps == sum(trainer.datamodule.windows_in_epoch(epoch) for epoch in range(1000))
     with counted_work(monkeypatch) as of_an_epoch:
         trainer.datamodule.windows_in_epoch(0)

@@ -58,7 +58,11 @@ def test_the_card_says_that_the_rate_fell_in_a_line_and_the_precision_that_was_a
     assert recipe["window"] == (
         "20 characters × 4 lanes, over all devices; one longer with every split, up to 22; a step for 2 windows"
     )
-    assert recipe["optimizer"].startswith("Muon, ")
+    reason = "32 / steps, at most 0.12, for this run of 6 steps"
+    assert recipe["optimizer"] == f"Muon, lr=0.12 (`auto`: {reason}), adamw_lr=0.02"
+    said = Path("runs/b/train.log").read_text(encoding="utf-8")
+    assert f"optimizer.lr=auto is 0.12 here: {reason}" in said
+    assert "Learning rate 0.12 (anneal.schedule=linear)" in said
     assert "| test |" not in text
 
 
@@ -75,15 +79,21 @@ def test_the_card_says_what_ends_training(more, said, train_py):
     assert said in card_of("c")[1]["annealing"]
 
 
-def test_a_table_of_runs_has_the_precision_that_auto_became(train_py):
+def test_a_table_of_runs_has_the_precision_and_the_rate_that_auto_became(train_py):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     arguments = [argument for argument in SMALL if not argument.startswith("logger")]
-    assert train_py(*arguments, "logger=tensorboard", "name=e", "trainer.max_steps=1", "test=false").status == 0
+    assert (
+        train_py(
+            *arguments, "logger=tensorboard", "name=e", "optimizer=muon", "trainer.max_steps=1", "test=false"
+        ).status
+        == 0
+    )
     accumulator = EventAccumulator("runs/e/tensorboard")
     accumulator.Reload()
     contents = accumulator.PluginTagToContent("hparams")
     [row] = [content for tag, content in contents.items() if tag.endswith("session_start_info")]
     values = HParamsPluginData.FromString(row).session_start_info.hparams
     assert values["trainer.precision"].string_value == choose_precision(check_config(compose_values(*SMALL))).name
+    assert values["optimizer.lr"].number_value == 0.12

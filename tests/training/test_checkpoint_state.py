@@ -25,7 +25,7 @@ def test_a_checkpoint_holds_what_is_described_and_that_of_a_later_version_is_ref
     checkpoint = read_checkpoint(LAST)
     lightning = {"state_dict", "optimizer_states", "loops", "global_step", "epoch", "callbacks", "lr_schedulers"}
     assert checkpoint.keys() == lightning | {"pytorch-lightning_version", "lmtrain", POSITION}
-    assert checkpoint["callbacks"].keys() == OWN_CALLBACKS.keys()
+    assert checkpoint["callbacks"].keys() == OWN_CALLBACKS.keys() - {"AnnealOverRun"}  # one of two schedules
     assert checkpoint["lmtrain"]["version"] == 1
     state = RunState.read(checkpoint)
     assert state.position == Position(0, 8)

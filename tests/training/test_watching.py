@@ -18,6 +18,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from lmtrain.errors import UserError
 from lmtrain.training.callbacks import progress
+from lmtrain.training.loggers.mlflow import MLflow
+from lmtrain.training.loggers.run_logger import RunInfo
 
 
 def settings(corpus, folder, *more) -> dict:
@@ -146,6 +148,11 @@ def test_mlflow_has_one_run_with_the_figures_of_all_its_parts_below_a_bar_of_80_
     assert run.info.run_name == "run"
     assert run.info.status == "FINISHED"
     assert run.data.params["model.hidden_size"] == "16"
+    info = RunInfo(tmp_path / "run", "run", (tmp_path / "run/.key").read_text(encoding="utf-8"), {})
+    logger = MLflow(info, "lmtrain", "run", f"sqlite:///{tmp_path}/mlflow.db")
+    logger.log_hyperparams({"optimizer.lr": 0.04, "new": 1})  # as in a longer run
+    params = client.get_run(run.info.run_id).data.params
+    assert (float(params["optimizer.lr"]), params["new"]) == (20, "1")
     history = sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, "val/loss"))
     assert [step for step, _ in history] == [5, 9]
     assert [value for _, value in history] == pytest.approx(read_metrics(tmp_path / "run", "val/loss"), rel=1e-5)

@@ -46,7 +46,7 @@ class RunProgress(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._drawn = time.monotonic()
         self._began_step = trainer.global_step
-        self._planned = planned_steps(trainer)
+        self._planned = planned_steps(trainer, annotated(trainer).datamodule)
         if not (trainer.is_global_zero and self.console.is_terminal):
             return
         self._bar = _Bar(

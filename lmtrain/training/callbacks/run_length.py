@@ -5,7 +5,8 @@ import time
 
 from lightning.pytorch import Trainer
 
-from lmtrain.training.lightning_internals.attributes import annotated
+from lmtrain.config.schema import TrainerConfig
+from lmtrain.training.datamodule import WindowDataModule
 
 
 class TimeLimit:
@@ -27,11 +28,10 @@ class TimeLimit:
         return self.seconds is not None and time.monotonic() - self._began > self.seconds
 
 
-def planned_steps(trainer: Trainer) -> int | None:
+def planned_steps(trainer: Trainer | TrainerConfig, data: WindowDataModule) -> int | None:
     """How many optimizer steps the run will have made at its end; None without `max_epochs` and `max_steps`."""
     limits = [trainer.max_steps] if trainer.max_steps > 0 else []
     if (trainer.max_epochs or -1) > 0:
-        data = annotated(trainer).datamodule
         growing = min(data.growing_epochs(), trainer.max_epochs)  # those after them are all as long as the next one
         windows = [data.windows_in_epoch(epoch) for epoch in range(growing + (growing < trainer.max_epochs))]
         steps = [math.ceil(count / trainer.accumulate_grad_batches) for count in windows]

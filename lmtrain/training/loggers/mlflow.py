@@ -5,9 +5,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import MLFlowLogger
 
 from lmtrain.errors import UserError
@@ -48,6 +49,12 @@ class MLflow(MLFlowLogger, RunLogger):
                 super().__init__(experiment_name, run_name, tracking_uri, run_id=run_id)
         except (MlflowException, SQLAlchemyError, OSError) as error:
             raise UserError(f"logger.mlflow.tracking_uri={tracking_uri} does not take the run: {error}") from None
+
+    @rank_zero_only
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Those that MLflow does not have yet: it changes none, and a longer run may have another `optimizer.lr`."""
+        known = self.experiment.get_run(self.run_id).data.params
+        super().log_hyperparams({name: value for name, value in params.items() if name not in known})
 
 
 mlflow_logger = MLflow  # its name in configurations of before
