@@ -2,6 +2,7 @@
 
 import logging
 import os
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,10 +52,11 @@ class MLflow(MLFlowLogger, RunLogger):
             raise UserError(f"logger.mlflow.tracking_uri={tracking_uri} does not take the run: {error}") from None
 
     @rank_zero_only
-    def log_hyperparams(self, params: dict[str, Any]) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *_args: Any, **_more: Any) -> None:
         """Those that MLflow does not have yet: it changes none, and a longer run may have another `optimizer.lr`."""
         known = self.experiment.get_run(self.run_id).data.params
-        super().log_hyperparams({name: value for name, value in params.items() if name not in known})
+        given = params if isinstance(params, dict) else vars(params)
+        super().log_hyperparams({name: value for name, value in given.items() if name not in known})
 
 
 mlflow_logger = MLflow  # its name in configurations of before
