@@ -76,7 +76,7 @@ def empty(commands) -> Path:
 
 def test_the_wheel_holds_all_modules_and_the_whole_configuration(wheel, checkout):
     places = {"lmtrain": "lmtrain/**/*.py", "lmtrain/conf": "conf/**/*.yaml"}
-    there = {"lmtrain/py.typed"} | {
+    there = {"lmtrain/py.typed", "lmtrain/runs/model_card.md.jinja"} | {
         f"{place}/{path.relative_to(checkout / pattern.split('/')[0])}"
         for place, pattern in places.items()
         for path in checkout.glob(pattern)
