@@ -80,7 +80,7 @@ def test_the_refused_ones_are_told_all_at_once_with_reason_and_way_out():
 def test_a_subclass_of_a_refused_one_is_refused_and_leaves_no_folder(train_py):
     ended = train_py(*SMALL, "+callbacks.freeze={_target_: hooks.FreezeEncoder}", "trainer.precision=x")
     assert ended.status == 2
-    assert "callbacks.freeze: BaseFinetuning is refused: what it unfreezes is frozen again" in ended.message
+    assert "callbacks.freeze: BaseFinetuning is refused: what it unfreezes would be frozen again" in ended.message
     assert "trainer.precision" in ended.message
     assert not Path("runs").exists()
 
