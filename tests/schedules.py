@@ -1,4 +1,4 @@
-"""A schedule of a user's own, which tests name in configurations as `schedules.Steps`."""
+"""Schedules of a user's own, which tests name in configurations, such as `schedules.Steps`."""
 
 from dataclasses import dataclass
 
@@ -15,3 +15,19 @@ class Steps(OverRun):
 
     def fall(self, left):
         return self.level if left < self.last else 1
+
+
+@dataclass(frozen=True)
+class Power(OverRun):
+    """Wrong with some exponents: 0 ** -1 at the end, and below zero after the middle with a shift."""
+
+    exponent: float = 1.0
+    shift: float = 0.0
+    shape = "with a power"
+
+    def fall(self, left):
+        return left**self.exponent - self.shift
+
+
+class Unfinished(OverRun):
+    shape = "as nobody has written yet"

@@ -142,3 +142,14 @@ def make_schedule(name: str, values: dict[str, Any]) -> Schedule:
     """Makes the schedule, with those of the values that it takes."""
     schedule = schedule_class(name)
     return schedule(**{key: value for key, value in values.items() if key in inspect.signature(schedule).parameters})
+
+
+def check_rates(schedule: Schedule) -> None:
+    """Raises an exception if a schedule cannot describe itself, or has rates that are none; one of one's own may."""
+    schedule.describe("")
+    if not isinstance(schedule, OverRun):
+        return
+    for percent in range(101):
+        share = schedule.share(percent / 100, max(1.0, schedule.min_lr))
+        if not (math.isfinite(share) and share >= 0):
+            raise ValueError(f"{share:.3g} of the highest rate after {percent} % of the run, which is no rate")

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 
 from lmtrain.config.messages import sentences
 from lmtrain.config.peak_rate import LOWEST
-from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, keys_taken, make_schedule, schedule_class
+from lmtrain.config.schedules import OF_ALL, OverRun, Schedule, check_rates, keys_taken, make_schedule, schedule_class
 from lmtrain.config.trainer_arguments import problems as trainer_problems
 from lmtrain.config.value_types import (
     Callbacks,
@@ -145,9 +145,10 @@ class AnnealConfig(Section):
         if unknown := [name for name in self.model_extra if name not in taken]:
             raise ValueError(f"schedule={self.schedule} takes {', '.join(taken)}, not {', '.join(unknown)}")
         try:
-            self.build_schedule()
+            check_rates(self.build_schedule())
         except Exception as error:  # a schedule of one's own may raise anything
-            raise ValueError(f"schedule={self.schedule} cannot be made: {error}") from None
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"schedule={self.schedule} cannot be made: {reason}") from None
         return self
 
     def build_schedule(self) -> Schedule:

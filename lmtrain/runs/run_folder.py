@@ -50,6 +50,7 @@ class RunFolder:
         self._key = path / ".key"
         self._described: dict[Path, bytes] = {}
         self._lost_locks: list[Lock] = []
+        self._is_new = False
 
     def occupy(self, config: Config, contents: Contents) -> None:
         """Takes the folder for this run and writes its configuration.
@@ -61,6 +62,7 @@ class RunFolder:
         Raises:
             UserError: another run lives in the folder, or has left something there that would be overwritten.
         """
+        self._is_new = not self.path.exists()
         self._make()
         self._check_no_pipes()
         try:
@@ -146,7 +148,7 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError:  # such as too many open files, which says nothing
-            return self._described[self._key]
+            return self._described.get(self._key)
 
     def key(self) -> str:
         """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""
@@ -166,11 +168,17 @@ class RunFolder:
             ) from None
 
     def remove(self) -> None:
-        """Removes what a trial has written: the folder, and those above it that are empty then."""
+        """Removes what was written: the folder, and those above it that are empty then."""
         shutil.rmtree(self.path, ignore_errors=True)
         for folder in list(self.path.parents)[:2]:
             with suppress(OSError):
                 folder.rmdir()
+
+    def remove_if_nothing_was_saved(self) -> None:
+        """Leaves nothing of a run that was refused after `occupy` had made its folder; another run's there stays."""
+        is_ours = self._is_new and self._key_there() == self._described.get(self._key)
+        if is_ours and not self.checkpoint_files.present() and not self.best.exists():
+            self.remove()
 
     def release(self) -> None:
         self._lock.release()

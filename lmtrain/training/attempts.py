@@ -52,11 +52,12 @@ class Attempts:
 
     def failure(self) -> RunFailed:
         """What to raise when all attempts have diverged."""
-        trainer, times = self._config.trainer, self._config.divergence.max_rollbacks + 1
+        trainer, times, best = self._config.trainer, self._config.divergence.max_rollbacks + 1, self._folder.best
+        saved = f"{best} holds the best model so far" if best.exists() else "no model was saved"
         return RunFailed(
-            f"Training diverged {times} times, the last time at step {self._diverged.step}. Lower "
-            f"optimizer.lr={self._peak_rate:g} or trainer.gradient_clip_val={trainer.gradient_clip_val}, or "
-            f"use trainer.precision=32-true; {self._folder.best} holds the best model so far."
+            f"Training diverged {times} times, the last time at step {self._diverged.step}; {saved}. Lower "
+            f"optimizer.lr={self._peak_rate:g} or trainer.gradient_clip_val={trainer.gradient_clip_val}, or use "
+            "trainer.precision=32-true, with another name=NAME or overwrite=true."
         )
 
     def _log_rollback(self, checkpoint: Path | None) -> None:

@@ -37,8 +37,7 @@ from lmtrain.training.datamodule import WindowDataModule
 from lmtrain.training.divergence import Diverged
 from lmtrain.training.fine_tuning import with_larger_dictionary
 from lmtrain.training.lightning_internals.window_loop import use_window_loop
-from lmtrain.training.loggers.make import make_loggers
-from lmtrain.training.loggers.run_logger import RunLogger
+from lmtrain.training.loggers.make import close, make_loggers
 from lmtrain.training.module import LanguageModelModule
 from lmtrain.training.optimizers import make_optimizer
 from lmtrain.training.precision import choose_precision
@@ -157,11 +156,9 @@ class Run:
             self.trainer.strategy.launcher.kill(signal.SIGTERM)
 
     def close(self) -> None:
-        """Ends what the loggers leave open, for the next run in this process, and gives torch's setting back."""
+        """Closes the loggers, and gives torch's setting back."""
         torch.set_float32_matmul_precision(self.precision_before)
-        for logger in self.trainer.loggers:
-            if isinstance(logger, RunLogger):
-                logger.close()
+        close(self.trainer.loggers)
 
 
 def new_language_model(config: Config, text: PreparedText) -> LanguageModel:

@@ -15,7 +15,7 @@ from rich.console import Console
 from lmtrain.config.explicit import check_explicit
 from lmtrain.config.peak_rate import with_former_rate
 from lmtrain.config.schema import Config
-from lmtrain.errors import UserError
+from lmtrain.errors import RunFailed, UserError
 from lmtrain.kernels.malloc import keep_freed_memory
 from lmtrain.model.language_model import LanguageModel
 from lmtrain.model_files.export import load_model
@@ -152,6 +152,10 @@ def _occupied(folder: RunFolder, start: Start, signals: SignalWatch) -> Iterator
             log.info("This run is in a thread, where signals are not watched: one that ends the process saves nothing")
     try:
         yield
+    except UserError as error:
+        if is_first and not isinstance(error, RunFailed):
+            folder.remove_if_nothing_was_saved()
+        raise
     except OSError as error:  # such as a full disk, or too many open files
         log.info("Where it happened stands in %s", folder.log, exc_info=True)
         raise UserError(f"{error}. What was saved before is kept; the same command goes on from there.") from error

@@ -187,6 +187,16 @@ def test_a_schedule_that_was_chosen_is_followed_or_refused():
             ("anneal.schedule=schedules.Steps",),
             "anneal: schedule=schedules.Steps cannot be made: Steps",
         ),
+        (("anneal.schedule=schedules.Unfinished",), "schedules.Unfinished cannot be made: NotImplementedError"),
+        (("anneal.schedule=lmtrain.config.schedules.OverRun",), "cannot be made: 'OverRun' object has no attribute"),
+        (
+            ("anneal.schedule=schedules.Power", "+anneal.exponent=-1"),
+            "schedules.Power cannot be made: 0.0 cannot be raised to a negative power",
+        ),
+        (
+            ("anneal.schedule=schedules.Power", "+anneal.shift=0.5"),
+            "cannot be made: -0.01 of the highest rate after 51 % of the run, which is no rate",
+        ),
     ],
 )
 def test_a_key_without_effect_is_refused(typed, said, corpus, tmp_path):

@@ -10,6 +10,7 @@ import time
 import pytest
 import torch
 from corpora import write_corpus
+from hooks import Opened
 from rich.console import Console
 from running import compose, read_metrics, train
 from stopping import Killed
@@ -182,6 +183,23 @@ def test_a_service_that_does_not_take_the_run_is_told_before_training(corpus, tm
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(UserError, match=r"logger\.mlflow\.tracking_uri=http://127\.0\.0\.1:9 does not take the run"):
         train(settings(corpus, tmp_path, "logger=mlflow", "logger.mlflow.tracking_uri=http://127.0.0.1:9"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_logger_that_cannot_be_made_leaves_nothing_but_what_was_there(was_there, corpus, tmp_path):
+    notes = tmp_path / "run/notes.txt"
+    if was_there:
+        notes.parent.mkdir()
+        notes.write_text("mine")
+    Opened.opened.clear()
+    values = settings(corpus, tmp_path)
+    values["logger"] = {"one": {"_target_": "hooks.Opened"}, "two": {"_target_": "hooks.Opened", "address": "moon"}}
+    with pytest.raises(UserError, match=r"logger\.two cannot be made: hooks\.Opened: nobody is there: moon"):
+        train(values)
+    assert Opened.opened == []
+    assert notes.exists() == was_there
+    assert (tmp_path / "run").exists() == was_there
 
 
 @pytest.mark.parametrize(("logger", "package"), [("wandb", "wandb"), ("mlflow", "alembic")])

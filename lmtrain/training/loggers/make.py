@@ -2,7 +2,7 @@
 
 import importlib.util
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,21 @@ def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) ->
         step, chars = checkpoint["global_step"], RunState.read(checkpoint).items_seen
     key = folder.key() if is_first_process() else None
     run = RunInfo(folder.path, config.name, key, saved(config), step, chars)
-    return [guarded(_made(name, settings, run)) for name, settings in config.logger.items()]
+    loggers: list[Logger] = []
+    try:
+        for name, settings in config.logger.items():
+            loggers.append(guarded(_made(name, settings, run)))
+    except UserError:
+        close(loggers)
+        raise
+    return loggers
+
+
+def close(loggers: Iterable[Logger]) -> None:
+    """Ends what the loggers leave open, for the next run in this process."""
+    for logger in loggers:
+        if isinstance(logger, RunLogger):
+            logger.close()
 
 
 def _made(name: str, settings: Mapping[str, Any], run: RunInfo) -> Logger:
