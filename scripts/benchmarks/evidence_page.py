@@ -101,10 +101,12 @@ def speed_ratio(evidence: dict[str, Any], text: str, size: tuple[int, ...], reci
 def follows_rule(evidence: dict[str, Any], run: Run) -> bool:
     """Whether this is `experiment=fast` with the rate of the rule, or one near it, and nothing else."""
     of = run["contestant"]
-    rate = re.fullmatch(rf"{FAST} optimizer\.lr=(\S+)", of["recipe"])
+    rate = re.fullmatch(rf"{FAST}(?: optimizer\.lr=(\S+))?", of["recipe"])
     _, length, lanes = of["size"]
     steps = of["epochs"] * evidence["texts"][of["text"]]["characters"] / length / lanes
-    return rate is not None and abs(float(rate[1]) / rate_for_muon(steps) - 1) < 0.15
+    if rate is None or rate[1] in (None, "auto"):
+        return rate is not None
+    return abs(float(rate[1]) / rate_for_muon(steps) - 1) < 0.15
 
 
 def comparisons(evidence: dict[str, Any], is_compared: Callable[[Run], bool]) -> Iterator[dict[str, Any]]:
@@ -149,7 +151,7 @@ def _texts(evidence: dict[str, Any]) -> str:
 
 
 def _times(evidence: dict[str, Any]) -> str:
-    lines = ["## Time to the loss of Flair's six epochs", "", "### `experiment=fast` with the rate for short runs", ""]
+    lines = ["## Time to the loss of Flair's six epochs", "", f"### `{FAST}`: the rate goes by the number of steps", ""]
     lines += _table(evidence, lambda run: follows_rule(evidence, run))
     lines += ["", f"### `{FIXED_RATE}`, whatever the length"]
     lines += ["", *_table(evidence, lambda run: run["contestant"]["recipe"] == FIXED_RATE)]
@@ -281,7 +283,7 @@ def draw(evidence: dict[str, Any], path: Path) -> None:
     figure = Figure(figsize=(11, 0.6 + 2.6 * rows), layout="constrained")
     styles = {recipe: (color, _WHO[recipe]) for recipe, color in zip(_WHO, ("black", "0.4", "0.7"), strict=True)}
     styles[FIXED_RATE] = ("tab:blue", FIXED_RATE)
-    short_runs = ("tab:orange", f"{FAST} with the rate for short runs")
+    short_runs = ("tab:orange", f"{FAST}, the rate by the number of steps")
     for axes, panel in zip(figure.subplots(rows, 3, squeeze=False).flat, panels, strict=False):
         for key, runs in sorted(by_key.items()):
             first = min(runs, key=lambda run: run["contestant"]["seed"])

@@ -73,6 +73,7 @@ def test_the_rule_asks_for_higher_rates_in_shorter_runs_and_never_for_lower_ones
     assert not page.follows_rule(short, run(page.FIXED_RATE, 1, []))
     assert page.follows_rule(short, run(page.FAST + " optimizer.lr=0.12", 1, []))
     assert page.follows_rule(short, run(page.FIXED_RATE, 40, []))
+    assert page.follows_rule(short, run(page.FAST, 1, []))
     assert not page.follows_rule(short, run(page.FAST + " optimizer.lr=0.12 optimizer.adamw_lr=0.03", 1, []))
 
 
