@@ -1,9 +1,9 @@
 """Makes a corpus folder of raw text: text files, dumps of Wikipedia, web crawls, tables, archives, treebanks.
 
-The result trains with `python train.py data=folder data.path=OUTPUT`: train/ with splits of about equal size,
-valid.txt, test.txt, and manifest.json, which records what was done. A hash of each document decides whether it belongs
-to train, valid or test, and its place there. So if you give the shares, adding text never moves a document to another
-part.
+The result trains with `python train.py experiment=fast data=folder data.path=OUTPUT`: train/ with splits of about equal
+size, valid.txt, test.txt, and manifest.json, which records what was done. A hash of each document decides whether it
+belongs to train, valid or test, and its place there. So if you give the shares, adding text never moves a document to
+another part.
 """
 
 import argparse
