@@ -93,7 +93,8 @@ def log_end(config: Config, results: dict[str, Any], folder: RunFolder) -> None:
     if "tensorboard" in config.logger:
         lines.insert(0, f"  curves and samples   {pasteable('tensorboard', '--logdir', folder.path.parent)}")
     if config.data.name == "demo":
-        lines.append(f"  your own text        {train_program()} experiment=fast data=folder data.path=CORPUS, see README.md")
+        keys = "experiment=fast data=folder data.path=CORPUS"
+        lines.append(f"  your own text        {train_program()} {keys}, see README.md")
     log.info("Next:\n%s", "\n".join(lines))
 
 
