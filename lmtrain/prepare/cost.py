@@ -100,7 +100,7 @@ def optimizer_state(config: Config, model: RecurrentLM) -> int:
     """
     nout = None if model.sizes.nout is None else 3
     small = RecurrentLM(replace(model.sizes, vocabulary_size=5, hidden_size=4, embedding_size=3, nout=nout))
-    optimizer = _optimizer(config, small)
+    optimizer = make_for_trial(config)(small.named_parameters())
 
     def closure() -> float:
         small.zero_grad()
@@ -118,10 +118,6 @@ def optimizer_state(config: Config, model: RecurrentLM) -> int:
     return count
 
 
-def _optimizer(config: Config, model: RecurrentLM) -> torch.optim.Optimizer:
-    return make_for_trial(config)(model.named_parameters())
-
-
 def _measure(
     model: RecurrentLM,
     config: Config,
@@ -135,7 +131,7 @@ def _measure(
         weights = sum(parameter.numel() for parameter in model.parameters())
         length = max(4, min(length, int(1e10 / (weights * lanes))))
     ids = torch.randint(vocabulary_size, (length + 1, lanes), device=device)
-    optimizer, precision = _optimizer(config, model), _precision(config)
+    optimizer, precision = make_for_trial(config)(model.named_parameters()), _precision(config)
     if precision.endswith("true"):
         model.to({"64": torch.float64, "bf": torch.bfloat16, "16": torch.float16}.get(precision[:2], torch.float32))
     dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float16

@@ -6,8 +6,8 @@ the best weights and reports. The objects are:
 
 - `datamodule.py` serves windows; its state is the position (epoch, windows done);
 - `module.py` trains on one: forward, loss, detach the hidden state and carry it on (truncated BPTT);
-- `callbacks/` do what happens around the steps, `loggers/` take the figures;
-- `lightning_internals/` puts the loop over windows into Lightning's Trainer, and is all that is known of its inside.
+- `callbacks/` act around the steps, `loggers/` write the figures;
+- `lightning_internals/` puts the loop over windows into Lightning's Trainer, and alone uses its private names.
 
 A checkpoint means "n windows are done"; the text, its order and dropout are derived from the seed and that position.
 """

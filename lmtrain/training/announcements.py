@@ -1,4 +1,4 @@
-"""What a run says at its beginning and at its end."""
+"""The lines that a run logs at its beginning and at its end."""
 
 import logging
 import math
@@ -67,7 +67,7 @@ def log_start(
     lanes = config.data.batch_size
     if trainer.strategy.root_device.type == "cuda" and lanes < 100 * trainer.world_size > 100:
         log.info(
-            "%d lanes on %d GPUs: with fewer than a hundred or two on each, more GPUs save hardly any time. "
+            "%d lanes on %d GPUs: with fewer than 100 to 200 lanes on each, more GPUs save hardly any time. "
             "data.lanes_per_device=100 takes more lanes; see docs/clusters.md",
             lanes,
             trainer.world_size,

@@ -1,4 +1,4 @@
-"""What a checkpoint holds: the one place that writes and reads what is lmtrain's in it.
+"""The content of a checkpoint, its version, and the only code that writes and reads lmtrain's part of it.
 
 A checkpoint is the dict that Lightning makes, saved by torch; `torch.load(path, weights_only=True)` reads it.
 
@@ -34,16 +34,16 @@ OWN_CALLBACKS = {
     "Ending": "what an EarlyStopping monitored at the last validation",
     "RunCheckpoint": "whether a validation is due before anything else",
 }
-"""lmtrain's own callbacks that have a state, by the name that Lightning keeps it under, and what it is."""
+"""lmtrain's own callbacks that have a state, by the name under which Lightning keeps it → what it is."""
 
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the training text a run is, between two windows.
+    """The position of a run in the training text, between two windows.
 
     Args:
         epoch: whole passes over the text that are done.
-        window: windows of the next pass that are done.
+        window: windows of the present pass that are done.
     """
 
     epoch: int
@@ -52,16 +52,16 @@ class Position:
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run carries from window to window beside weights and optimizer.
+    """The state of a run besides weights, optimizer and callbacks.
 
     Args:
         description: the model's items, direction, level, document delimiter and sizes.
-        position: where the run is.
+        position: in the training text.
         items_seen: characters or words trained on, by all ranks.
-        seconds: how long the run has taken, its earlier parts included.
-        train_mean: negative log-likelihood in nats, and the number of items that it is of, since the last report.
+        seconds: that the run has taken, over all its starts.
+        train_mean: the negative log-likelihood in nats since the last report, and its number of items.
         hidden: each part of the hidden state `(L, B, H)`, with the lanes of all ranks in their order, on the CPU; None
-            at a split's start, and on ranks other than the first, which writes no file.
+            at a split's start, and on ranks other than 0, which write no file.
     """
 
     description: dict[str, Any]
@@ -72,8 +72,8 @@ class RunState:
     hidden: tuple[Tensor, ...] | None
 
     def write(self, checkpoint: dict[str, Any]) -> None:
-        """Puts it into a checkpoint; the entry of the position is the datamodule's, which Lightning writes."""
-        checkpoint["epoch"] = self.position.epoch  # Lightning's own depends on the hook that saves
+        """Puts the state into a checkpoint, except the position, which Lightning takes from the datamodule."""
+        checkpoint["epoch"] = self.position.epoch  # Lightning's own number depends on the hook that saves
         checkpoint["lmtrain"] = {
             "version": CHECKPOINT_VERSION,
             **self.description,

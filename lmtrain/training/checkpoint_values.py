@@ -1,4 +1,4 @@
-"""Which values a checkpoint may hold: only what `torch.load(weights_only=True)` gives back as it was."""
+"""Makes sure that a checkpoint holds only values that `torch.load(weights_only=True)` gives back unchanged."""
 
 import io
 from collections import OrderedDict
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 _MARK = "lmtrain.numpy"
-_SURE = (torch.Tensor, torch.nn.Parameter, str, int, float, bool, type(None))
+_READABLE = (torch.Tensor, torch.nn.Parameter, str, int, float, bool, type(None))
 _MAY_HOLD = "A checkpoint holds numbers, strings, tensors, NumPy arrays, and lists, tuples, sets and dicts of them"
 
 
 def encoded(value: Any) -> Any:
-    """The same with NumPy's numbers and arrays in a form that can be read again; see `decoded`."""
+    """The value with NumPy's numbers and arrays as dicts of bytes, which can be read again; see `decoded`."""
     if isinstance(value, np.generic) or type(value) is np.ndarray:
         if value.dtype.hasobject or value.dtype.names is not None:
             return value
@@ -43,7 +43,7 @@ def decoded(value: Any) -> Any:
 
 
 def copied(value: Any) -> Any:
-    """The same with copies of all tensors."""
+    """The value with copies of all tensors."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if type(value) in (dict, OrderedDict):
@@ -54,8 +54,8 @@ def copied(value: Any) -> Any:
 
 
 def unreadable(value: Any, place: str = "") -> Iterator[str]:
-    """What could not be read again, such as "['path'] is a pathlib.PosixPath"; tensors are not looked at."""
-    if type(value) in _SURE:
+    """Clauses about values that could not be read again, such as "['path'] is a pathlib.PosixPath"."""
+    if type(value) in _READABLE:
         return
     if type(value) in (dict, OrderedDict):
         for key, part in value.items():
@@ -64,11 +64,11 @@ def unreadable(value: Any, place: str = "") -> Iterator[str]:
     elif type(value) in (list, tuple, set):
         for index, part in enumerate(value):
             yield from unreadable(part, f"{place}[{index}]")
-    elif not _comes_back(value):
+    elif not _can_be_read_again(value):
         yield f"{place or 'it'} is a {type(value).__module__}.{type(value).__qualname__}"
 
 
-def _comes_back(value: Any) -> bool:
+def _can_be_read_again(value: Any) -> bool:
     file = io.BytesIO()
     try:
         torch.save(value, file)
@@ -80,24 +80,24 @@ def _comes_back(value: Any) -> bool:
 
 
 def unreadable_parts(content: dict[str, Any], writers: list[str]) -> list[str]:
-    """A sentence for everything in a checkpoint that could not be read again.
+    """A sentence for each value in a checkpoint that could not be read again.
 
     Args:
-        content: what Lightning would save.
-        writers: the names of the callbacks that write into the checkpoint.
+        content: of the checkpoint.
+        writers: the names of the callbacks that write into the checkpoint in `on_save_checkpoint`.
     """
     sentences = []
     for name, part in content.items():
         if name == "callbacks":
-            whose = {f"The state of the callback {key}": state for key, state in part.items()}
+            states = {f"The state of the callback {key}": state for key, state in part.items()}
         elif name == "optimizer_states":
-            whose = {"The state of the optimizer": part[0]}
+            states = {"The state of the optimizer": part[0]}
         else:
             by = f" by {' or '.join(writers)}" if writers else ""
-            whose = {f"What is put into the checkpoint as {name!r}{by}": part}
-        for owner, state in whose.items():
+            states = {f"What is put into the checkpoint as {name!r}{by}": part}
+        for title, state in states.items():
             sentences += [
-                f"{owner} cannot be read again: {problem}. {_MAY_HOLD}: turn it into one of these before."
+                f"{title} cannot be read again: {problem}. {_MAY_HOLD}: convert it to one of these before it is saved."
                 for problem in unreadable(state)
             ]
     return sentences

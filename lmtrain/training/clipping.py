@@ -1,4 +1,4 @@
-"""Clipping of the gradient's norm, with little around it."""
+"""Clips the norm of the gradients as torch does, but faster for small models on CPUs."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ _ONE, _TINY = np.float32(1), np.float32(1e-6)
 
 
 def clip_norm(parameters: Sequence[Tensor], limit: float) -> Tensor:
-    """What `torch.nn.utils.clip_grad_norm_` does, to the bit, in a third of the time where gradients are small.
+    """Equal to `torch.nn.utils.clip_grad_norm_` to the bit, in a third of the time where gradients are small.
 
-    On CPUs torch looks each gradient's device and type up several times, multiplies by 1 where nothing is clipped, and
-    takes tensors for what are single numbers.
+    On CPUs torch looks up each gradient's device and type several times, multiplies by 1 if nothing is clipped, and
+    computes with tensors of one element.
 
     Args:
         parameters: those without a gradient are left out.
         limit: the largest norm; infinity for no limit.
 
     Returns:
-        the norm of all gradients together, a scalar.
+        the norm of all gradients together, a scalar, before clipping.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients or not all(gradient.is_cpu and gradient.dtype == torch.float32 for gradient in gradients):

@@ -1,4 +1,4 @@
-"""The LightningDataModule: which windows of the corpus this rank trains, validates and tests on."""
+"""The LightningDataModule: serves the windows of the corpus on which this rank trains, validates and tests."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,11 +21,11 @@ class WindowDataModule(LightningDataModule):
 
     Args:
         train: the splits in the order of their names; later epochs take them in random order.
-        valid, test: one run of text each; never shuffled, never case-flipped.
+        valid, test: one split each; never shuffled, never case-flipped.
         batch_size: lanes over all ranks.
         sequence_length: T.
-        grow_to_sequence_length: lengthen T by one a split until it is this, as Flair does; 0 for never.
-        augmentation: what happens to the training documents, and the seed of all that is random here.
+        grow_to_sequence_length: lengthen T by one with each split up to this length, as Flair does; 0 for never.
+        augmentation: how training documents are shuffled and changed, and the seed of all that is random here.
         backward: serve the text from its end to its beginning.
     """
 
@@ -53,16 +53,16 @@ class WindowDataModule(LightningDataModule):
         self._resume_at = (0, 0)
 
     def lanes_of_rank(self, rank: int, world_size: int) -> range:
-        """The contiguous lanes that a rank works on; the ranks' numbers of lanes differ by one at most."""
+        """The contiguous lanes of a rank; the numbers of lanes of two ranks differ by at most one."""
         return range(rank * self.batch_size // world_size, (rank + 1) * self.batch_size // world_size)
 
     def window_length(self, epoch: int, place: int) -> int:
-        """T of the split at a place of an epoch; the very first split is already one longer, as in Flair."""
+        """T of a split, by its place in an epoch. As in Flair, T has already grown by one for the very first split."""
         grown = self.sequence_length + epoch * len(self.train) + place + 1
         return max(self.sequence_length, min(grown, self.grow_to_sequence_length))
 
     def growing_epochs(self) -> int:
-        """In how many epochs, from the first on, T grows."""
+        """The number of epochs, from the first on, in which T grows."""
         return math.ceil(max(0, self.grow_to_sequence_length - self.sequence_length) / len(self.train))
 
     def epoch_windows(self, epoch: int, start: int, own_lanes: range) -> WindowDataset:
@@ -104,7 +104,8 @@ class WindowDataModule(LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """The position between two windows; at the end of an epoch, the beginning of the next.
 
-        Derived from the windows that were processed, which is right before a step, after it and after a validation.
+        It is derived from Lightning's number of processed windows, which is right before a step, after a step and after
+        a validation; its other counters are not.
         """
         done = window_progress(self.trainer).processed
         epoch = self.trainer.current_epoch
@@ -117,7 +118,7 @@ class WindowDataModule(LightningDataModule):
 
 
 class _Windows(DataLoader):
-    """torch's own looks at each window for what it could collate and profile, which takes longer than making it."""
+    """Iterates over the dataset directly: torch's DataLoader takes longer around a window than the window itself."""
 
     def __iter__(self) -> Iterator[Window]:  # type: ignore[override]  # Lightning needs no more
         return super().__iter__() if self.pin_memory else iter(self.dataset)

@@ -1,4 +1,4 @@
-"""Which dictionary a run has, and how much of its text is in it."""
+"""Makes the dictionary of a run, and reports how much of the text it covers."""
 
 import logging
 from collections import Counter
@@ -17,11 +17,15 @@ log = logging.getLogger(__name__)
 def make_dictionary(
     config: DictionaryConfig, level: str, count: Callable[[], Counter[str]], initial: Dictionary | None = None
 ) -> Dictionary:
-    """The dictionary that the configuration asks for, or the initial one, expanded if that is asked for.
+    """The dictionary that the configuration asks for, or the initial one, expanded with `dictionary.expand`.
 
     Args:
-        level: of the items.
-        count: gives how often each item occurs in the training files.
+        level: of the items, "character" or "word".
+        count: counts the items of the training files; called only if the dictionary depends on them.
+        initial: the dictionary of the model to start from.
+
+    Raises:
+        UserError: keys contradict each other, or the file cannot be read.
     """
     if initial is not None and not config.expand:
         return initial
@@ -48,10 +52,13 @@ def report_coverage(
     train: list[EncodedText],
     valid: list[EncodedText],
 ) -> list[str]:
-    """Logs how much of the text the dictionary has; gives sentences about what it has too little of.
+    """Logs which share of the text is in the dictionary.
 
     Args:
-        is_brought: it is that of the model to start from.
+        is_brought: whether the dictionary came with the model to start from.
+
+    Returns:
+        a sentence for each of train and valid of which more than `dictionary.max_unknown` is not in the dictionary.
     """
     log.info("Dictionary: %s items", f"{len(dictionary):,}")
     problems = []
@@ -62,7 +69,7 @@ def report_coverage(
             log.info("  covers all of %s (%s items)", part, f"{items:,}")
             continue
         counts: Counter[str] = Counter()
-        for text in texts:  # a sum of counters would copy them all for each text
+        for text in texts:  # not a sum of counters, which copies all of them for each text
             counts.update(text.unknown)
         examples = " ".join(f"{item!r}×{count:,}" for item, count in counts.most_common(10))
         covered = 100 - 100 * unknown / items

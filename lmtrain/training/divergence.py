@@ -1,4 +1,4 @@
-"""A loss or a gradient that is not finite any more ends the fit, on all ranks alike."""
+"""Ends the fit, on all ranks at the same step, when the loss or the gradient is not finite any more."""
 
 import math
 
@@ -10,8 +10,8 @@ class Diverged(Exception):
     """The loss or the gradient is not finite any more.
 
     Args:
-        step: optimizer steps done when it was seen.
-        lr: the learning rate then.
+        step: the number of optimizer steps done when this was noticed.
+        lr: the learning rate at that step.
     """
 
     def __init__(self, step: int, lr: float) -> None:
@@ -21,10 +21,10 @@ class Diverged(Exception):
 
 
 def raise_if_diverged(loss: float, grad_norm: Tensor | None, trainer: Trainer) -> None:
-    """Raises `Diverged` on all ranks alike, if it is called with the same figures on all of them.
+    """Raises `Diverged`; called with the same figures on all ranks, so that all raise it.
 
-    With 16-mixed a gradient that is not finite only says that its scale was too large: the step is skipped and the
-    scale halved. Not so where there is nothing left to halve.
+    With 16-mixed a gradient that is not finite is no divergence while its scale is 1 or more: the step is skipped and
+    the scale halved.
     """
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     is_skipped = scaler is not None and scaler.get_scale() >= 1

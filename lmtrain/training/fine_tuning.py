@@ -1,4 +1,4 @@
-"""Starting from a trained model: what comes along from it, what may not contradict it, and new characters for it."""
+"""Starts from a trained model (`init_from`): takes its settings, refuses contradictions, enlarges its dictionary."""
 
 import copy
 import hashlib
@@ -34,9 +34,7 @@ def check_is_a_file(init_from: str) -> None:
 
 
 def settings_from_model(config: Config, language_model: LanguageModel, explicit: Set[str]) -> Config:
-    """The configuration with what the model brings along: direction, level, delimiter, sizes and dictionary.
-
-    Dropout comes along too, but may be set.
+    """The configuration with the model's direction, level, delimiter and sizes, and its dropout unless that is set.
 
     Args:
         config: as it was composed.
@@ -44,7 +42,7 @@ def settings_from_model(config: Config, language_model: LanguageModel, explicit:
         explicit: the keys that the user set, such as "model.hidden_size", or "model" for a group's choice.
 
     Raises:
-        UserError: the keys that the user set to something else than the model has.
+        UserError: every key that the user set and that contradicts the model.
     """
     sizes = {f"model.{name}": value for name, value in asdict(language_model.model.sizes).items()}
     del sizes["model.vocabulary_size"]
@@ -73,7 +71,7 @@ def settings_from_model(config: Config, language_model: LanguageModel, explicit:
     raise_if_any(problems)
     tuned = config.changed(brought if "model.name" in explicit else brought | {"model.name": "tuned"})
     if "name" not in explicit and config.name.startswith(default := _default_name(config)):
-        name = _default_name(tuned) + config.name.removeprefix(default)  # a sweep has appended to it
+        name = _default_name(tuned) + config.name.removeprefix(default)  # the suffix that a sweep has appended
         tuned = tuned.changed({"name": name})
     return tuned
 
@@ -83,7 +81,7 @@ def _default_name(config: Config) -> str:
 
 
 def fingerprint(language_model: LanguageModel) -> str:
-    """A hash of the weights and the dictionary: of the model, whatever file it is in."""
+    """A hash of the weights and the dictionary, the same for all files that hold the same model."""
     hashed = hashlib.blake2b(language_model.dictionary.fingerprint.encode(), digest_size=16)
     for name, tensor in language_model.model.state_dict().items():
         hashed.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -96,7 +94,7 @@ def with_new_items(dictionary: Dictionary, counts: Counter[str], min_count: int 
     new = [
         item
         for item, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-        if count >= min_count and item not in dictionary.ids and item != UNK  # which stands at 0 or nowhere
+        if count >= min_count and item not in dictionary.ids and item != UNK  # which may only have the id 0
     ]
     return Dictionary([*dictionary.items, *new])
 
@@ -104,12 +102,11 @@ def with_new_items(dictionary: Dictionary, counts: Counter[str], min_count: int 
 def with_larger_dictionary(language_model: LanguageModel, dictionary: Dictionary) -> LanguageModel:
     """A copy of the model for a larger dictionary.
 
-    New rows of the encoder are as in a new model; new rows of the decoder are zero and their bias is the lowest of
-    the old ones, so that they take little from the probability of the old items. Old rows are untouched.
+    New rows of the encoder are initialised as in a new model. New rows of the decoder are zero, with the lowest of the
+    old biases, so that they take little from the probability of the old items. Old rows are unchanged.
 
     Args:
-        language_model: the model.
-        dictionary: one that begins with the model's own.
+        dictionary: begins with the items of the model's own.
     """
     if dictionary == language_model.dictionary:
         return replace(language_model, model=copy.deepcopy(language_model.model))

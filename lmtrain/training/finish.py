@@ -9,7 +9,7 @@ from lmtrain.model_files.flair import load_language_model
 from lmtrain.runs.report import write_report
 from lmtrain.training.announcements import log_end, loss_figures
 from lmtrain.training.callbacks.ending import CALLBACKS, limits
-from lmtrain.training.hardware import what_is_used
+from lmtrain.training.hardware import hardware_in_use
 from lmtrain.training.lightning_internals.attributes import annotated
 from lmtrain.training.precision import choose_precision
 from lmtrain.training.run import Run
@@ -48,7 +48,7 @@ def finish(run: Run) -> dict[str, Any]:
         "val/loss": run.best.loss,
         "limits": limits(run.config),
         "ended_by": cause,
-        **what_is_used(run.trainer),
+        **hardware_in_use(run.trainer),
         "precision_reason": choose_precision(run.config).reason,
         "lr": run.peak_rate.value,  # the highest
         "lr_reason": run.peak_rate.reason,

@@ -1,4 +1,4 @@
-"""What a run computes on and how, for its results and its model card."""
+"""Names the devices and the precision of a run, for results.json and the model card."""
 
 import os
 import platform
@@ -9,8 +9,8 @@ import torch
 from lightning.pytorch import Trainer
 
 
-def what_is_used(trainer: Trainer) -> dict[str, Any]:
-    """The precision that `auto` became, how many devices on how many hosts, and the device's name."""
+def hardware_in_use(trainer: Trainer) -> dict[str, Any]:
+    """The precision that was chosen, the numbers of devices and of hosts, and the name of the GPU or processor."""
     device = trainer.strategy.root_device
     return {
         "precision": str(trainer.precision),

@@ -1,4 +1,4 @@
-"""How many lanes a run has, where that depends on the number of devices."""
+"""Computes `data.batch_size` from `data.lanes_per_device`, once the number of devices is known."""
 
 from collections.abc import Collection
 
@@ -8,18 +8,18 @@ from lmtrain.runs.run_folder import RunFolder
 
 
 def with_lanes(config: Config, devices: int, explicit: Collection[str], folder: RunFolder) -> Config:
-    """Gives a configuration with `data.lanes_per_device` the `data.batch_size` that it means.
+    """The configuration with the `data.batch_size` that `data.lanes_per_device` means.
 
     A run that goes on keeps the lanes it began with, whatever the number of devices is now.
 
     Args:
         config: of the run.
-        devices: on which the run is now.
+        devices: their number in all processes of this start.
         explicit: the keys that the user set.
         folder: of the run.
 
     Raises:
-        UserError: `data.batch_size` is given, too.
+        UserError: the user gave `data.batch_size`, too.
     """
     lanes = config.data.lanes_per_device
     if lanes is None:

@@ -1,4 +1,4 @@
-"""Memory: whether a model fits before it is made, and what to do when there was too little in training."""
+"""Checks before a model is made that it fits into memory, and explains running out of memory in training."""
 
 import math
 import os
@@ -11,7 +11,7 @@ from lmtrain.model.language_model import parameter_count
 
 
 def check_fits(config: Config, vocabulary_size: int) -> None:
-    """Raises `UserError` if the weights alone, in float32, are more than this machine's memory: they are made there."""
+    """Raises `UserError` if the weights alone, which are made on the CPU in float32, exceed this machine's memory."""
     try:
         needed: float = 4 * parameter_count(config.model.sizes(vocabulary_size))
     except OverflowError:
@@ -32,7 +32,7 @@ def is_exhausted(error: BaseException) -> bool:
 
 
 def too_little(error: BaseException) -> UserError:
-    """What to say of it."""
+    """The message for an error for which `is_exhausted` holds."""
     reason = (str(error).splitlines() or ["no memory is left"])[0]
     return UserError(
         f"There is too little memory for a step: {reason} What was saved before is kept. Use less, with a smaller "

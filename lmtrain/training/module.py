@@ -30,8 +30,8 @@ class LanguageModelModule(LightningModule):
 
     The hidden state after a window is detached and carried to the next one; it is zero at a split's start. Each rank
     holds the state of its own lanes; a checkpoint holds that of all lanes, in the order of the lanes. An optimizer that
-    computes a window several times (LBFGS) sees the same hidden state and the same dropout each time; the window's
-    loss is the first one, and the state that is carried on is the last one.
+    computes a window several times (LBFGS) sees the same hidden state and the same dropout each time; the first loss
+    is reported, and the last hidden state is carried on.
 
     Logs `val/loss` (mean nats per item over all ranks), `val/ppl` and `val/bpc`, likewise `test/...`, for callbacks.
 
@@ -73,8 +73,7 @@ class LanguageModelModule(LightningModule):
         self.weights_to_test: dict[str, Tensor] | None = None  # None for those that are there
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # the hook that runs is noted at every hook of every step, and torch.nn.Module takes long to see that this is no
-        # parameter
+        # Lightning sets `_current_fx_name` at every hook of every step, and torch.nn.Module looks long for a parameter
         if name in _PLAIN_ATTRIBUTES:
             object.__setattr__(self, name, value)
         else:
@@ -85,10 +84,10 @@ class LanguageModelModule(LightningModule):
         return self.seconds + time.monotonic() - self._began
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The configured optimizer, in its fused form if it has one that is faster.
+        """The configured optimizer, in its fused form if that exists and is faster.
 
-        Not if gradients are scaled, nor if the configuration asks for a form. Plain SGD is one operation a weight, for
-        which the fused form takes a fifth longer on CPUs.
+        The fused form is not used if gradients are scaled or the configuration asks for another form, nor for plain SGD
+        on CPUs, where it takes a fifth longer.
         """
         make, device = self.make_optimizer, self.device.type
         kind, given = getattr(make, "func", make), getattr(make, "keywords", {})
@@ -106,7 +105,7 @@ class LanguageModelModule(LightningModule):
         self._is_counted = False
 
     def training_step(self, batch: Window, batch_idx: int) -> Tensor:
-        trainer, model = self.trainer, self.model  # looked up once: Lightning's and torch's attributes take a while
+        trainer, model = self.trainer, self.model  # looked up once: both attributes are slow properties
         if model.sizes.dropout > 0:
             place = f"{self.seed} {trainer.current_epoch} {batch_idx} {trainer.global_rank}"
             _seed(self.device, int.from_bytes(hashlib.blake2b(place.encode(), digest_size=8).digest(), "little"))
@@ -158,11 +157,11 @@ class LanguageModelModule(LightningModule):
         return total / items
 
     def has_evaluated_these_weights(self) -> bool:
-        """False if the weights are not those that the latest evaluation began with."""
+        """Whether the weights are those with which the latest evaluation began."""
         return self._evaluated is not None and same_traces(self._evaluated, traces(self.model))
 
     def has_unmeasured_weights(self) -> bool:
-        """True if a callback has put other weights there since the latest validation of a run that is at its end."""
+        """Whether a callback has changed the weights since the latest validation; called when training has ended."""
         if self._evaluated is None or self.trained is None:
             return False
         now = traces(self.model)
@@ -187,7 +186,7 @@ class LanguageModelModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         if self.weights_to_test is not None:
-            self.model.load_state_dict(self.weights_to_test)  # a callback may have put others there
+            self.model.load_state_dict(self.weights_to_test)  # a callback may have exchanged them
         self._evaluation_start()
 
     def test_step(self, batch: Window, batch_idx: int) -> None:
@@ -220,17 +219,14 @@ class LanguageModelModule(LightningModule):
             self.hidden = tuple(part[:, lanes.start : lanes.stop].contiguous() for part in state.hidden)
 
     def on_fit_start(self) -> None:
-        """Puts a loaded state where the weights are, in their type.
-
-        The hardware that it was saved on may have computed in another one.
-        """
+        """Moves a loaded hidden state to the device and dtype of the weights, which may have been others when saved."""
         if self.hidden is not None:
             self.hidden = tuple(part.to(self.model.encoder.weight) for part in self.hidden)
 
     def _hidden_of_all_lanes(self) -> tuple[Tensor, ...] | None:
-        """Each part `(L, B, H)`, on the CPU; None at a split's start, and on ranks other than the first.
+        """Each part `(L, B, H)`, on the CPU; None at a split's start and on ranks other than 0.
 
-        Only the first one gets the others' lanes: to send all lanes to all ranks would take as much more for each.
+        Rank 0 alone gathers the lanes, since it writes the file: sending all lanes to every rank would cost more.
         """
         if self.hidden is None:
             return None
@@ -238,7 +234,7 @@ class LanguageModelModule(LightningModule):
         return tuple(parts) if self.trainer.is_global_zero else None
 
     def _gathered(self, part: Tensor) -> Tensor | None:
-        """This rank's `(L, B of this rank, H)` → that of all ranks, on the first one."""
+        """This rank's `(L, B of this rank, H)` → `(L, B, H)` of all ranks on rank 0, None on the others."""
         if self.trainer.world_size == 1:
             return part.cpu()
         data, world_size = annotated(self.trainer).datamodule, self.trainer.world_size

@@ -15,16 +15,16 @@ _ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Orthogonalises the momentum of every gate's matrix (Jordan et al., 2024, "Muon: An optimizer for hidden layers").
 
-    `torch.optim.Muon` takes an LSTM's `(4H, H)` for one matrix; its four gates are four functions, and orthogonalised
-    apart they learn faster (docs/recipes.md). Embedding, decoder, projection and biases are AdamW's.
+    `torch.optim.Muon` takes an LSTM's `(4H, H)` for one matrix. Its four gates are four functions, which learn faster
+    if they are orthogonalised separately (docs/recipes.md). AdamW trains embedding, decoder, projection and biases.
 
     Args:
-        params: names and parameters, as of `named_parameters`; recurrent matrices are those with `weight_ih_l` or
-            `weight_hh_l` in their names.
+        params: names and parameters, as `named_parameters` gives them; recurrent matrices are those with `weight_ih_l`
+            or `weight_hh_l` in their names.
         lr: of the recurrent matrices.
-        adamw_lr: of everything else.
-        momentum: of the recurrent matrices, as Nesterov's.
-        betas, weight_decay: AdamW's.
+        adamw_lr: of all other parameters.
+        momentum: of the recurrent matrices, in Nesterov's form.
+        betas, weight_decay: of AdamW.
     """
 
     def __init__(
@@ -38,15 +38,16 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         named = dict(params)
         matrices = {name: p for name, p in named.items() if "weight_ih_l" in name or "weight_hh_l" in name}
-        others = [(name, p) for name, p in named.items() if name not in matrices]
+        adamw_params = [(name, p) for name, p in named.items() if name not in matrices]
         hidden_size = _hidden_size(named)
-        self._adamw = torch.optim.AdamW(others, lr=adamw_lr, betas=(betas[0], betas[1]), weight_decay=weight_decay)
+        self._adamw = torch.optim.AdamW(
+            adamw_params, lr=adamw_lr, betas=(betas[0], betas[1]), weight_decay=weight_decay
+        )
         recurrent = {"params": list(matrices.items()), "lr": lr, "momentum": momentum, "hidden_size": hidden_size}
-        rest = {**self._adamw.param_groups[0], "params": others}
-        super().__init__([recurrent, rest], {})
+        super().__init__([recurrent, {**self._adamw.param_groups[0], "params": adamw_params}], {})
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_adamw": self._adamw}  # torch's leaves out what it does not know
+        return {**super().__getstate__(), "_adamw": self._adamw}  # torch's leaves out attributes of subclasses
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step; `closure` computes the loss and the gradients, as everywhere in torch."""
@@ -71,14 +72,14 @@ class Muon(torch.optim.Optimizer):
             update = matrix.grad.lerp(buffer, group["momentum"])
             gates = _gates(update, group["hidden_size"])
             rows, columns = gates.shape[1:]
-            scale = max(1.0, rows / columns) ** 0.5  # so that a step changes outputs alike in all shapes
+            scale = max(1.0, rows / columns) ** 0.5  # a step then changes outputs equally much for all shapes
             matrix.add_(orthogonalized(gates).reshape(matrix.shape), alpha=-group["lr"] * scale)
 
 
 def _hidden_size(named: dict[str, Tensor]) -> int:
-    """H: the columns of the matrices that read the hidden state, among them those after a cell without `weight_hh`.
+    """H: the number of columns of a matrix that reads the hidden state; 0 if there is none.
 
-    0 if there are none.
+    A cell without `weight_hh_l`, such as minGRU, is recognised by the projection or the decoder after it.
     """
     readers = ("weight_hh_l", "proj.weight", "decoder.weight")
     sizes = [p.shape[1] for reader in readers for name, p in named.items() if reader in name]
@@ -86,15 +87,15 @@ def _hidden_size(named: dict[str, Tensor]) -> int:
 
 
 def _gates(matrix: Tensor, hidden_size: int) -> Tensor:
-    """`(gates·H, columns)` → `(gates, H, columns)`; a matrix of other rows is a function by itself."""
+    """`(gates·H, columns)` → `(gates, H, columns)`; with another number of rows, `(1, rows, columns)`."""
     rows = hidden_size if hidden_size and len(matrix) % hidden_size == 0 else len(matrix)
     return matrix.view(-1, rows, matrix.shape[1])
 
 
 def orthogonalized(matrices: Tensor) -> Tensor:
-    """Roughly the nearest matrices whose singular values are all one, by the Newton-Schulz iteration.
+    """Approximates the nearest matrices whose singular values are all one, by the Newton-Schulz iteration.
 
-    It is so rough that float32 is computed in bfloat16 where that is faster, as by Jordan et al.
+    The approximation is so rough that float32 is computed in bfloat16 where that is faster, as Jordan et al. do.
 
     Args:
         matrices: `(N, rows, columns)`.

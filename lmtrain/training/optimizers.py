@@ -16,7 +16,7 @@ _STEPS = 3
 
 
 def make_optimizer(config: Config, lr: float) -> Callable[..., torch.optim.Optimizer]:
-    """What makes the configured optimizer from named parameters.
+    """A function that makes the configured optimizer from named parameters.
 
     Args:
         lr: the configured rate, or what `auto` became.
@@ -25,15 +25,15 @@ def make_optimizer(config: Config, lr: float) -> Callable[..., torch.optim.Optim
 
 
 def make_for_trial(config: Config) -> Callable[..., torch.optim.Optimizer]:
-    """The same before the run's length is known: its rate is that of no run."""
+    """The same before the run's length is known, with a rate that is good enough for a trial."""
     return make_optimizer(config, choose_peak_rate(config, lambda: 1).value)
 
 
 def check_optimizer(config: Config, device: torch.device) -> None:
-    """Tries the optimizer on a tiny model, while a mistake costs nothing.
+    """Tries the optimizer on a tiny model, before anything is written.
 
     Raises:
-        UserError: it does not take its arguments, cannot train this kind of model, or cannot go on.
+        UserError: the optimizer refuses its arguments, cannot train this kind of model, or cannot be resumed.
     """
     if problem := problem_of(make_for_trial(config), device, config.model.recurrent_type):
         arguments = " ".join(f"optimizer.{name}={value}" for name, value in config.optimizer.model_dump().items())

@@ -1,4 +1,6 @@
-"""What `trainer.precision=auto` becomes: by the kind of hardware and the size of a window, not by a measurement.
+"""Chooses the precision for `trainer.precision=auto`, by the kind of hardware and the size of a window.
+
+Measuring instead would make two starts of the same run differ.
 
 docs/kernels.md has the table behind the rule.
 """
@@ -11,12 +13,12 @@ from lmtrain.config.schema import Config
 from lmtrain.kernels import lstm
 from lmtrain.kernels.capabilities import gains_by_bfloat16
 
-_SMALL = 30_000  # hidden units × items of a window: for fewer, converting to bfloat16 takes what products gain
-_FEW_LANES = 6  # for fewer, oneDNN's LSTM loses
+_SMALL = 30_000  # hidden units × items of a window; below this, conversions to bfloat16 cost more than products gain
+_FEW_LANES = 6  # below this, oneDNN's LSTM is slower
 
 
 class Precision(NamedTuple):
-    """A precision as Lightning calls it, and why `auto` became it; None if the configuration says it."""
+    """A precision as Lightning calls it, and why it was chosen; None if the configuration gives it."""
 
     name: str | int
     reason: str | None

@@ -1,4 +1,4 @@
-"""What all ranks do before a window, agreed on about once a second."""
+"""Has all ranks agree, about once a second, on what to do before a window: save, stop or go on."""
 
 import math
 import time
@@ -12,27 +12,27 @@ from lmtrain.program.signals import Asked, Request
 class RankAgreement:
     """All ranks follow the most urgent request of any of them.
 
-    They exchange requests only before some windows, since each exchange makes the host wait for the device. Each time
-    they also agree on how many windows later the next one is, from the speed of the first rank, so that all of them
-    know without a clock.
+    They exchange requests only before some windows, since each exchange makes the host wait for the device. With each
+    exchange rank 0 also announces, from its speed, after how many windows the next one follows: ranks cannot go by
+    their own clocks, which differ.
     """
 
     def __init__(self) -> None:
         self._windows = 0  # of training and validation, before which this rank could exchange requests
-        self._next = 0  # before which of them it does
+        self._next = 0  # the number of the window before which it does
         self._exchanged_at = time.monotonic()
         self._exchanged_window = 0
 
     def restart_clock(self) -> None:
-        """Training begins now: the speed is counted from here."""
+        """Called when training begins, from which the speed is counted."""
         self._exchanged_at = time.monotonic()
 
     def agree(self, trainer: Trainer, asked: Asked, at_once: bool = False) -> Asked:
-        """What all ranks do; called on all of them before the same window.
+        """The request that all ranks follow now; called on all of them before the same window.
 
         Args:
-            asked: what this rank asks for. If requests are not exchanged now, it must ask again the next time.
-            at_once: exchange them now.
+            asked: the request of this rank, which it must repeat at the next call if none is returned.
+            at_once: exchange requests now, whenever the next exchange would be.
         """
         if trainer.world_size == 1:
             return asked

@@ -1,4 +1,4 @@
-"""Watches the processes that Lightning has started for the other ranks: a signal that ends one of them ends the run."""
+"""Watches the processes that Lightning has started for the other ranks, and ends the run when one ends early."""
 
 import os
 import signal
@@ -18,14 +18,14 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class RankWatch:
-    """In the first process, sees the others end.
+    """Watches, in the process of rank 0, the processes of the other ranks.
 
     A rank that gets a signal outside of training, where ranks do not exchange requests, exits with 128 + the signal's
-    number; this process is then sent that signal, too. If a rank fails, all are killed, since they would wait for it
-    forever. Lightning's own observer, which this replaces, does the same.
+    number; this process then sends itself that signal. If a rank fails, all are killed, since they would wait for it
+    forever. Lightning's own observer, which this replaces, kills them in both cases.
 
     Args:
-        signals: those of this process.
+        signals: of this process.
     """
 
     def __init__(self, signals: SignalWatch) -> None:
@@ -36,7 +36,7 @@ class RankWatch:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within the block processes that Lightning starts are watched by this."""
+        """Watches the processes that Lightning starts within the block."""
         try:
             with observing_with(self._start):
                 yield
@@ -66,7 +66,7 @@ class RankWatch:
         elif statuses := self._failed():
             ended = f"ended with status {statuses[0]}" if statuses[0] > 0 else f"was ended by signal {-statuses[0]}"
             print(
-                f"Another process of this run {ended}: all are ended. What was saved before is kept.", file=sys.stderr
+                f"Another process of this run {ended}, so all are ended. The last checkpoint is kept.", file=sys.stderr
             )
             self._kill(signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -75,7 +75,7 @@ class RankWatch:
         return [process.returncode for process in self._processes if process.poll()]
 
     def _signal(self) -> int | None:
-        """Which signal has ended a rank, if one has."""
+        """The signal that has ended a rank, if one has."""
         ended = [128 - status if status < 0 else status for status in self._failed()]
         return next((status - 128 for status in ended if status - 128 in _SIGNALS), None)
 
@@ -84,7 +84,7 @@ class RankWatch:
             process.send_signal(signum)
 
     def signal_behind_failure(self, seconds: float = 5.0) -> int | None:
-        """The signal that made a collective fail, by ending another rank, which may end only now."""
+        """The signal by which another rank ended, so that a collective failed here; waits a while for that end."""
         end = time.monotonic() + seconds
         while self._processes and time.monotonic() < end:
             if self._failed() or self.signals.is_asked_to_stop():

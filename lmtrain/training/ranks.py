@@ -1,4 +1,4 @@
-"""Which process of several this is, before they have met, and what happens to the others when the first one dies."""
+"""Tells which of several processes this is before they have met, and ends the others when the first one dies."""
 
 import os
 import threading
@@ -40,13 +40,13 @@ def _rank_of_cluster() -> int | None:
 
 
 def end_with_first_process(seconds: float = 1.0) -> None:
-    """In a process that Lightning's own launcher has started: ends it soon after the first process has ended.
+    """Ends a process that Lightning's own launcher has started soon after the first process has ended.
 
-    Without this it would wait for the first one in a collective, with NCCL for half an hour. Where torchrun or SLURM
-    has started the processes, that is their work.
+    Without this it would wait for the first one in a collective, with NCCL for half an hour. Processes that torchrun or
+    SLURM has started are ended by these.
 
     Args:
-        seconds: how often it looks.
+        seconds: between two looks at whether the first process is alive.
     """
     if is_first_process() or _rank_of_cluster() is not None or "LOCAL_RANK" not in os.environ:
         return

@@ -5,11 +5,11 @@ from torch import Tensor
 
 
 class RunningMean:
-    """The mean negative log-likelihood per item, summed on the device and read only when it is asked for.
+    """The mean negative log-likelihood per item, summed on the device until it is read.
 
     Args:
         total: the sum so far, in nats.
-        items: how many items it is of.
+        items: the number of items that it is summed over.
     """
 
     def __init__(self, total: float = 0.0, items: int = 0) -> None:
@@ -17,15 +17,20 @@ class RunningMean:
         self.items = items
 
     def add(self, mean: Tensor, items: int) -> None:
-        """Adds the mean of `items` items: a scalar, not synchronised with the host."""
+        """Adds the items of a window.
+
+        Args:
+            mean: their mean, a scalar on the device.
+            items: their number.
+        """
         if not isinstance(self._total, Tensor):
-            # filled there, not copied: a copy would make the host wait for the device
+            # filled on the device: a copy from the host would make it wait
             self._total = torch.full((), self._total, dtype=_sum_dtype(mean.device), device=mean.device)
         self._total.add_(mean.detach(), alpha=items)
         self.items += items
 
     def sums(self, device: torch.device) -> Tensor:
-        """Total and number of items, `(2,)`, to be added over ranks."""
+        """The total and the number of items, float64 `(2,)` (float32 on MPS), to be summed over ranks."""
         dtype = _sum_dtype(device)
         total = self._total if isinstance(self._total, Tensor) else torch.full((), self._total, device=device)
         return torch.stack([total.to(device, dtype), torch.full((), self.items, dtype=dtype, device=device)])

@@ -1,4 +1,4 @@
-"""When a run is saved between validations."""
+"""Decides when a run is saved between validations, and when its time is over."""
 
 import time
 
@@ -8,7 +8,7 @@ from lmtrain.training.checkpoint_state import Position
 
 
 class SavePolicy:
-    """Every so many minutes and optimizer steps since the last save, and when the run's time is over.
+    """Asks for a save after a time and after a number of optimizer steps, and for the end when the time is over.
 
     Args:
         every: minutes between saves; None for never.
@@ -28,7 +28,7 @@ class SavePolicy:
         self._saved_position: Position | None = None
 
     def note_saved(self, step: int, position: Position) -> None:
-        """The run is saved as it is at this step, or was read so from a file."""
+        """Called when the run has been saved in this state, or was read in this state from a file."""
         self._saved_at, self._saved_step, self._saved_position = time.monotonic(), step, position
 
     def is_saved(self, position: Position) -> bool:
@@ -36,13 +36,13 @@ class SavePolicy:
         return position == self._saved_position
 
     def asked_by_clock(self) -> Request:
-        """What this rank's clock asks for; other ranks' may differ."""
+        """The request by this rank's clock; that of another rank may differ."""
         if self.time_limit.is_over() and not self.is_out_of_time:
             return Request.END
         is_due = self.every is not None and time.monotonic() - self._saved_at > self.every * 60
         return Request.SAVE if is_due else Request.NONE
 
     def asked_by_step(self, step: int) -> Request:
-        """What the number of optimizer steps asks for, the same on all ranks."""
+        """The request by the number of optimizer steps, the same on all ranks."""
         is_due = self.every_steps is not None and step % self.every_steps == 0 and step != self._saved_step
         return Request.SAVE if is_due else Request.NONE

@@ -1,4 +1,4 @@
-"""From a corpus folder to splits of ids: finds, counts and encodes the text, and says all that is wrong with it."""
+"""From a corpus folder to splits of ids: finds, counts and encodes the text, and reports all problems with it."""
 
 import logging
 import sys
@@ -24,12 +24,12 @@ from lmtrain.training.dictionary_choice import make_dictionary, report_coverage
 
 log = logging.getLogger(__name__)
 
-_WORTH_TELLING = 32 << 20  # bytes
+_SHOWN_FROM = 32 << 20  # bytes of text for which a progress bar is shown
 
 
 @dataclass(frozen=True)
 class PreparedText:
-    """The text of a corpus as ids, and the dictionary they belong to."""
+    """The text of a corpus as ids, and the dictionary that the ids belong to."""
 
     corpus: Corpus
     dictionary: Dictionary
@@ -38,7 +38,7 @@ class PreparedText:
     test: Split
 
     def unknown_rates(self) -> dict[str, float]:
-        """The share of the items that the dictionary does not have, in train and in valid."""
+        """The share of the items that are not in the dictionary, as `train/unknown_rate` and `val/unknown_rate`."""
         rates = {}
         for part, splits in (("train", self.train), ("val", (self.valid,))):
             texts = {piece.text.name: piece.text for split in splits for piece in split.ranges}.values()
@@ -48,7 +48,7 @@ class PreparedText:
         return rates
 
     def contents(self, init_from: str | None = None) -> Contents:
-        """What the text is, whatever its files are called and wherever they stand.
+        """Checksums of the text and the dictionary, by which a run notices that it would go on with another text.
 
         Args:
             init_from: the fingerprint of the model that training begins with.
@@ -70,14 +70,14 @@ def _contents(splits: Iterable[Split]) -> dict[str, list[int]]:
 def prepare_text(config: Config, devices: int, initial: Dictionary | None = None) -> PreparedText:
     """Prepares the corpus of a configuration; the work is done once and cached.
 
-    Processes that prepare at the same time wait for the first, and take its work over.
+    Of several processes that prepare the same text, one does the work and the others wait for it.
 
     Args:
-        devices: over how many the lanes are shared.
+        devices: the number of devices that share the lanes.
         initial: the dictionary of the model to start from, used instead of the configured one.
 
     Raises:
-        UserError: all that is wrong with the corpus and the dictionary.
+        UserError: every problem of the corpus and the dictionary.
     """
     data = config.data
     cache_dir = Path(data.cache_dir).expanduser()
@@ -128,12 +128,12 @@ class _Preparation:
         uncounted = cache.uncounted(corpus.train, self.text_format) if self._is_counted() else []
         dictionary = None if uncounted else self._dictionary(cache, corpus)
         unencoded = files if dictionary is None else cache.unencoded(files, self.text_format, dictionary)
-        with telling(uncounted, unencoded) as cache.advance:
+        with _showing_progress(uncounted, unencoded) as cache.advance:
             dictionary = dictionary or self._dictionary(cache, corpus)
             return corpus, dictionary, cache.encoded(files, self.text_format, dictionary)
 
     def _is_counted(self) -> bool:
-        """Whether the dictionary depends on the text."""
+        """Whether the dictionary is made from counts of the training text."""
         if self.initial is not None:
             return self.config.dictionary.expand
         return self.config.dictionary.source == "corpus"
@@ -149,7 +149,7 @@ class _Preparation:
 
 @contextmanager
 def processes() -> Iterator[Pool]:
-    """One for each processor, if they are worth their start; this one where no others can be started."""
+    """A pool of one process for each processor, or of this process alone where no others can be started."""
     count = processors()
     if count == 1 or not sys.executable:
         yield Here()
@@ -159,8 +159,14 @@ def processes() -> Iterator[Pool]:
 
 
 @contextmanager
-def telling(uncounted: Sequence[TextFile], unencoded: Sequence[TextFile]) -> Iterator[Callable[[float], None]]:
-    """Says what is read, and how far that is; gives a function to call with the bytes that are done."""
+def _showing_progress(
+    uncounted: Sequence[TextFile], unencoded: Sequence[TextFile]
+) -> Iterator[Callable[[float], None]]:
+    """Logs which files are read, and shows the progress of long reading.
+
+    Yields:
+        a function to call with the number of bytes that have been read since its last call.
+    """
     files = list(dict.fromkeys([*uncounted, *unencoded]))
     total = sum(max(0, file.size) for file in [*uncounted, *unencoded])
     if files:
@@ -168,7 +174,7 @@ def telling(uncounted: Sequence[TextFile], unencoded: Sequence[TextFile]) -> Ite
         more = f" and {len(files) - 1:,} more files" if len(files) > 1 else ""
         size = sum(max(0, file.size) for file in files)
         log.info("%s %s%s (%s bytes)", what, files[0].name, more, f"{size:,}")
-    if total < _WORTH_TELLING:
+    if total < _SHOWN_FROM:
         yield lambda _: None
         return
     with time_left("Preparing text", total) as advance:
@@ -196,7 +202,8 @@ def _joined(name: str, texts: list[EncodedText]) -> Split:
 
 
 def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str]:
-    """Every device must have a lane, and every run of text two rows: one to read, one to predict."""
+    """Sentences about too few lanes for the devices, and about texts that are shorter than two items a lane, one of
+    which is read and one predicted."""
     problems = []
     if lanes < devices:
         problems.append(
@@ -205,11 +212,11 @@ def _check_lengths(prepared: PreparedText, lanes: int, devices: int) -> list[str
         )
     named = [*((f"training split {split.name}", split) for split in prepared.train)]
     named += [("validation text", prepared.valid), ("test text", prepared.test)]
-    works = min(len(split) for _, split in named) // 2
-    works = works if works >= devices else 0
+    largest = min(len(split) for _, split in named) // 2
     for name, split in named:
         if len(split) < 2 * lanes:
-            remedy = f"the largest that works is data.batch_size={works}" if works else "put more text into it"
+            is_possible = largest >= devices
+            remedy = f"the largest that works is data.batch_size={largest}" if is_possible else "put more text into it"
             problems.append(
                 f"The {name} is too short for data.batch_size={lanes} lanes: it has {len(split):,} items, and must "
                 f"have at least {2 * lanes:,}; {remedy}."

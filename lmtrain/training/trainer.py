@@ -1,4 +1,4 @@
-"""Lightning's Trainer from the configuration."""
+"""Makes Lightning's Trainer from the configuration, and explains what the Trainer refuses."""
 
 import inspect
 import os
@@ -29,15 +29,15 @@ from lmtrain.training.precision import choose_precision
 
 
 def make_trainer(config: Config, folder: Path | None = None, **more: Any) -> Trainer:
-    """Lightning's Trainer from its own arguments, which have been checked.
+    """Makes Lightning's Trainer.
 
     Args:
-        config: of the run; its arguments are in `trainer`, and its sizes decide about the precision.
-        folder: the run's; None if the Trainer is only to be looked at.
-        more: arguments that lmtrain sets.
+        config: of the run; the section `trainer` has the arguments, and the model's sizes decide about the precision.
+        folder: of the run; None for a Trainer that only shows what it would use.
+        more: further arguments, in place of those that lmtrain sets.
 
     Raises:
-        UserError: it does not take them, or the hardware they ask for is not there.
+        UserError: Lightning refuses the arguments, or the hardware that they ask for is missing.
     """
     arguments = _lightning_arguments(config.trainer, folder) | {"precision": _precision(config)}
     more = {
@@ -55,7 +55,7 @@ def make_trainer(config: Config, folder: Path | None = None, **more: Any) -> Tra
 
 
 def check_can_start_processes(config: TrainerConfig) -> None:
-    """Raises `UserError` if other processes are wanted where there is no program that can be started again."""
+    """Raises `UserError` if several processes are asked for in a notebook or an interactive Python."""
     is_program = Path(sys.argv[0]).is_file() and not hasattr(sys, "ps1")
     if is_program or "RANK" in os.environ or not _several(config.devices):
         return
@@ -67,7 +67,7 @@ def check_can_start_processes(config: TrainerConfig) -> None:
 
 
 def _several(devices: int | str | list[int]) -> bool:
-    """Whether Lightning's `devices`, such as 2, "2", -1, [0, 1] or "0,1", are more than one; "auto" takes one there."""
+    """Whether Lightning's `devices`, such as 2, "2", -1, [0, 1] or "0,1", are several; in a notebook "auto" is one."""
     if isinstance(devices, list):
         return len(devices) > 1
     return devices != "auto" and ("," in str(devices) or int(devices) not in (0, 1))
@@ -104,10 +104,10 @@ def _precision(config: Config) -> str:
 
 
 def make_profiler(setting: str | dict[str, Any] | None, folder: Path | None) -> Profiler:
-    """Lightning's profiler for `trainer.profiler`; it writes into the run's folder, unless its arguments say otherwise.
+    """Lightning's profiler for `trainer.profiler`, which writes into the run folder unless its arguments say otherwise.
 
     Raises:
-        UserError: it does not take its arguments.
+        UserError: the profiler refuses its arguments.
     """
     if setting is None:
         return NoProfiler()
@@ -124,7 +124,8 @@ def make_profiler(setting: str | dict[str, Any] | None, folder: Path | None) -> 
 
 
 def _reason(error: Exception, arguments: dict[str, Any]) -> str:
-    """A sentence about what Lightning refused; it blames the hardware only if that is what cannot be had."""
+    """A sentence about what Lightning refused. A Trainer with the arguments about hardware alone shows whether it was
+    the hardware."""
     said = " ".join(str(error).split())
     hardware = {name: arguments[name] for name in _HARDWARE}
     try:
@@ -149,7 +150,7 @@ def _check_devices(trainer: Trainer, config: TrainerConfig) -> None:
 
 @contextmanager
 def torch_settings_kept() -> Iterator[None]:
-    """Undoes at the end what is set for the whole process: by `trainer.deterministic` and `benchmark`, and for GPUs."""
+    """Restores settings of the whole process that `trainer.deterministic`, `trainer.benchmark` and GPUs change."""
     products = torch.get_float32_matmul_precision()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
@@ -166,7 +167,7 @@ def torch_settings_kept() -> Iterator[None]:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Lightning's own way not to profile makes a generator for every hook."""
+    """Does nothing, and faster than Lightning's class for that, which makes a generator for every hook."""
 
     _nothing = nullcontext()
 

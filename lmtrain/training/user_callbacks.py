@@ -1,4 +1,4 @@
-"""The callbacks that a configuration adds to lmtrain's own: made, and checked before anything is written."""
+"""Makes the callbacks that a configuration adds to lmtrain's own, and checks them before anything is written."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,8 +23,10 @@ _WITHOUT_COLUMNS = "lmtrain.training.loggers.metrics_csv.MetricsCSV"
 
 
 def make_callbacks(settings: Mapping[str, dict[str, Any]]) -> dict[str, Callback]:
-    """New callbacks by their names; those that Lightning calls after an epoch by default are called after
-    every validation. A probe stands before callbacks that may put other weights back after a validation."""
+    """New callbacks by their names, probes first: other callbacks may exchange the weights after a validation.
+
+    EarlyStopping and ModelCheckpoint, which Lightning calls after an epoch by default, are called after validations.
+    """
     callbacks = {name: instantiate(callback, _convert_="all") for name, callback in settings.items()}
     for callback in callbacks.values():
         look_after_validations(callback)
@@ -32,31 +34,30 @@ def make_callbacks(settings: Mapping[str, dict[str, Any]]) -> dict[str, Callback
 
 
 def check_callbacks(config: Config, checkpoints: Path) -> None:
-    """Makes each callback once, and throws it away.
+    """Makes each callback once, checks it, and throws it away.
 
     Args:
-        config: the run's.
-        checkpoints: where the run's own checkpoints will stand.
+        config: of the run.
+        checkpoints: the folder of the run's own checkpoints.
 
     Raises:
-        UserError: everything that is wrong with them.
+        UserError: every problem of the callbacks.
     """
     problems: list[str] = []
-    made: dict[str, Callback] = {}
+    callbacks: dict[str, Callback] = {}
     for name, settings in config.callbacks.items():
         try:
-            made |= make_callbacks({name: settings})
+            callbacks |= make_callbacks({name: settings})
         except InstantiationException as error:
             cause = " ".join(str(error.__cause__ or error).split())
             problems.append(f"callbacks.{name} cannot be made: {settings['_target_']}: {cause}")
-    for name, callback in made.items():
+    for name, callback in callbacks.items():
         problems += [f"callbacks.{name}: {problem}" for problem in _problems(callback, config, checkpoints)]
-    problems += _equal_states(made) + _unknown_figures(made)
-    raise_if_any(problems)
+    raise_if_any(problems + _equal_states(callbacks) + _unknown_figures(callbacks))
 
 
 def check_averages(callbacks: Iterable[Callback], checkpoint: Path | None) -> None:
-    """Raises `UserError` if a checkpoint's weights are averages of a callback that is not there any more."""
+    """Raises `UserError` if a checkpoint holds averaged weights and the callback that averaged them is missing."""
     if checkpoint is None or any(isinstance(callback, WeightAveraging) for callback in callbacks):
         return
     if "averaging_state" in read_checkpoint(checkpoint):
@@ -94,12 +95,12 @@ def _problems(callback: Any, config: Config, checkpoints: Path) -> list[str]:
 
 
 def _is_within(folder: Any, checkpoints: Path) -> bool:
-    """Lightning's own choice, None, is the run's checkpoints, too."""
+    """Whether a `dirpath` is in the folder of checkpoints, to which None leads as well."""
     return folder is None or Path(folder).resolve().is_relative_to(checkpoints.resolve())
 
 
 def _equal_states(callbacks: dict[str, Callback]) -> list[str]:
-    """Sentences about callbacks whose states a checkpoint could not tell apart."""
+    """Sentences about callbacks whose states would have the same name in a checkpoint."""
     owners = dict.fromkeys(OWN_CALLBACKS, "lmtrain's own")
     problems = []
     for name, callback in callbacks.items():
@@ -114,7 +115,7 @@ def _equal_states(callbacks: dict[str, Callback]) -> list[str]:
 
 
 def _unknown_figures(callbacks: dict[str, Callback]) -> list[str]:
-    """Sentences about figures that are waited for and that nobody logs; a user's own callback may log any."""
+    """Sentences about monitored figures that nobody logs. None if there is a user's own callback, which may log any."""
     if any(not type(callback).__module__.startswith("lightning.pytorch.") for callback in callbacks.values()):
         return []
     return [

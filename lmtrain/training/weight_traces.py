@@ -1,4 +1,4 @@
-"""Whether two models have the same weights, told by sums of their bits: what a callback exchanges is noticed."""
+"""Compares weights by sums of their bits, to notice that a callback has exchanged them, without keeping a copy."""
 
 import torch
 from torch import Tensor
@@ -7,10 +7,10 @@ _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by the bytes of 
 
 
 def traces(model: torch.nn.Module) -> Tensor:
-    """What tells a model's weights from others: sums of the bits of each, int64 `(weights, 2)`, on their device.
+    """A checksum of a model's weights: two sums of the bits of each tensor, int64 `(weights, 2)`, on their device.
 
-    Rows and columns are multiplied with their numbers, so that the same weights in other places have other sums. As
-    integers they are summed without rounding: on every device, in every order, to the same.
+    Rows and columns are multiplied by their index, so that the same values in another place have another sum. Sums of
+    integers are not rounded, so they are equal on every device and in every order of summing.
     """
     with torch.no_grad():
         bits = [weight.view(_INTEGERS[weight.element_size()]) for weight in model.parameters()]
@@ -18,11 +18,11 @@ def traces(model: torch.nn.Module) -> Tensor:
 
 
 def _sums_by_place(bits: Tensor) -> Tensor:
-    """Integers `(rows, columns)` → int64 `(2,)`: by row and by column."""
+    """Integers `(rows, columns)` → int64 `(2,)`: sums weighted by the row's and by the column's index."""
     sums = [bits.sum(dim=1, dtype=torch.int64), bits.sum(dim=0, dtype=torch.int64)]
     return torch.stack([(part * torch.arange(1, len(part) + 1, device=part.device)).sum() for part in sums])
 
 
 def same_traces(one: Tensor, other: Tensor) -> bool:
-    """Whether they are of the same weights, on whatever devices: Lightning moves the model to the CPU at the end."""
+    """Whether two checksums are equal; they may lie on different devices, since Lightning moves a model to the CPU."""
     return torch.equal(one.cpu(), other.cpu())

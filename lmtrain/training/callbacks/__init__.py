@@ -1,5 +1,5 @@
-"""What happens around the training steps, one idea a file.
+"""Lightning callbacks: what happens around the training steps, one idea in each file.
 
-Their order matters: `order.py` is the list, with a reason for each place. Each that has a state saves it under its
-class's name (Lightning's `state_key`): a class that is renamed must keep the old key. Nothing here knows of Hydra.
+Their order matters: `order.py` lists it with a reason for each place. A callback's state is saved under the name of
+its class (Lightning's `state_key`), so a class that is renamed must keep the old key. Nothing here imports Hydra.
 """

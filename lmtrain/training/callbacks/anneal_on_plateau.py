@@ -18,10 +18,10 @@ class AnnealOnPlateau(Callback):
     As in Flair, `patience` counts validations, and a loss must be better than the best by 0.01 % to count.
 
     Args:
-        factor: what the learning rate is multiplied with after more than `patience` validations without improvement.
-        patience: see there.
-        min_lr: training ends when the rate would fall below it; 0 for never.
-        start_lr: the rate to go on with, after a divergence; None for the optimizer's or the checkpoint's.
+        factor: by which the rate is multiplied after more than `patience` validations without improvement.
+        patience: validations in a row that may bring no improvement.
+        min_lr: training ends when the rate falls below it; 0 for never.
+        start_lr: the rate to go on with after a divergence; None for that of the optimizer or the checkpoint.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class AnnealOnPlateau(Callback):
                 group["lr"] *= scale
         self._scheduler = ReduceLROnPlateau(trainer.optimizers[0], factor=self.factor, patience=self.patience)
         if self._restored is not None:
-            # what was learned about the losses comes back; factor and patience are the configuration's
+            # the losses seen so far come from the checkpoint, factor and patience from the configuration
             for name in ("best", "num_bad_epochs", "last_epoch"):
                 setattr(self._scheduler, name, self._restored[name])
             self._stop_below_min_lr(trainer)  # the run may have been killed before it could end
@@ -78,5 +78,5 @@ class AnnealOnPlateau(Callback):
 
 
 def _was_due(trainer: Trainer) -> bool:
-    """Whether the validation is of the schedule: Lightning adds one where a callback ends the run within an epoch."""
+    """False for the validation that Lightning adds when a callback ends the run within an epoch."""
     return trainer.val_check_batch != math.inf or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch

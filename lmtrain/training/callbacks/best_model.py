@@ -19,12 +19,12 @@ log = logging.getLogger(__name__)
 class BestModel(Callback):
     """Replaces `best-lm.pt` whenever the validation loss is the lowest yet.
 
-    It saves while the validated weights are in place: callbacks that exchange weights for a validation (an average of
-    them) put the others back in `on_validation_epoch_end` or `on_validation_end`. So it is called before them.
+    It saves while the validated weights are in place. Callbacks that put averaged weights there for a validation put
+    the trained ones back in `on_validation_epoch_end` or `on_validation_end`, so this must be called before them.
 
     Args:
-        path: the file.
-        save: writes the model to a path.
+        path: of `best-lm.pt`.
+        save: writes a model to a path.
     """
 
     def __init__(self, path: Path, save: Callable[[RecurrentLM, Path], None]) -> None:
@@ -48,7 +48,7 @@ class BestModel(Callback):
             try:
                 self.save(module.model, self.path)
             except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
-                self.is_new = False  # the file stays the best that could be saved
+                self.is_new = False  # the loss stays that of the model in the file
                 log.error("%s could not be replaced: %s. The one before is whole; training goes on", self.path, error)
         if self.is_new:
             self.loss, self.step = loss, trainer.global_step
@@ -57,7 +57,7 @@ class BestModel(Callback):
         self._check(own_module(pl_module), "test")
 
     def _check(self, module: LanguageModelModule, name: str) -> None:
-        """Raises `UserError` if a callback made weights of which the loss is not, or that no file can hold."""
+        """Raises `UserError` if a callback renamed parameters, or changed weights so that the loss is not theirs."""
         renamed = set(module.model.state_dict()) ^ self._names
         if renamed:
             raise UserError(

@@ -1,4 +1,4 @@
-"""Saves the run so that it can go on from there as if it had never stopped; on a signal, saves and stops."""
+"""Saves checkpoints from which a run goes on as if it had never stopped; on a signal, saves and stops."""
 
 import logging
 from collections.abc import Sequence
@@ -33,19 +33,19 @@ class RunCheckpoint(Checkpoint):
     and `SavePoints`, which calls it before a window.
 
     Args:
-        files: where the checkpoints are.
-        policy: when to save between validations.
-        signals: which signals came.
-        others: callbacks that are not lmtrain's own.
+        files: the checkpoint files of the run.
+        policy: decides when to save between validations.
+        signals: has the requests of the signals that came.
+        user_callbacks: those that the configuration adds.
     """
 
     def __init__(
-        self, files: CheckpointFiles, policy: SavePolicy, signals: SignalWatch, others: Sequence[Callback] = ()
+        self, files: CheckpointFiles, policy: SavePolicy, signals: SignalWatch, user_callbacks: Sequence[Callback] = ()
     ) -> None:
         self.files = files
         self.policy = policy
         self.signals = signals
-        self.others = others
+        self.user_callbacks = user_callbacks
         self.is_saved = True  # False if the last save failed
         self.validation_is_due = False
         self._ranks = RankAgreement()
@@ -56,7 +56,7 @@ class RunCheckpoint(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()
         self.policy.time_limit.start()
-        self._content(trainer)  # refuses what could not be read again before the first step
+        self._content(trainer)  # refuses, before the first step, values that could not be read again
         self._ranks.restart_clock()
         position = position_of(trainer)
         self.policy.note_saved(trainer.global_step, position)
@@ -70,7 +70,7 @@ class RunCheckpoint(Checkpoint):
     def _catch_up(self, trainer: Trainer, has_epoch_ended: bool) -> None:
         """Validates, and ends the epoch if the validation was at its end, as if no signal had come."""
         epoch = trainer.fit_loop.epoch_progress.current
-        epoch.completed -= has_epoch_ended  # what callbacks take for the current epoch
+        epoch.completed -= has_epoch_ended  # callbacks take this counter for the current epoch
         self._is_catching_up = True
         validate_again(trainer, has_epoch_ended)
         self._is_catching_up = False
@@ -83,16 +83,16 @@ class RunCheckpoint(Checkpoint):
         asked = max(self.signals.asked, Asked(self.policy.asked_by_clock()))
         asked = self._ranks.agree(trainer, asked)
         asked = max(asked, Asked(self.policy.asked_by_step(trainer.global_step)))
-        # what has been saved here is not saved again, when other callbacks have begun an epoch
+        # not saved a second time here: since then other callbacks have begun the epoch
         is_saved = self.is_saved and self.policy.is_saved(position_of(trainer))
         self._follow(asked, trainer, is_saved=is_saved)
 
     def before_validation(self, trainer: Trainer) -> None:
-        """Keeps what a signal within the validation saves: the state before it, and that it is due."""
+        """Keeps the content that a signal within the validation saves: the state from before it, with it due."""
         if not self._is_catching_up:
             self.validation_is_due = True
             content = self._content(trainer)
-            self._before_validation = copied(content) if self.others else content
+            self._before_validation = copied(content) if self.user_callbacks else content  # they may change weights
             self.validation_is_due = False
 
     def within_validation(self, trainer: Trainer) -> None:
@@ -100,7 +100,7 @@ class RunCheckpoint(Checkpoint):
         if trainer.state.fn != "fit":
             self.stop_if_asked(trainer)
             return
-        asked = self._agreed_to_stop(trainer)  # what else is asked for can wait
+        asked = self._agreed_to_stop(trainer)  # other requests can wait for the end of the validation
         content = self._before_validation
         self._follow(asked, trainer, content, is_saved=content is None)
 
@@ -110,7 +110,7 @@ class RunCheckpoint(Checkpoint):
         module = own_module(pl_module)
         module.trained = traces(module.model)
         self._before_validation = None
-        if position_of(trainer).window > 0:  # else the epoch's end belongs to it, too
+        if position_of(trainer).window > 0:  # else it is saved in `on_train_epoch_end`, after the users' callbacks
             self._save_unless_catching_up(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -122,12 +122,12 @@ class RunCheckpoint(Checkpoint):
             self.save(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Saves if it was no step that failed, but for example the reading of the next window."""
+        """Saves if the exception was raised between steps, for example by the reading of the next window."""
         if not self._is_training or trainer.world_size > 1 or not isinstance(exception, (OSError, UserError)):
             return
         windows = window_progress(trainer)
         if windows.ready == windows.processed and windows.processed % trainer.accumulate_grad_batches == 0:
-            with suppress(UserError):  # of what could not be read again
+            with suppress(UserError):  # a value that could not be read again: the first exception is the one to report
                 self.save(trainer, self._before_validation)
                 log.info("Step %d: %s", trainer.global_step, self.how_saved())
 
@@ -141,12 +141,15 @@ class RunCheckpoint(Checkpoint):
         self.stop_if_asked(trainer)
 
     def let_signals_act(self, trainer: Trainer) -> None:
-        """Ends what `signals` holds back during training, validation or test; called on all ranks at the same place."""
+        """Follows signals that were held back during training, validation or test, and from now on any at once.
+
+        Called on all ranks at the same place.
+        """
         self.stop_if_asked(trainer, at_once=True)
         self.signals.let_go()
 
     def stop_if_asked(self, trainer: Trainer, at_once: bool = False) -> None:
-        """Follows signals to stop where there is nothing to be saved; called on all ranks at the same place."""
+        """Follows signals to stop, without saving; called on all ranks at the same place."""
         asked = self._agreed_to_stop(trainer, at_once)
         if asked.request == Request.STOP:
             raise self.signals.interruption(asked.signum)
@@ -158,7 +161,7 @@ class RunCheckpoint(Checkpoint):
         self, asked: Asked, trainer: Trainer, content: dict[str, Any] | None = None, is_saved: bool = False
     ) -> None:
         if self.signals.asked.request == Request.SAVE_AND_GO_ON <= asked.request:
-            self.signals.asked = Asked()  # not after saving, during which another may come
+            self.signals.asked = Asked()  # before saving, during which another signal may come
         if asked.request != Request.NONE and not is_saved:
             self.save(trainer, content)
         if asked.request == Request.SAVE_AND_GO_ON:
@@ -173,7 +176,7 @@ class RunCheckpoint(Checkpoint):
         return "saved" if self.is_saved else "NOT saved (see above); the checkpoint before is whole"
 
     def save(self, trainer: Trainer, content: dict[str, Any] | None = None) -> None:
-        """Saves now, or what was held ready; called on all ranks at the same place."""
+        """Saves the given content, else the present state; called on all ranks at the same place."""
         content = self._content(trainer) if content is None else content
         if trainer.is_global_zero:
             try:
@@ -191,18 +194,19 @@ class RunCheckpoint(Checkpoint):
         self.policy.note_saved(trainer.global_step, position_of(trainer))
 
     def _content(self, trainer: Trainer) -> dict[str, Any]:
-        """What is to be saved.
+        """The content of a checkpoint of the present state.
 
         Raises:
-            UserError: something in it could not be read again.
+            UserError: a value in it could not be read again.
         """
         content = encoded(checkpoint_of(trainer))
-        writers = [type(callback).__name__ for callback in self.others if is_overridden("on_save_checkpoint", callback)]
+        users = self.user_callbacks
+        writers = [type(callback).__name__ for callback in users if is_overridden("on_save_checkpoint", callback)]
         raise_if_any(unreadable_parts(content, writers))
         return content
 
     def replace_state(self, trainer: Trainer, callback: Callback) -> None:
-        """Writes what a callback has learned since into the last checkpoint."""
+        """Replaces the state of a callback in the last checkpoint by its present one."""
         if trainer.is_global_zero and self.files.last.exists():
             content = torch.load(self.files.last, map_location="cpu", weights_only=True)
             content["callbacks"][callback.state_key] = callback.state_dict()
@@ -219,7 +223,7 @@ class RunCheckpoint(Checkpoint):
         self.validation_is_due = state_dict["validation_is_due"]
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Gives Lightning's loops the one state that they restart from without surprises."""
+        """Replaces the saved state of Lightning's loops by one from which they go on at the right window."""
         position = RunState.read(checkpoint).position
         settle_loops(checkpoint["loops"]["fit_loop"], position.epoch, position.window)
 

@@ -1,4 +1,4 @@
-"""What ends a run, and whether it is finished: only at the limits that it has itself."""
+"""Tells what ended a run. Only the run's own limits make it finished; after any other end the same command goes on."""
 
 import logging
 from pathlib import Path
@@ -21,7 +21,7 @@ CALLBACKS = "callbacks"
 
 
 def limits(config: Config) -> dict[str, Any]:
-    """The keys by which a run ends itself, and their values; one that has reached them goes on with higher ones."""
+    """The keys that limit a run, and their values. A finished run goes on if they are given higher values."""
     trainer = config.trainer
     return {
         "trainer.max_epochs": trainer.max_epochs,
@@ -33,20 +33,20 @@ def limits(config: Config) -> dict[str, Any]:
 
 
 class Ending(Callback):
-    """Knows what ended the run, and does not begin where a callback would end it at once.
+    """Tells what ended the run, and keeps a resumed run from training a step if a callback would end it at once.
 
     Args:
-        annealing: what may end it by the learning rate.
-        saving: what may end it by the clock.
-        others: callbacks that are not lmtrain's own, by their names in the configuration.
+        annealing: the callback that may end the run by the learning rate.
+        saving: the callback that may end the run by the clock.
+        user_callbacks: by their names in the configuration.
     """
 
-    def __init__(self, annealing: Callback, saving: RunCheckpoint, others: dict[str, Callback]) -> None:
+    def __init__(self, annealing: Callback, saving: RunCheckpoint, user_callbacks: dict[str, Callback]) -> None:
         self.annealing = annealing
         self.saving = saving
-        self.others = others
-        self._began_at = 0  # steps
-        self._epochs = 0  # whole ones that are done
+        self.user_callbacks = user_callbacks
+        self._began_at = 0  # optimizer steps
+        self._epochs = 0  # whole epochs that are done
         self._figures: dict[str, float] = {}  # of the last validation, those that an EarlyStopping monitors
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -58,9 +58,9 @@ class Ending(Callback):
             trainer.should_stop = True
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn != "fit":  # what a model to start from has, no EarlyStopping looks at
+        if trainer.state.fn != "fit":  # the validation of the model to start from, which no EarlyStopping sees
             return
-        monitors = {one.monitor for one in self.others.values() if isinstance(one, EarlyStopping)}
+        monitors = {one.monitor for one in self.user_callbacks.values() if isinstance(one, EarlyStopping)}
         self._figures = {name: float(trainer.callback_metrics[name]) for name in monitors & {*trainer.callback_metrics}}
 
     def state_dict(self) -> dict[str, Any]:
@@ -73,9 +73,9 @@ class Ending(Callback):
         self._epochs = max(self._epochs, annotated(trainer).datamodule.state_dict()["epoch"])
 
     def _exhausted(self) -> dict[str, str]:
-        """Why those callbacks that have ended the run at the last validation would do so at the next one."""
+        """The EarlyStoppings that would end the run at the next validation, as at the last, by name → the reason."""
         reasons = {}
-        for name, callback in self.others.items():
+        for name, callback in self.user_callbacks.items():
             if isinstance(callback, EarlyStopping):
                 threshold, best = callback.stopping_threshold, callback.best_score
                 figure, worst = torch.tensor(self._figures.get(callback.monitor, 0.0)), callback.divergence_threshold
@@ -114,13 +114,13 @@ class Ending(Callback):
             time = config.trainer.added("max_time")
             log.info("Ended at step %s by %s=%s. The same command goes on", step, MAX_TIME, time)
         elif cause == CALLBACKS:
-            names = ", ".join(self.others) or "unknown"
+            names = ", ".join(self.user_callbacks) or "unknown"
             log.info("Ended at step %s by a callback (%s). The same command goes on, if that lets it", step, names)
 
     def why_nothing_was_trained(self, trainer: Trainer, folder: Path) -> str:
         reasons = [f"{name}: {reason}" for name, reason in self._exhausted().items()]
         return (
             f"No step was trained in {folder}, which is at step {trainer.global_step:,}: a callback ended it at once "
-            f"({'; '.join(reasons) or ', '.join(self.others)}). To go on, change its arguments, such as "
+            f"({'; '.join(reasons) or ', '.join(self.user_callbacks)}). To go on, change its arguments, such as "
             "callbacks.NAME.patience=VALUE, or leave it out."
         )

@@ -9,11 +9,11 @@ from lmtrain.runs.run_folder import RunFolder
 
 
 class FolderWatch(Callback):
-    """Looks for the run folder before anything is written into it.
+    """Makes the run folder again before anything is written into it, and has the loggers open new files there.
 
     Args:
-        folder: the run's.
-        every_n_steps: how often figures of the training are written.
+        folder: of the run.
+        every_n_steps: optimizer steps between two reports on training.
     """
 
     def __init__(self, folder: RunFolder, every_n_steps: int) -> None:

@@ -1,4 +1,4 @@
-"""Histograms of parameters, gradients and activations."""
+"""Writes histograms of parameters, gradients and activations to TensorBoard, to see layers saturate or diverge."""
 
 import logging
 
@@ -18,11 +18,11 @@ _BINS = 100
 
 
 class Histograms(Callback):
-    """Writes histograms to TensorBoard: of all parameters after the step, of their gradients before clipping, and of
-    the recurrent layers' output and last state in this process's lanes. Other steps cost nothing.
+    """Writes histograms of all parameters after the step, of their gradients before clipping, and of the recurrent
+    layers' output and last state in this rank's lanes. Steps in between cost nothing.
 
     Args:
-        every_n_steps: how often; None for at the step before each validation.
+        every_n_steps: optimizer steps between histograms; None for the step before each validation.
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
@@ -67,7 +67,7 @@ class Histograms(Callback):
             return
         self._hook.remove()
         self._hook = None
-        if any(name.startswith("gradients/") for name in self._seen):  # else a step of several windows goes on
+        if any(name.startswith("gradients/") for name in self._seen):  # else the step continues with the next window
             parameters = {f"parameters/{name}": value for name, value in own_module(pl_module).model.named_parameters()}
             for name, values in (parameters | self._seen).items():
                 for logger in tensorboards(trainer):
@@ -76,7 +76,7 @@ class Histograms(Callback):
 
 
 def write_histogram(logger: TensorBoardLogger, name: str, values: Tensor, step: int) -> None:
-    """Counts on the values' device, and writes if all are finite: the others show where the loss diverges."""
+    """Counts on the values' device. Values that are not all finite are not written: they have no histogram."""
     values = values.float()
     low, high = values.aminmax()
     if not bool(torch.isfinite(high - low)):

@@ -1,4 +1,4 @@
-"""Writes the figures of the run to the loggers, under the names that metrics.csv and TensorBoard share."""
+"""Computes the figures of training and evaluation, and sends them to all loggers under the same names."""
 
 import math
 import time
@@ -21,10 +21,10 @@ class Monitor(Callback):
     device between reports. `chars_per_second` counts the training time only, over all ranks.
 
     Args:
-        every_n_steps: see above.
-        best: knows the lowest validation loss.
+        every_n_steps: optimizer steps between two reports on training.
+        best: has the lowest validation loss.
         constants: figures that are written once, at the run's beginning.
-        hyperparameters: what the loggers compare runs by.
+        hyperparameters: the keys by which loggers compare runs, and their values.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the embeddings are worth while the model is trained."""
+"""Measures after each validation what the model's embeddings are worth for tagging words."""
 
 import logging
 import time
@@ -22,20 +22,20 @@ _SEED = 1
 
 
 class Probe(Callback):
-    """After each validation, a linear probe over the vectors of the weights that were validated.
+    """After each validation, trains and tests a linear probe over vectors from the weights that were validated.
 
-    Logs `probe/accuracy`, the share of right tags, and of tags of entities `probe/f1`. The sentences are always the
-    same. Only the first process computes; the model, its state and all random states are left as they are.
+    Logs `probe/accuracy`, the share of right tags, and for tags of entities `probe/f1`. The sentences are always the
+    same. Rank 0 alone computes; the model, its state and all random states stay as they are.
 
     Args:
         train, test: files of tagged sentences.
-        column, token_column, comment, encoding: as of `lmtrain.probing.tagged_text.read_tagged_sentences`.
-        sentences: how many are learned, and how many tested, at most.
-        tokenized_lm: False if the model's text is not tokenized.
-        is_lower: True if it is in lower case.
+        column, token_column, comment, encoding: see `lmtrain.probing.tagged_text.read_tagged_sentences`.
+        sentences: how many are learned from, and how many tested on, at most.
+        tokenized_lm: whether the text that the model was trained on is tokenized.
+        is_lower: whether that text is in lower case.
 
     Raises:
-        UserError: scikit-learn is missing, or the files are none to probe with.
+        UserError: scikit-learn is missing, or the files have no tagged sentences to probe with.
     """
 
     def __init__(  # noqa: PLR0913  # one for each key of its configuration
@@ -83,7 +83,7 @@ class Probe(Callback):
         log.info("Probe: %s (%.0f s)", said, time.monotonic() - began)
 
     def measure(self, module: LanguageModelModule) -> Figures:
-        """What a probe over the module's weights as they are now finds in the test sentences."""
+        """The figures of a probe over the module's present weights."""
         description = module.description
         language_model = LanguageModel(
             model=module.model,

@@ -1,4 +1,4 @@
-"""The progress bar, and its plain lines where there is no terminal."""
+"""Shows the progress of training: a bar on a terminal, else a line now and then."""
 
 import logging
 import math
@@ -20,18 +20,18 @@ from lmtrain.training.lightning_internals.attributes import annotated, own_modul
 log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 0.5
-_LINE_SECONDS = 30  # until the first line where there is no bar; the next take twice as long, up to
-_MAX_LINE_SECONDS = 600
+_LINE_SECONDS = 30  # until the first line where there is no bar; the time doubles with each line
+_MAX_LINE_SECONDS = 600  # the longest time between two lines
 
 
 class RunProgress(Callback):
     """Shows epoch, split, loss, bpc, characters per second, learning rate, the best so far and the time left.
 
-    A line at every validation goes to the log as well.
+    Each validation is a line of the log as well.
 
     Args:
-        monitor, best: where the figures come from.
-        console: where the bar goes; without a terminal there is none, but now and then a line.
+        monitor, best: have the figures.
+        console: of the bar. If it is no terminal, lines go to the log instead.
     """
 
     def __init__(self, monitor: Monitor, best: BestModel, console: Console) -> None:
@@ -59,7 +59,7 @@ class RunProgress(Callback):
             console=self.console,
             auto_refresh=False,
             transient=True,
-            speed_estimate_period=600,  # seconds; of 30 a validation may take all
+            speed_estimate_period=600,  # seconds; rich's 30 may all fall into a validation
         )
         self._task = self._bar.add_task(position(trainer), total=self._planned, completed=trainer.global_step)
         self._bar.start()
@@ -110,7 +110,7 @@ class RunProgress(Callback):
         return " · ".join(shown)
 
     def _left(self, trainer: Trainer) -> str:
-        """For example " of 20,000 · 1:02:03 left", at the pace of this part of the run, validations included."""
+        """For example " of 20,000 · 1:02:03 left", from the speed since this start of the run, with validations."""
         if self._planned is None:
             return ""
         pace = (time.monotonic() - self._began) / (trainer.global_step - self._began_step)

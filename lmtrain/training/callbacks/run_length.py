@@ -1,4 +1,4 @@
-"""How long a run will be."""
+"""The length of a run: the number of optimizer steps at its end, and the time that it may take."""
 
 import math
 import time
@@ -10,10 +10,10 @@ from lmtrain.training.datamodule import WindowDataModule
 
 
 class TimeLimit:
-    """The time that this part of a run may take.
+    """A limit of the time of this start of a run, `trainer.max_time`.
 
     Args:
-        seconds: from the first call of `start` on; None for no limit.
+        seconds: counted from the first call of `start`; None for no limit.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -29,10 +29,10 @@ class TimeLimit:
 
 
 def planned_steps(trainer: Trainer | TrainerConfig, data: WindowDataModule) -> int | None:
-    """How many optimizer steps the run will have made at its end; None without `max_epochs` and `max_steps`."""
+    """The number of optimizer steps at the end of the run; None without `max_epochs` and `max_steps`."""
     limits = [trainer.max_steps] if trainer.max_steps > 0 else []
     if (trainer.max_epochs or -1) > 0:
-        growing = min(data.growing_epochs(), trainer.max_epochs)  # those after them are all as long as the next one
+        growing = min(data.growing_epochs(), trainer.max_epochs)  # all epochs after these have equally many windows
         windows = [data.windows_in_epoch(epoch) for epoch in range(growing + (growing < trainer.max_epochs))]
         steps = [math.ceil(count / trainer.accumulate_grad_batches) for count in windows]
         limits.append(sum(steps[:growing]) + (trainer.max_epochs - growing) * steps[-1])

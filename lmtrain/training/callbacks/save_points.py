@@ -1,4 +1,4 @@
-"""Before which windows and validations a run may be saved."""
+"""Calls `RunCheckpoint` at the points where a run may be saved: before a step's first window, before a validation."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from lmtrain.training.lightning_internals.attributes import annotated
 class SavePoints(Callback):
     """Has `RunCheckpoint` save before a window, and keep the state from before a validation in case a signal comes.
 
-    It is called before the user's callbacks. A resumed run begins the same window or validation again, and with it all
-    that callbacks do there (count, exchange weights): a checkpoint must hold the state from before that.
+    It is called before the user's callbacks. A resumed run repeats the window or validation, and with it everything
+    that callbacks do there (count, exchange weights), so a checkpoint must hold the state from before that.
 
     Args:
-        saving: saves.
+        saving: the callback that saves.
     """
 
     def __init__(self, saving: RunCheckpoint) -> None:
@@ -39,5 +39,5 @@ class SavePoints(Callback):
         checkpoint.update({name: decoded(part) for name, part in checkpoint.items()})
         for callback in annotated(trainer).callbacks:
             if isinstance(callback, EarlyStopping) and callback.state_key in checkpoint["callbacks"]:
-                # the configuration's patience counts, not the one from before
+                # the patience of the configuration counts, not that of the checkpoint
                 checkpoint["callbacks"][callback.state_key]["patience"] = callback.patience

@@ -1,4 +1,4 @@
-"""Ends a run in which a callback changes a setting on which schedule, checkpoint and model card depend."""
+"""Ends a run in which a callback changes a setting on which the schedule, checkpoints and the model card depend."""
 
 from typing import Any
 
@@ -19,10 +19,10 @@ _REMEDY = {
 
 
 class SettingsWatch(Callback):
-    """Compares settings before each window with those that the run began with.
+    """Before each window, compares the settings with those of the run's beginning.
 
-    With another number of windows a step, or of lanes, a schedule over the run, the validations and the position in the
-    text would no longer fit, and the model card would be wrong.
+    If the number of lanes or of windows per step changed, the schedule of the rate, the times of validations and the
+    saved position in the text would be wrong, and so would the model card.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A sample of what the model writes after each validation, for the loggers that take texts."""
+"""Generates a sample of text after each validation, for the loggers that take texts."""
 
 import logging
 
@@ -15,8 +15,8 @@ class TextSamples(Callback):
     """Gives a sample to each `RunLogger` that takes texts.
 
     Args:
-        language_model: the model in training, sampled with the weights that are validated; a backward model's text
-            reads forwards, too.
+        language_model: the model in training, sampled with the weights that were validated. The text of a backward
+            model is turned round, so that it reads forwards.
         length: items of a sample.
     """
 
@@ -31,7 +31,7 @@ class TextSamples(Callback):
             return
         try:
             text = sample_text(self.language_model, self.length)
-        except Exception as error:  # such as too little memory: the run is as good without
+        except Exception as error:  # such as too little memory; the run does not need samples
             if not self._has_failed:
                 log.warning("No sample could be written: %s: %s. The run goes on", type(error).__name__, error)
             self._has_failed = True
@@ -41,6 +41,6 @@ class TextSamples(Callback):
 
 
 def sample_text(language_model: LanguageModel, length: int) -> str:
-    """A text as the model writes it after a document's end, always from the same random numbers."""
+    """A text that the model generates after the end of a document, always with the same random numbers."""
     text, _ = generate(language_model, language_model.document_delimiter, length, temperature=0.7, seed=1)[0]
     return readable(text).strip()

@@ -1,4 +1,4 @@
-"""When to validate within an epoch."""
+"""Decides before each window whether a validation follows it."""
 
 import math
 
@@ -9,11 +9,12 @@ from lmtrain.training.lightning_internals.attributes import annotated
 
 
 class ValidationSchedule(Callback):
-    """Validates at the end of every split, as Flair does, or a number of times at equal distances; always at the
-    epoch's last window and at the run's last step.
+    """Validates at the end of every split, as Flair does, or a number of times an epoch at equal distances.
+
+    In any case it validates after the epoch's last window and after the run's last step.
 
     Args:
-        validations_per_epoch: how many times; None for the end of every split.
+        validations_per_epoch: None for the end of every split.
     """
 
     def __init__(self, validations_per_epoch: int | None = None) -> None:
@@ -29,18 +30,18 @@ class ValidationSchedule(Callback):
                 dataset.split_ends, self.validations_per_epoch, trainer.accumulate_grad_batches
             )
         is_last_step = 0 < trainer.max_steps <= trainer.global_step + 1
-        # Lightning validates after a window if the number of windows done is a multiple of this
+        # Lightning validates after a window if the number of windows done is a multiple of `val_check_batch`
         due = batch_idx + 1 in self._windows or is_last_step
         trainer.val_check_batch = batch_idx + 1 if due else math.inf
 
 
 def validation_windows(split_ends: list[int], count: int | None, accumulate: int = 1) -> frozenset[int]:
-    """After how many windows of an epoch to validate.
+    """The numbers of windows of an epoch after which to validate.
 
     Args:
-        split_ends: after how many windows each split ends.
-        count: how many validations; None for as many as there are splits, at their ends.
-        accumulate: windows a step; validations fall between steps.
+        split_ends: the number of windows after which each split ends.
+        count: of validations; None for one at the end of each split.
+        accumulate: windows per optimizer step. A validation within a step is put off to the step's end.
     """
     total = split_ends[-1]
     wanted = split_ends if count is None else [total * number / count for number in range(1, count + 1)]

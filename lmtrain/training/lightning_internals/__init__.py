@@ -7,8 +7,8 @@ of them a new version of Lightning does not have any more. `loggers/tensorboard.
 - `loop_state.py`: what Lightning saves of its loops, and how a fit goes on from that.
 - `attributes.py`: types of what Lightning sets at run time only.
 - `processes.py`: signals and the processes of other ranks.
-- `callback_defaults.py`: when Lightning's own callbacks look.
-- `importing.py`: Lightning is imported without what only its metrics need.
+- `callback_defaults.py`: when Lightning's own callbacks look at a figure.
+- `importing.py`: imports Lightning without the slow packages that only its metrics need.
 """
 
 # of a module, or of an object: a Trainer, a LightningModule, an optimizer of torch; and what it is needed for
@@ -37,7 +37,7 @@ PRIVATE_NAMES = {
     "torch.optim.optimizer._global_optimizer_pre_hooks": "likewise",
     "torch.optim.optimizer._global_optimizer_post_hooks": "likewise",
     "torch.autograd.profiler._is_profiler_enabled": "likewise",
-    "trainer.fit_loop._can_stop_early": "whether a wish to stop is followed here",
+    "trainer.fit_loop._can_stop_early": "whether `trainer.should_stop` ends training here",
     "trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor": "a collective at each step, which lmtrain does not need",
     "trainer.fit_loop.epoch_loop._batches_that_stepped": "the step by which figures are logged",
     "trainer.fit_loop.epoch_loop._results": "what was logged in a step",

@@ -1,14 +1,13 @@
-"""When Lightning's callbacks look at a figure."""
+"""Has Lightning's callbacks look at a figure after validations, not after epochs."""
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 
 def look_after_validations(callback: Callback) -> None:
-    """Has Lightning's EarlyStopping and ModelCheckpoint look after each validation, if their arguments leave it open.
+    """Has an EarlyStopping or ModelCheckpoint look after each validation, if its arguments leave that open.
 
-    Lightning decides that itself at the beginning of a fit, from `val_check_interval`, which lmtrain does not use: they
-    would look at the end of an epoch only.
+    Lightning would decide by `val_check_interval`, which lmtrain does not use, that they look after epochs only.
     """
     if isinstance(callback, EarlyStopping) and callback._check_on_train_epoch_end is None:
         callback._check_on_train_epoch_end = False

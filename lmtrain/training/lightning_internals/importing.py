@@ -1,4 +1,4 @@
-"""Imports Lightning without what only its metrics would use."""
+"""Makes importing Lightning faster, by hiding the packages that only its metrics use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,10 @@ _SLOW = {"transformers", "scipy", "matplotlib"}
 
 @contextmanager
 def without_unused_packages() -> Iterator[None]:
-    """While this lasts, torchmetrics (which Lightning imports) finds no transformers, scipy or matplotlib.
+    """Within the block torchmetrics, which Lightning imports, finds no transformers, scipy or matplotlib.
 
-    Where they are installed, Flair being one that brings them, importing them takes half of the start. lmtrain uses
-    none of the metrics that need them. Anything else may import them as ever.
+    Where they are installed, for example with Flair, importing them takes half of the start, and lmtrain uses none of
+    the metrics that need them. Other packages may import them as usual.
     """
     version, package_available = imports._version, imports.package_available
 

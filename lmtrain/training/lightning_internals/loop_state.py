@@ -1,4 +1,4 @@
-"""What Lightning's loops save and read back, and the one state that they restart from without guessing."""
+"""Rewrites the state that Lightning's loops save into one from which they go on at the right window."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from lightning.pytorch.trainer.call import _call_callback_hooks
 
 
 def checkpoint_of(trainer: Trainer) -> dict[str, Any]:
-    """What Lightning would write into a checkpoint now; called on every rank.
+    """The content that Lightning would write into a checkpoint now; called on every rank.
 
-    Its public `save_checkpoint` writes the file itself, in one go and under its final name.
+    Its public `save_checkpoint` writes the file itself under its final name, where a crash would leave half a file.
     """
     return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
 

@@ -1,4 +1,4 @@
-"""What Lightning does about signals and about the processes of other ranks, replaced by lmtrain's own ways."""
+"""Replaces Lightning's handling of signals and of the processes of other ranks by lmtrain's own."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -20,6 +20,6 @@ def leave_signals_alone(trainer: Trainer) -> None:
 def observing_with(observe: Callable[[list[Popen]], None]) -> AbstractContextManager:
     """Within the block `observe` is called with the processes that Lightning starts, instead of its own observer.
 
-    Lightning's own takes a rank that a signal ended for one that failed, and kills all others.
+    Lightning's own takes a rank that was ended by a signal for one that failed, and kills all other ranks.
     """
     return patch.object(subprocess_script, "_launch_process_observer", observe)

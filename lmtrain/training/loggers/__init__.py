@@ -1,7 +1,7 @@
-"""Where the figures of a run go.
+"""Lightning loggers: they write the figures of a run to files and services.
 
-A logger is Lightning's, made by `make.py` for one run: `RunLogger` (`run_logger.py`) is lmtrain's kind, whose
-constructor is told of the run by a `RunInfo` (folder, name, key, configuration, where it goes on from). Each of them is
-one file here and one in `conf/logger/`. None can end a run: `guarded.py` makes warnings of what they raise. metrics.csv
-has fixed columns and is what report and comparison read; other loggers take all figures.
+`make.py` makes those that the configuration names. lmtrain's own are subclasses of `RunLogger` (`run_logger.py`), whose
+constructor takes a `RunInfo`: folder, name, key and configuration of the run, and the step it goes on from. Each is one
+file here and one in `conf/logger/`. No logger can end a run: `guarded.py` turns their exceptions into warnings.
+metrics.csv has fixed columns, which the report and `compare.py` read; the other loggers take all figures.
 """

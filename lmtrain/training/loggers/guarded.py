@@ -1,4 +1,4 @@
-"""Loggers whose failures end no run."""
+"""Turns the exceptions of loggers into warnings: a full disk or a lost connection must not end a run of days."""
 
 import inspect
 import logging
@@ -17,14 +17,14 @@ _REOPEN_SECONDS = 10
 def guarded(logger: Logger) -> Logger:
     """A stand-in for a logger that makes warnings of its exceptions, and of those of its `experiment`.
 
-    It looks like the logger, to `isinstance`, too. A call that fails gives None and has no effect. A logger with a
-    method `reopen` is asked by it to begin anew, at most every ten seconds.
+    `isinstance` takes it for the logger. A call that fails has no effect and returns None. If the logger has a method
+    `reopen`, that is then called, at most every ten seconds, so that the logger can open its files again.
     """
     return cast(Logger, _Guarded(logger, _Failures(logger)))
 
 
 class _Failures:
-    """What of a logger's has failed: said once, and again every ten minutes."""
+    """Warns of the failures of a logger, at most every ten minutes."""
 
     def __init__(self, logger: Logger) -> None:
         self._logger = logger
@@ -36,10 +36,10 @@ class _Failures:
         if now - self._said_at < _SAY_AGAIN_SECONDS:
             self._unsaid += 1
         else:
-            more = f" and {self._unsaid:,} times before since this was last said" if self._unsaid else ""
+            more = f", and {self._unsaid:,} times since the last such warning" if self._unsaid else ""
             name = type(self._logger).__name__
             reason = f"{type(error).__name__}: {error}"
-            log.warning("The logger %s failed in %s (%s)%s. The run goes on without", name, what, reason, more)
+            log.warning("The logger %s failed in %s (%s)%s. The run goes on without it", name, what, reason, more)
             self._said_at, self._unsaid = now, 0
         if hasattr(self._logger, "reopen") and now - self._reopened_at >= _REOPEN_SECONDS:
             self._reopened_at = now

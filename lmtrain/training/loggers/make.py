@@ -1,4 +1,4 @@
-"""The loggers of a run from its configuration."""
+"""Makes the loggers of a run from its configuration, and checks that their packages are installed."""
 
 import importlib.util
 import inspect
@@ -20,13 +20,13 @@ from lmtrain.training.ranks import is_first_process
 
 
 def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) -> list[Logger]:
-    """The configured loggers, none of whose failures ends the run.
+    """The configured loggers, guarded so that their failures do not end the run.
 
     Args:
         resume_from: the checkpoint that the run goes on from, if any.
 
     Raises:
-        UserError: one cannot be made.
+        UserError: a logger cannot be made.
     """
     step = chars = None
     if resume_from is not None:
@@ -37,7 +37,7 @@ def make_loggers(config: Config, folder: RunFolder, resume_from: Path | None) ->
     loggers: list[Logger] = []
     try:
         for name, settings in config.logger.items():
-            loggers.append(guarded(_made(name, settings, run)))
+            loggers.append(guarded(_make_logger(name, settings, run)))
     except UserError:
         close(loggers)
         raise
@@ -51,8 +51,8 @@ def close(loggers: Iterable[Logger]) -> None:
             logger.close()
 
 
-def _made(name: str, settings: Mapping[str, Any], run: RunInfo) -> Logger:
-    """A logger of lmtrain's kind is told of its run; another of Lightning's kind writes into the run folder."""
+def _make_logger(name: str, settings: Mapping[str, Any], run: RunInfo) -> Logger:
+    """A `RunLogger` gets the run; another logger of Lightning's kind gets the run folder as its `save_dir`."""
     kind = get_object(settings["_target_"])
     more: dict[str, Any] = {"run": run} if _is_run_logger(kind) else {}
     if not more and "save_dir" in inspect.signature(kind).parameters and "save_dir" not in settings:

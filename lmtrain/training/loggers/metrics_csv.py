@@ -1,4 +1,4 @@
-"""metrics.csv: one row a report, one column a figure, continued when the run is resumed."""
+"""Writes metrics.csv: a row for each report, a column for each figure; continued when the run is resumed."""
 
 import csv
 import errno
@@ -22,10 +22,10 @@ _MOST_WAITING = 10_000
 
 
 class MetricsCSV(RunLogger):
-    """Appends rows to the run's metrics.csv, whose columns are fixed; other figures are left to other loggers.
+    """Appends rows to the run's metrics.csv, whose columns are fixed; figures without a column are left out.
 
     Args:
-        run: rows of steps after those that it goes on from are dropped.
+        run: rows of later steps than the one that it goes on from are removed.
     """
 
     def __init__(self, run: RunInfo) -> None:
@@ -49,12 +49,12 @@ class MetricsCSV(RunLogger):
             self._write()
 
     def _write(self) -> None:
-        """Appends the rows that wait, all of them or none: what a full disk cuts off would spoil the next row."""
+        """Appends the waiting rows, all or none: half a row, left by a full disk, would spoil the next one."""
         with self.path.open("ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             text = io.StringIO(newline="")
             writer = csv.DictWriter(text, COLUMNS, restval="")
-            if size == 0:  # somebody has removed it
+            if size == 0:  # somebody has removed the file
                 writer.writeheader()
             writer.writerows(self._waiting)
             content = text.getvalue().encode()

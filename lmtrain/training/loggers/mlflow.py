@@ -23,11 +23,11 @@ _VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 class MLflow(MLFlowLogger, RunLogger):
-    """Begins a run of MLflow, or goes on with it.
+    """Begins a run of MLflow, or goes on with the one that this run began.
 
     Args:
         run: the run.
-        experiment_name, run_name: how MLflow shows it.
+        experiment_name, run_name: by which MLflow shows it.
         tracking_uri: a server, or a database such as sqlite:///runs/mlflow.db.
 
     Raises:
@@ -64,7 +64,7 @@ mlflow_logger = MLflow  # its name in configurations of before
 
 @contextmanager
 def _database_for_itself(tracking_uri: str) -> Iterator[None]:
-    """Lets one process at a time make or open a database file: MLflow's processes spoil it for each other."""
+    """Lets one process at a time create or open a database file: MLflow fails if two create its tables at once."""
     from sqlalchemy import make_url
 
     database = make_url(tracking_uri).database if tracking_uri.startswith("sqlite:") else None
@@ -79,7 +79,7 @@ def _database_for_itself(tracking_uri: str) -> Iterator[None]:
 
 @contextmanager
 def tracking_uri_kept() -> Iterator[None]:
-    """Undoes what Lightning's logger sets for the whole process: the next run would take it for the user's."""
+    """Restores the environment variable that Lightning's logger sets, which the next run would take for the user's."""
     before = os.environ.get(_VARIABLE)
     try:
         yield

@@ -1,4 +1,4 @@
-"""What a logger of lmtrain's is told of its run, and what it may do besides taking figures."""
+"""The base class of lmtrain's loggers, and what they know of their run."""
 
 from argparse import Namespace
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ class RunInfo:
     """The run that a logger is made for.
 
     Args:
-        folder: the run's, which is there.
-        name: what the run is called.
-        key: identifies the run, also when it is resumed; None in a process that writes nothing.
+        folder: of the run; it exists.
+        name: of the run.
+        key: identifies the run, also after it is resumed; None in a process that writes nothing.
         config: the configuration, with all its keys.
-        resume_step, resume_chars: the optimizer steps and items of the checkpoint that the run goes on from: what was
-            logged after these is from a part of the run that was lost. None if it begins.
+        resume_step, resume_chars: optimizer steps and items of the checkpoint that the run goes on from; figures that
+            were logged after these are of a part of the run that was lost. None if the run begins.
     """
 
     folder: Path
@@ -32,12 +32,13 @@ class RunInfo:
 class RunLogger(Logger):
     """A Lightning logger whose constructor takes a `RunInfo` as `run`, and the keys of its configuration.
 
-    Only `log_metrics` must be written; Lightning and the run call the rest. What it raises becomes a warning, and the
-    run goes on (`guarded.py`). All ranks have a logger: what writes is decorated with Lightning's `rank_zero_only`.
+    A subclass must define `log_metrics` and may define the other methods, which Lightning and the run call. Exceptions
+    become warnings, and the run goes on (`guarded.py`). Every rank has a logger, so methods that write are decorated
+    with Lightning's `rank_zero_only`.
     """
 
     packages: tuple[str, ...] = ()
-    """What must be installed, under the names by which it is imported."""
+    """The packages that must be installed, by the names under which they are imported."""
 
     extra: str | None = None
     """The extra of lmtrain that brings those packages."""
@@ -54,7 +55,7 @@ class RunLogger(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_args: Any, **_more: Any) -> None:
-        """Called once, before the first figures, with the settings that one compares runs by."""
+        """Called once, before the first figures, with the settings by which runs are compared."""
 
     def add_text(self, name: str, text: str, step: int) -> None:
         """Called on the first rank with a sample of the model's text after each validation.

@@ -1,4 +1,4 @@
-"""The figures in TensorBoard: by step, by characters seen, and as a row of the table of all runs."""
+"""Writes figures to TensorBoard: by step, by characters seen, and as a row in the table of all runs."""
 
 from argparse import Namespace
 from collections.abc import Mapping
@@ -26,7 +26,8 @@ _WIDTH = 100  # characters of a line of text
 
 
 class _Scalars(ScalarLogger):
-    """TensorBoard's writer, a thread, keeps its exception for whoever calls next, and need not print it."""
+    """Lightning's logger without the traceback that TensorBoard's writing thread prints: the next call raises the
+    exception anyway, and it becomes a warning."""
 
     @property
     def experiment(self) -> SummaryWriter:
@@ -39,11 +40,11 @@ class _Scalars(ScalarLogger):
 class TensorBoard(_Scalars, TensorBoardLogger, RunLogger):
     """Lightning's logger in the folder `tensorboard`, with the scalars a second time by characters seen.
 
-    Those are called `by_chars/...` and stand in `tensorboard/by_chars`: what TensorBoard drops where a run was resumed
-    is all of a folder from one step on, and characters are no steps.
+    The second ones are called `by_chars/...` and have a folder of their own, `tensorboard/by_chars`: when a run is
+    resumed, TensorBoard drops everything in a folder from one step on, and there the steps are characters.
 
     Args:
-        run: what was written after the checkpoint that it goes on from is dropped.
+        run: figures that were written after the checkpoint that it goes on from are dropped.
     """
 
     name = ""
@@ -65,9 +66,9 @@ class TensorBoard(_Scalars, TensorBoardLogger, RunLogger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *_args: Any, **_more: Any) -> None:
-        """Makes the run a row of the HPARAMS table, from its beginning on, and writes the configuration as a text."""
+        """Makes the run a row of the HPARAMS table from its beginning on, and writes the configuration as a text."""
         settings = yaml.safe_dump(self._run.config, allow_unicode=True, sort_keys=False)
-        self.add_text("settings", settings, self._run.resume_step or 0)  # by name, it stands below the samples
+        self.add_text("settings", settings, self._run.resume_step or 0)
         known = {name: value for name, value in params.items() if value is not None}
         figures = dict.fromkeys(_TABLE_FIGURES, 0.0)
         columns, _, _ = hparams(_COLUMNS_OF_SOME_RUNS | known, figures)
@@ -85,17 +86,17 @@ class TensorBoard(_Scalars, TensorBoardLogger, RunLogger):
         self.experiment.flush()
 
     def reopen(self) -> None:
-        """Begins new files: TensorBoard's writer, a thread, ends with the first error."""
+        """Begins new files, since TensorBoard's writing thread ends with its first error."""
         for logger in (self, self._by_chars):
             if logger._experiment is not None:
                 with suppress(Exception):
                     logger._experiment.close()
                 logger._experiment = None
-            logger._kwargs.pop("purge_step", None)  # what was written since the run was resumed counts
+            logger._kwargs.pop("purge_step", None)  # it would drop what was written since the run was resumed
 
     def finalize(self, status: str) -> None:  # noqa: ARG002  # as Lightning calls it
-        """Writes what is in memory. The files stay open for the test after training: TensorBoard reads files by name,
-        and of those that were opened within a second the tenth before the ninth."""
+        """Writes what is in memory, and keeps the files open for the test after training: TensorBoard reads files in
+        the order of their names, which is wrong for files that were opened within the same second."""
         self._flush()
 
     @rank_zero_only
@@ -118,7 +119,7 @@ def tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
 
 
 def as_markdown(text: str) -> str:
-    """A code block, which TensorBoard shows letter by letter; it shows no more of a line than fits."""
+    """The text as a code block of wrapped lines: TensorBoard formats anything else, and cuts off long lines."""
     lines = [part for line in text.splitlines() for part in wrap(line, _WIDTH, drop_whitespace=False) or [""]]
     return "".join(f"    {line}\n" for line in lines)
 

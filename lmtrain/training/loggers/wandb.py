@@ -10,7 +10,7 @@ from lmtrain.training.loggers.run_logger import RunInfo, RunLogger
 
 
 class Wandb(WandbLogger, RunLogger):
-    """Begins a run of wandb, or goes on with it; its files are in the run folder.
+    """Begins a run of wandb, or goes on with the one that this run began; its files are in the run folder.
 
     Args:
         run: the run.
