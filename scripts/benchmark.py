@@ -7,7 +7,7 @@ Needs Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round 
 import json
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -26,25 +26,13 @@ Behind each figure stand its ratio to the reference and its range over the round
 a file for this machine, from which `page` makes docs/benchmarks.md and its plot."""
 
 
+PARTS = ("train", "data", "memory", "embed", "score", "generate", "startup", "quality", "scale", "kernels")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     parts: Annotated[
-        list[
-            Literal[
-                "train",
-                "data",
-                "memory",
-                "embed",
-                "score",
-                "generate",
-                "startup",
-                "quality",
-                "scale",
-                "kernels",
-                "all",
-                "page",
-            ]
-        ],
+        list[Literal[(*PARTS, "all", "page")]],  # type: ignore[valid-type]
         Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
     ]
     rounds: Annotated[int, Option("how often each is measured, memory and scale at most 3 times", "N", Range(1))] = 5
@@ -64,95 +52,66 @@ def main(options: Options) -> None:
         print(json.dumps(about, ensure_ascii=False))
         path = options.json or file_of(about)
         for part in parts:
-            for result in PARTS[part](options):
+            for result in measured(part, options):
                 report(result)
-                keep([described(result, options.rounds)], about, path)
+                keep([described(result)], about, path)
         print(f"\n{path}")
     if "page" in options.parts:
         write_page()
         print(PAGE)
 
 
-def _train(options: Options) -> Iterator[dict]:
-    from benchmarks.training import SIZES, benchmark_train
+def measured(part: str, options: Options) -> Iterator[dict]:
+    """The results of a part, each as soon as it is measured. Only the modules of that part are imported."""
+    rounds = options.rounds
+    if part == "train":
+        from benchmarks.training import SIZES, benchmark_train
 
-    return (benchmark_train(size, options.rounds) for size in SIZES)
+        yield from (benchmark_train(size, rounds) for size in SIZES)
+    elif part == "data":
+        from benchmarks.data import benchmark_data
 
+        yield from (benchmark_data(script, rounds) for script in ("ASCII", "Cyrillic", "Japanese"))
+    elif part == "memory":
+        from benchmarks.processes import benchmark_corpus_memory, benchmark_vocabulary
 
-def _data(options: Options) -> Iterator[dict]:
-    from benchmarks.data import benchmark_data
+        yield from (benchmark(min(rounds, 3)) for benchmark in (benchmark_vocabulary, benchmark_corpus_memory))
+    elif part == "embed":
+        from benchmarks.inference import benchmark_embed
 
-    return (benchmark_data(script, options.rounds) for script in ("ASCII", "Cyrillic", "Japanese"))
+        yield benchmark_embed(rounds=rounds)
+    elif part == "score":
+        from benchmarks.scoring import benchmark_score
 
+        yield benchmark_score(rounds=rounds)
+    elif part == "generate":
+        from benchmarks.inference import benchmark_generate
 
-def _memory(options: Options) -> Iterator[dict]:
-    from benchmarks.processes import benchmark_corpus_memory, benchmark_vocabulary
+        yield benchmark_generate(rounds=rounds)
+    elif part == "startup":
+        from benchmarks.processes import benchmark_startup
 
-    return (benchmark(min(options.rounds, 3)) for benchmark in (benchmark_vocabulary, benchmark_corpus_memory))
+        yield benchmark_startup(rounds)
+    elif part == "quality":
+        from benchmarks.quality import CORPORA, benchmark_quality
 
+        yield from (benchmark_quality(name, rounds) for name in CORPORA)
+    elif part == "scale":
+        from benchmarks.scale import benchmark_scale
 
-def _embed(options: Options) -> Iterator[dict]:
-    from benchmarks.inference import benchmark_embed
+        yield benchmark_scale(min(rounds, 3), int(options.size * 1e9))
+    elif part == "kernels":
+        from benchmarks.kernels import benchmark_kernels
 
-    yield benchmark_embed(rounds=options.rounds)
-
-
-def _score(options: Options) -> Iterator[dict]:
-    from benchmarks.scoring import benchmark_score
-
-    yield benchmark_score(rounds=options.rounds)
-
-
-def _generate(options: Options) -> Iterator[dict]:
-    from benchmarks.inference import benchmark_generate
-
-    yield benchmark_generate(rounds=options.rounds)
-
-
-def _startup(options: Options) -> Iterator[dict]:
-    from benchmarks.processes import benchmark_startup
-
-    yield benchmark_startup(options.rounds)
-
-
-def _quality(options: Options) -> Iterator[dict]:
-    from benchmarks.quality import CORPORA, benchmark_quality
-
-    return (benchmark_quality(name, options.rounds) for name in CORPORA)
-
-
-def _scale(options: Options) -> Iterator[dict]:
-    from benchmarks.scale import benchmark_scale
-
-    yield benchmark_scale(min(options.rounds, 3), int(options.size * 1e9))
-
-
-def _kernels(options: Options) -> Iterator[dict]:
-    from benchmarks.kernels import benchmark_kernels
-
-    yield from benchmark_kernels(options.rounds)
-
-
-PARTS: dict[str, Callable[[Options], Iterator[dict]]] = {
-    "train": _train,
-    "data": _data,
-    "memory": _memory,
-    "embed": _embed,
-    "score": _score,
-    "generate": _generate,
-    "startup": _startup,
-    "quality": _quality,
-    "scale": _scale,
-    "kernels": _kernels,
-}
+        yield from benchmark_kernels(rounds)
 
 
 def report(result: dict) -> None:
     """Prints medians and their ratios to the reference.
 
     Args:
-        result: which `task` is measured, in which `size`, in which `unit`; `rates` (more is better) or `values`, of
-            every contestant in every round; the `reference` among them; `notes`.
+        result: `task`, `size` and `unit`; `rates` (more is better) or `values`, contestant → the figure of each round;
+            `reference`, the contestant that the others are compared with; `notes`.
     """
     print(f"\n{result['task']}, {result['size']}: {result['unit']}")
     figures = result.get("rates") or result["values"]

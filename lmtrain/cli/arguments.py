@@ -1,4 +1,4 @@
-"""Commands from signatures: the fields of a dataclass are a command's arguments, its flags, help, types and ranges.
+"""Commands from dataclasses: the fields are the command's arguments, with their flags, help, types and ranges.
 
     @dataclass(frozen=True)
     class Options:
@@ -7,7 +7,7 @@
 
     command = Command(main, Options, EXAMPLES)
 
-A field's type says what is typed: a flag alone for a bool, one of several words for a Literal, several values for a
+The type of a field decides what is typed: a flag alone for a bool, one of its words for a Literal, several values for a
 list. A field with a default may be left out. docs/architecture.md says why this is not jsonargparse.
 """
 
@@ -28,8 +28,8 @@ class Range:
     """The numbers that an option may have.
 
     Args:
-        least, most: the ends; infinity itself is never allowed, nor is NaN.
-        above: `least` itself is not allowed.
+        least, most: the ends of the range. Infinity and NaN are never allowed.
+        above: whether `least` itself is excluded.
     """
 
     least: float = 0
@@ -57,11 +57,11 @@ class Option:
     """A flag, in the annotation of a field: `--batch-size` of `batch_size`.
 
     Args:
-        help: what --help says; the default is added, unless the text names one, perhaps by the word DEFAULT.
-        metavar: what stands for the value there.
+        help: the text in --help. The word DEFAULT in it stands for the default, which is added if the text names none.
+        metavar: the placeholder for the value in --help.
         within: the numbers that are allowed.
-        read: makes the value of what was typed; None for the field's type.
-        group: the heading that --help lists it under.
+        read: converts the typed text to the value; None for the field's type.
+        group: the heading under which --help lists the flag.
     """
 
     help: str
@@ -72,7 +72,7 @@ class Option:
 
 
 class Positional(Option):
-    """An argument without a flag; of a list there may be any number, with a default also none."""
+    """An argument without a flag. A list takes one or more values, with a default also none."""
 
 
 OptionsT = TypeVar("OptionsT")
@@ -83,9 +83,9 @@ class Command(Generic[OptionsT]):
     """A command as a shell calls it. Its description is the docstring of the module that `main` lies in.
 
     Args:
-        main: does the work; user's mistakes are `UserError`s.
+        main: does the work, and raises `UserError` for a user's mistakes.
         options: a dataclass with an `Option` or `Positional` in each field's annotation.
-        examples: the end of --help, with `python scripts/NAME.py` for commands; it becomes what the user types.
+        examples: the end of --help. `python scripts/NAME.py` in it is shown as the user would type the command.
     """
 
     main: Callable[[OptionsT], None]
@@ -93,20 +93,20 @@ class Command(Generic[OptionsT]):
     examples: str
 
     def __call__(self, arguments: Sequence[str] | None = None, name: str | None = None) -> int:
-        """Runs it and returns the exit status (see `program.command.run`).
+        """Runs the command and returns the exit status (see `program.command.run`).
 
         Args:
             arguments: None for those of this process.
-            name: what help and messages call it; None for the program's name.
+            name: of the command in help and messages; None for the program's name.
         """
         return run(lambda: self.main(self.parse(arguments, name)))
 
     def parse(self, arguments: Sequence[str] | None = None, name: str | None = None) -> OptionsT:
-        """What was typed, options before, between and after the files.
+        """Reads the arguments; flags may stand before, between and after positional arguments.
 
         Raises:
             UserError: every number that is out of its range, with the range.
-            SystemExit: anything else is wrong, which is printed; or --help was.
+            SystemExit: argparse has printed what else is wrong, or the help.
         """
         typed = vars(self.parser(name).parse_intermixed_args(arguments))
         raise_if_any(
@@ -136,7 +136,7 @@ class Command(Generic[OptionsT]):
         return parser
 
     def flags(self) -> dict[str, str]:
-        """The flag of every field that has one."""
+        """Field → flag, for every field that has one."""
         about = self._about().items()
         return {name: f"--{name.replace('_', '-')}" for name, option in about if not isinstance(option, Positional)}
 
@@ -147,7 +147,7 @@ class Command(Generic[OptionsT]):
         return {name: get_args(hint)[1] for name, hint in self._hints().items()}
 
     def _settings(self, field: "Field[Any]", option: Option, is_flag: bool) -> dict[str, Any]:
-        """What `add_argument` takes for a field."""
+        """The keyword arguments of `add_argument` for a field."""
         kind = _without_none(get_args(self._hints()[field.name])[0])
         default = field.default_factory() if field.default_factory is not MISSING else field.default
         is_needed = default is MISSING
@@ -187,7 +187,7 @@ def _encoding(name: str) -> str | None:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-# ----- what several commands have
+# ----- arguments that several commands share
 
 ENCODING = Option(
     "encoding of text without a byte-order mark, such as windows-1251, shift_jis or gb18030 (default: UTF-8)",

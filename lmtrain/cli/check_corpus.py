@@ -64,7 +64,7 @@ def main(options: Options) -> None:
 
 
 def show(check: "Check", console) -> None:
-    """Prints tables of what was found out, and what to do about it at the end."""
+    """Prints tables of the figures, and then the findings with their remedies."""
     if check.parts:
         _show_parts(check, console)
         _show_characters(check, console)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from lmtrain.cli.arguments import Command, Option, Positional
 from lmtrain.errors import UserError
 from lmtrain.program.command import check_outputs
-from lmtrain.program.files import open_file
+from lmtrain.program.files import atomic_write, open_file
 from lmtrain.program.plain_json import to_json
 
 EXAMPLES = """examples:  python scripts/compare.py runs/*
@@ -51,13 +51,12 @@ def main(options: Options) -> None:
 
         plot(runs, options.output)
     if options.json:
-        _write_json(records(runs), options.json)
+        with atomic_write(options.json) as unfinished:
+            unfinished.write_text(to_json(records(runs), indent=1) + "\n", encoding="utf-8")
     if options.csv:
         _write_csv(records(runs), options.csv)
-    # by figures, which tables would spoil
-    taken = 1 in (
-        open_file(path) for path in (options.json, options.csv) if path
-    )  # by figures, which tables would spoil
+    # tables would spoil JSON or CSV on standard output, so they go to standard error then
+    taken = 1 in (open_file(path) for path in (options.json, options.csv) if path)
     console = Console(highlight=False, stderr=taken)
     terminal = console.width
     for one in tables(runs):
@@ -69,16 +68,7 @@ def main(options: Options) -> None:
         print(line, file=sys.stderr if taken else sys.stdout)
 
 
-def _write_json(rows: list[dict], path: Path) -> None:
-    from lmtrain.program.files import atomic_write
-
-    with atomic_write(path) as unfinished:
-        unfinished.write_text(to_json(rows, indent=1) + "\n", encoding="utf-8")
-
-
 def _write_csv(rows: list[dict], path: Path) -> None:
-    from lmtrain.program.files import atomic_write
-
     with atomic_write(path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, rows[0].keys())
         writer.writeheader()

@@ -1,4 +1,4 @@
-"""The end of a run that a signal stopped: what is said, whether the job is queued again, and the exit status."""
+"""Ends a run that a signal stopped: prints how to go on, queues a SLURM job again, and chooses the exit status."""
 
 import os
 import signal
@@ -10,16 +10,16 @@ from lmtrain.training.ranks import is_first_process
 
 
 def stop(interruption: Interrupted, requeue_signal: str | None) -> int:
-    """Says how to go on, and requeues the SLURM job if that is what the signal asked for.
+    """Prints how to go on, and queues the SLURM job again if the signal asks for that.
+
+    A job of a sweep on SLURM is queued again by submitit, whose handler the signal had before; it ends the process.
 
     Args:
         requeue_signal: the name of the signal that asks for it, `checkpoint.requeue_signal`.
 
-    A job of a sweep on SLURM is queued again by submitit, whose handler the signal had before; it ends the process.
-
     Returns:
-        128 + the signal's number, as shells have it; 0 in other processes than the first one if all have agreed, for
-        they would otherwise be taken for failed while the first one still works.
+        128 + the signal's number, as in shells. 0 on ranks other than 0 if all ranks stopped together: any other status
+        would make Lightning kill rank 0, which is still at work.
     """
     if not is_first_process():
         return 128 + interruption.signum if interruption.is_alone else 0
@@ -38,7 +38,8 @@ def _requeue() -> int:
     try:
         status = subprocess.run(["scontrol", "requeue", job], check=False).returncode
     except OSError as error:
-        print(f"scontrol cannot be run: {error.strerror}", file=sys.stderr)
+        print(f"Job {job} is not queued again: scontrol cannot be run ({error.strerror}).", file=sys.stderr)
         return 1
-    print(f"Job {job} is queued again." if status == 0 else f"scontrol requeue {job} failed.", file=sys.stderr)
+    failure = f"Job {job} is not queued again: scontrol requeue {job} failed with status {status}."
+    print(failure if status else f"Job {job} is queued again.", file=sys.stderr)
     return status

@@ -44,7 +44,7 @@ def _train() -> int:
 
 
 def _complete(line: list[str]) -> int:
-    """What the TAB key proposes after the words of a line, in the shell function that `-sc install=SHELL` prints."""
+    """Prints what the TAB key proposes after the words of a line; the function of `-sc install=SHELL` calls it."""
     name = line[1] if len(line) > 2 else None
     if name == "train" or not sys.argv[2:3] or not sys.argv[2].startswith("query="):
         os.environ["COMP_LINE"] = " ".join([*line[:1], *line[2:]])
@@ -58,11 +58,11 @@ def _complete(line: list[str]) -> int:
 
 
 def _meant(name: str) -> str:
-    """What may be meant, or all that there is: "Did you mean `lmtrain train`?"."""
+    """A sentence that names the most similar command, or all commands."""
     if "=" in name:  # a key of the configuration
         return f"To train: lmtrain train {name} ..."
-    others = {script.replace("_", "-"): short for short, script in SUBCOMMANDS.items()}  # lmtrain-prepare-corpus
-    names = {**others, **{short: short for short in SUBCOMMANDS}}
+    names = {script.replace("_", "-"): short for short, script in SUBCOMMANDS.items()}  # prepare-corpus → prepare
+    names |= {short: short for short in SUBCOMMANDS}
     nearest = difflib.get_close_matches(name.replace("_", "-"), names, 1, 0.6)
     if nearest:
         return f"Did you mean `lmtrain {names[nearest[0]]}`? `lmtrain --help` lists all."

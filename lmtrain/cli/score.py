@@ -130,7 +130,11 @@ def _print_files(language_model, options: Options) -> None:
 
 
 def _texts(language_model, names: Sequence[str], options: Options) -> list[str]:
-    """The texts as the model is trained on them; all that is wrong with the files at once."""
+    """The texts without empty documents, as in training.
+
+    Raises:
+        UserError: every problem of the files.
+    """
     from lmtrain.inference.text_input import input_text, without_empty_documents
 
     texts, problems = [], []
@@ -151,7 +155,7 @@ def _texts(language_model, names: Sequence[str], options: Options) -> list[str]:
 
 
 def _scores(language_model, texts: list[str], options: Options) -> tuple[list, list]:
-    """A score for each text, and with --lanes how far its figures are off at most."""
+    """A score for each text; and with --lanes the largest difference of its figures to exact ones, else None."""
     from lmtrain.inference.long_texts import score_in_lanes
     from lmtrain.inference.scoring import score
     from lmtrain.program.time_left import time_left

@@ -1,4 +1,4 @@
-"""What a sweep adds to a run: a name for each of its jobs."""
+"""Hydra callbacks for sweeps: they give each job a name of its own, and report the best trial of a search."""
 
 import hashlib
 import re
@@ -12,11 +12,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-_LONGEST = 200  # bytes of a run's name; file systems take 255 for a folder, and its name is part of others
+_LONGEST = 200  # bytes of a run's name; file systems take 255, and names of other files begin with it
 
 
 class NameJobs(Callback):
-    """Makes Hydra's `override_dirname` hold what is swept and not in `name` already."""
+    """Makes Hydra's `override_dirname` hold the swept keys that are not in `name` already."""
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -36,10 +36,8 @@ class NameJobs(Callback):
 
 
 class ReportBestTrial(Callback):
-    """Says at the end of a search what it found; of what Optuna says, lets only warnings through.
-
-    A model that was chosen keeps its size.
-    """
+    """Reports the best trial at the end of a search, silences Optuna except for its warnings, and leaves the hidden
+    size out of the search if the user chose a model."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         import optuna  # slow, and not needed by other commands
@@ -47,7 +45,7 @@ class ReportBestTrial(Callback):
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         given = {override.lstrip("+~").partition("=")[0] for override in config.hydra.overrides.task}
         if given & {"model", "init_from"} or config.hydra.runtime.choices.model != "small":
-            with open_dict(config.hydra.sweeper.params):  # who has chosen a model has chosen its size
+            with open_dict(config.hydra.sweeper.params):
                 config.hydra.sweeper.params.pop("model.hidden_size", None)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -70,7 +68,11 @@ def add_swept_values(config: DictConfig) -> None:
 def as_name(swept: list[str], longest: int) -> str:
     """`optimizer.lr-5-seed-1` of `optimizer.lr=5` and `seed=1`.
 
-    What needs quotes in another command is replaced, and what is too long cut; a hash then tells such names apart.
+    Characters that need quotes in a shell are replaced and long names are cut; a hash then tells such names apart.
+
+    Args:
+        swept: the overrides, in Hydra's grammar.
+        longest: bytes that the name may have.
     """
     swept = [re.sub(r"""=(['"])(.*)\1$""", r"=\2", override, flags=re.DOTALL) for override in swept]  # without quotes
     name = re.sub(r"[^\w.+-]+", "_", "-".join(override.replace("=", "-", 1) for override in swept), flags=re.ASCII)

@@ -1,4 +1,4 @@
-"""Calls a function in a new process, where nothing that others set (threads, the allocator) helps or hurts it."""
+"""Calls a function in a new process, so that threads, the allocator and other settings of this one do not affect it."""
 
 import json
 import os
@@ -13,7 +13,7 @@ _CODE = "import sys; from benchmarks.children import answer; answer(*sys.argv[1:
 
 
 def call(function: str, *arguments: Any) -> Any:
-    """What the function gives, which must be plain values.
+    """The result of the function, which must be made of values that JSON has.
 
     Args:
         function: "module:name".

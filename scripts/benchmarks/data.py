@@ -1,4 +1,4 @@
-"""How fast text becomes windows: the first epoch, which encodes, and the later ones; beside Flair's TextDataset."""
+"""Measures how fast text becomes windows in the first epoch, which encodes, and later; beside Flair's TextDataset."""
 
 import logging
 import tempfile

@@ -1,4 +1,4 @@
-"""How fast a trained model embeds and generates, beside Flair."""
+"""Measures how fast a trained model embeds and generates, beside Flair."""
 
 import random
 import time
@@ -12,7 +12,7 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
 
     from lmtrain.inference.embeddings import StringEmbeddings
 
-    ours, theirs = _models(hidden_size)
+    ours, theirs = same_models(hidden_size)
     texts = _sentences(sentences)
     embeddings = {precision: StringEmbeddings(ours, precision=precision) for precision in ("32", "bf16")}
     lengths = sorted((sum(map(len, tokens)) + len(tokens) + 1 for tokens in texts), reverse=True)
@@ -29,7 +29,7 @@ def benchmark_embed(sentences: int = 64, hidden_size: int = 1024, rounds: int = 
         "size": f"H{hidden_size}, {sentences} sentences",
         "unit": "sentences/s",
         "ours": "lmtrain, float32",
-        "rates": _rates(contestants, dict.fromkeys(contestants, sentences), rounds),
+        "rates": rates_of(contestants, dict.fromkeys(contestants, sentences), rounds),
         "reference": "Flair, batches of 32",
         "notes": {
             "characters of a sentence, on average": sum(lengths) / sentences,
@@ -45,7 +45,7 @@ def _batches(order: list) -> list[list]:
 
 
 def _flair_embedding(theirs, texts: list[list[str]]) -> dict[str, Callable[[], object]]:
-    """Flair's own embeddings of the sentences, in batches of several kinds."""
+    """Flair's own embeddings of the sentences: in batches as they come, sorted by length, and in one batch."""
     from flair.data import Sentence
     from flair.embeddings import FlairEmbeddings
 
@@ -67,9 +67,9 @@ def _flair_embedding(theirs, texts: list[list[str]]) -> dict[str, Callable[[], o
 
 
 def _bare_layers(ours, lengths: list[list[int]]) -> dict[str, Callable[[], object]]:
-    """The bare limit: nn.LSTM over batches of these lengths, with nothing before and after it; and onnxruntime.
+    """The bare limit, nn.LSTM over batches of these lengths and nothing else; and onnxruntime, if it is installed.
 
-    That gets such batches of ids and gives the hidden states of all characters, if it is installed.
+    The latter gets batches of ids and returns the hidden states of all characters.
     """
     import numpy as np
     import torch
@@ -104,7 +104,7 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
     from lmtrain.inference.generation import generate
     from lmtrain.inference.stepper import product_dtype
 
-    ours, theirs = _models(hidden_size)
+    ours, theirs = same_models(hidden_size)
     weight, state = torch.randn(4 * hidden_size, hidden_size).t().contiguous(), torch.randn(1, hidden_size)
 
     @torch.no_grad()
@@ -126,7 +126,7 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
         "size": f"H{hidden_size}, {length} characters a sample",
         "unit": "characters/s",
         "ours": "lmtrain, 1 sample",
-        "rates": _rates(contestants, amounts, rounds),
+        "rates": rates_of(contestants, amounts, rounds),
         "reference": "Flair",
         "notes": {
             f"what bf16 computes in here, {count} samples": str(product_dtype("bf16", ours.model, count))
@@ -135,7 +135,7 @@ def benchmark_generate(length: int = 1000, hidden_size: int = 1024, rounds: int 
     }
 
 
-def _rates(
+def rates_of(
     contestants: Mapping[str, Callable[[], object]], amounts: dict[str, int], rounds: int
 ) -> dict[str, list[float]]:
     """Amount per second over rounds in which every contestant runs once, in changing order."""
@@ -152,8 +152,8 @@ def _rates(
     return rates
 
 
-def _models(hidden_size: int) -> tuple:
-    """The same model, with random weights, as lmtrain's and as Flair's."""
+def same_models(hidden_size: int) -> tuple:
+    """The same model with random weights, for lmtrain and for Flair."""
     import tempfile
 
     import torch
@@ -166,7 +166,7 @@ def _models(hidden_size: int) -> tuple:
     torch.manual_seed(1)
     dictionary = Dictionary(["<unk>", "\n", *map(chr, range(32, 127)), *map(chr, range(160, 338))])  # 275 items
     ours = LanguageModel(RecurrentLM(Sizes(len(dictionary), hidden_size)).eval(), dictionary)
-    with torch.no_grad():  # as large as training makes them, so that bf16 is not flattered
+    with torch.no_grad():  # as large as after training: with smaller weights bf16 would look more exact than it is
         ours.model.encoder.weight.mul_(9)
         for parameter in ours.model.rnn.parameters():
             parameter.mul_(4)
@@ -176,7 +176,7 @@ def _models(hidden_size: int) -> tuple:
 
 
 def _onnx_session(language_model):
-    """onnxruntime's, with as many threads as torch has; None if it is not installed."""
+    """A session of onnxruntime with as many threads as torch has; None if it is not installed."""
     import tempfile
 
     import torch

@@ -1,4 +1,4 @@
-"""The figures of docs/kernels.md: layers and products of lmtrain beside those of torch, one alone at a time."""
+"""Measures single layers and products of lmtrain beside those of torch, for docs/kernels.md."""
 
 import tempfile
 import time
@@ -112,7 +112,7 @@ def _forward_and_backward(forward: Callable[[], Any]) -> float:
 
 
 def _many_times(product: Callable[[], Any]) -> float:
-    """Microseconds of one, the least of many."""
+    """Microseconds of a product, the shortest of many."""
     times = []
     with torch.no_grad():
         for _ in range(_REPEATS):
@@ -123,7 +123,7 @@ def _many_times(product: Callable[[], Any]) -> float:
 
 
 def _timed(ways: dict[str, Any], rounds: int, clock: Callable[[Any], float]) -> dict[str, list[float]]:
-    """Each in turn, once more than `rounds`: the first round warms up."""
+    """The figures of each round, in which all run in turn; a first round to warm up is left out."""
     times = [{name: clock(way) for name, way in ways.items()} for _ in range(rounds + 1)]
     return {name: [one[name] for one in times[1:]] for name in ways}
 

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md and its plot, made from the JSON files that are kept in docs/benchmarks/."""
+"""Makes docs/benchmarks.md and its plot from the JSON files in docs/benchmarks/."""
 
 import hashlib
 import json
@@ -27,20 +27,19 @@ are in Flair's and lmtrain's figures only.
 
 
 def read_records(folder: Path = FOLDER) -> list[dict[str, Any]]:
-    """All files of the folder, those that the benchmark has written first."""
+    """The content of all files of the folder; first those that scripts/benchmark.py has written."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
     return sorted(records, key=lambda record: record["source"] != SOURCE)
 
 
 def write_page(folder: Path = FOLDER, page: Path = PAGE, plot: Path = PLOT) -> None:
-    """Makes page and plot anew from all files."""
+    """Writes the page and the plot, from all files of the folder."""
     records = read_records(folder)
     page.write_text(page_text(records), encoding="utf-8")
     draw(records, plot)
 
 
 def page_text(records: Sequence[dict[str, Any]]) -> str:
-    """The page."""
     sections = [_HEAD.strip(), _machines(records)]
     tasks = dict.fromkeys(result["task"] for record in records for result in record["results"])
     sections += [_section(task, records) for task in tasks]
@@ -111,7 +110,7 @@ def _cell(result: dict[str, Any], name: str) -> str:
 
 
 def ratio_of(result: dict[str, Any], name: str) -> float | None:
-    """How many times a contestant's figure is the reference's; None if it was not measured."""
+    """A contestant's figure divided by the reference's; None if it was not measured."""
     figure, reference = result["figures"].get(name), result["figures"][result["reference"]]
     if figure is None:
         return None
@@ -127,7 +126,7 @@ def _row(cells: Sequence[Any]) -> str:
 
 
 def fingerprint(records: Sequence[dict[str, Any]]) -> str:
-    """Of what is drawn; the plot holds it."""
+    """A hash of the records, which the plot holds so that a test notices an outdated plot."""
     return hashlib.sha256(json.dumps(list(records), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -140,7 +139,7 @@ _MARKS = {  # by the beginning of a contestant's name: label, marker, colour
 
 
 def drawn(records: Sequence[dict[str, Any]]) -> list[tuple[int, list[dict[str, Any]]]]:
-    """The machines with results that say what is lmtrain's default and are rates, and those results."""
+    """The machines (by number, from 1) with results to draw, and these: rates for which lmtrain's default is known."""
     found = [
         (number, [result for result in record["results"] if result["more_is_better"] and result.get("ours")])
         for number, record in enumerate(records, 1)
@@ -149,7 +148,7 @@ def drawn(records: Sequence[dict[str, Any]]) -> list[tuple[int, list[dict[str, A
 
 
 def draw(records: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draws, for each machine, how many times as fast as Flair lmtrain's default is, and what else was measured."""
+    """Draws, for each machine, how many times as fast as Flair lmtrain's default and the other contestants are."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -181,7 +180,7 @@ def _panel(axes, title: str, results: Sequence[dict[str, Any]]) -> None:
     axes.barh(places, ratios, height=0.6, color="tab:blue", alpha=0.85, label="lmtrain")
     for place, ratio, result in zip(places, ratios, results, strict=True):
         end = ratio
-        precision = result["ours"].partition(", ")[2]  # others of another precision belong to another bar
+        precision = result["ours"].partition(", ")[2]  # loops of another precision are not compared with this bar
         for name in result["figures"]:
             style = next((style for begin, style in _MARKS.items() if name.startswith(begin)), None)
             if style and (precision in name or "loop" not in name) and (other := ratio_of(result, name)):

@@ -1,4 +1,4 @@
-"""What is measured of whole processes: their start, and the memory at their peak."""
+"""Measures whole processes: the time of their start, and their peak memory."""
 
 import os
 import statistics
@@ -34,7 +34,7 @@ trainer._repackage_hidden = stop
 trainer.train(corpus + "/flair", sequence_length=length, mini_batch_size=lanes, max_epochs=1, num_workers=0)
 """
 
-# between this process and the command: Linux counts what a process had before it became another program
+# Runs between this process and the command, since Linux counts the memory that a process had before `exec`.
 _MEASURE = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
@@ -45,10 +45,10 @@ print("\\n", time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHI
 
 
 def measure(arguments: list[str]) -> tuple[float, float]:
-    """Runs a command; the seconds it took and the MiB of memory that it had at its peak.
+    """Runs a command; returns the seconds that it took, and its peak memory in MiB.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: the command failed.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}  # for Leave
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""How long it takes to reach a validation loss: Flair's trainer with its defaults against lmtrain's recipes."""
+"""Measures time and validation loss of whole runs: Flair's trainer with its defaults against lmtrain's recipes."""
 
 import logging
 import random
@@ -107,7 +107,7 @@ def validation_loss(corpus: Path, model: Path) -> float:
 
 
 def benchmark_quality(name: str, rounds: int) -> dict[str, Any]:
-    """Every recipe once for each seed; what is written is the time and the loss of the best model."""
+    """Trains every recipe once for each seed; gives the times, and the losses of the best models as notes."""
     seconds: dict[str, list[float]] = {recipe: [] for recipe in RECIPES}
     notes: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""What a benchmark found out, kept as JSON: a file for a machine, in it a result for each thing that was measured."""
+"""Keeps results of the benchmark as JSON: a file for each machine, with the latest result of each task and size."""
 
 import importlib.metadata
 import json
@@ -14,7 +14,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "docs/benchmarks"
 SOURCE = "scripts/benchmark.py"
-# what decides how matrix products are computed, and in which precision
+# processor flags that decide how, and in which precision, matrix products are computed
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
@@ -48,13 +48,13 @@ def _version(package: str) -> str | None:
 
 
 def file_of(about: dict[str, Any], folder: Path = FOLDER) -> Path:
-    """Where the results of a machine are kept."""
+    """The file that keeps the results of a machine."""
     words = [about["gpu"] or about["processor"], f"{about['threads']} threads", f"torch {about['torch']}"]
     return folder / f"{re.sub(r'[^a-z0-9.]+', '-', ' '.join(words).lower()).strip('-')}.json"
 
 
-def described(result: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """What is kept of what a benchmark gave: medians and ranges, when and of which commit."""
+def described(result: dict[str, Any]) -> dict[str, Any]:
+    """The result of a benchmark as it is kept: medians and ranges over the rounds, the date and the commit."""
     figures = result.get("rates") or result["values"]
     return {
         "task": result["task"],
@@ -65,7 +65,7 @@ def described(result: dict[str, Any], rounds: int) -> dict[str, Any]:
         "ours": result.get("ours"),
         "date": time.strftime("%Y-%m-%d"),
         "commit": _commit(),
-        "rounds": rounds,
+        "rounds": max(map(len, figures.values())),
         "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "figures": {
             name: {"median": _short(statistics.median(values)), "low": _short(min(values)), "high": _short(max(values))}
@@ -78,7 +78,7 @@ def described(result: dict[str, Any], rounds: int) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    """Four digits: no figure is worth more."""
+    """Rounded to four significant digits; measurements differ by more than that."""
     return float(f"{value:.4g}")
 
 

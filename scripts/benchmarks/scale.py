@@ -1,4 +1,4 @@
-"""How long it takes from the command to the end of three steps on a large corpus: first, again, and on more ranks."""
+"""Measures the time from the command to the end of three steps on a large corpus: first, again, and on more ranks."""
 
 import shutil
 import tempfile

@@ -1,9 +1,9 @@
-"""How fast a trained model scores one long text: exactly, and in lanes."""
+"""Measures how fast a trained model scores one long text: exactly, and in lanes."""
 
 from collections.abc import Callable
 from functools import partial
 
-from benchmarks.inference import _models, _rates
+from benchmarks.inference import rates_of, same_models
 from benchmarks.texts import english
 
 
@@ -12,7 +12,7 @@ def benchmark_score(characters: int = 2_000_000, hidden_size: int = 256, context
     from lmtrain.inference.long_texts import score_in_lanes
     from lmtrain.inference.scoring import score
 
-    ours, theirs = _models(hidden_size)
+    ours, theirs = same_models(hidden_size)
     text = english(characters)
     short = text[: characters // 40]
     contestants: dict[str, Callable[[], object]] = {
@@ -33,7 +33,7 @@ def benchmark_score(characters: int = 2_000_000, hidden_size: int = 256, context
         "task": "scoring a long text",
         "size": f"H{hidden_size}, {context} of context",
         "unit": "characters/s",
-        "rates": _rates(contestants, amounts, rounds),
+        "rates": rates_of(contestants, amounts, rounds),
         "reference": "lmtrain, exact",
         "notes": {f"loss of 128 lanes less the exact one, {name}": one.loss - exact for name, (one, _) in near.items()}
         | {f"difference that it says at most, {name}": difference for name, (_, difference) in near.items()},

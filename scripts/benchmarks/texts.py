@@ -1,11 +1,11 @@
-"""Text to measure with: the documentation of Python, as it is or in the letters of another script."""
+"""Makes text to measure with: Python's documentation, as it is or with the letters of another script."""
 
 import random
 from pathlib import Path
 
 
 def english(characters: int) -> str:
-    """Lines of real English, repeated with other lines between to reach the length."""
+    """Lines of real English; for a greater length they are repeated in other orders."""
     from pydoc_data.topics import topics
 
     lines = [line.strip() for name in sorted(topics) for line in topics[name].split("\n") if len(line) > 20]
@@ -19,7 +19,7 @@ def english(characters: int) -> str:
 
 
 def in_script(text: str, script: str) -> str:
-    """The text with other letters: "ASCII", "Cyrillic", or "Japanese" (some 2,000 different characters)."""
+    """The text with the letters of a script: "ASCII", "Cyrillic", or "Japanese" (some 2,000 different characters)."""
     if script == "Cyrillic":
         return text.translate({ord("a") + i: chr(0x430 + i) for i in range(26)})
     if script == "Japanese":

@@ -1,6 +1,6 @@
-"""How fast a training step is: lmtrain with everything on, Flair's own trainer, and a bare loop.
+"""Measures the time of a training step in lmtrain with everything on, in Flair's own trainer, and in a bare loop.
 
-Each runs in a process of its own, since what one sets (threads, the allocator) would help or hurt the others.
+Each runs in a process of its own, since settings of the process (threads, the allocator) would affect the others.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from benchmarks.texts import write_corpus
 
 @dataclass(frozen=True)
 class Size:
-    """What a step works on: H, T and B; and how many steps are timed."""
+    """H, T and B of a step, and the number of steps that are timed."""
 
     hidden_size: int
     length: int
@@ -50,11 +50,11 @@ SIZES = {
 
 
 class Clock:
-    """When each step was done. A GPU, which works behind the program, is waited for at both ends only."""
+    """The times at which steps ended. The program waits for a GPU only at both ends of the timed steps."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
-        self.ends = (0, 0)  # from the end of which step to the end of which is timed
+        self.ends = (0, 0)  # the steps between whose ends is timed
 
     def tick(self) -> None:
         if HAS_GPU and len(self.times) in self.ends:
@@ -97,7 +97,7 @@ class Enough(Exception):
 
 
 def overrides(size: Size) -> tuple[str, ...]:
-    """What makes a run of lmtrain one of this size."""
+    """The overrides for a run of lmtrain of this size."""
     return (
         f"model.hidden_size={size.hidden_size}",
         f"data.sequence_length={size.length}",
@@ -147,7 +147,7 @@ def run_flair(corpus: Path, size: Size) -> None:
 
 
 def run_bare(precision: str, vocabulary: int, size: Size, is_compiled: bool = False) -> None:
-    """The same tensors through nothing but torch's modules in a loop; on request the loss compiled."""
+    """The same tensors through nothing but torch's modules in a loop; with `is_compiled` the loss is compiled."""
     hidden_size = size.hidden_size
     with torch.device(DEVICE):
         encoder, rnn = nn.Embedding(vocabulary, 100), nn.LSTM(100, hidden_size)
@@ -175,7 +175,7 @@ def run_bare(precision: str, vocabulary: int, size: Size, is_compiled: bool = Fa
 
 
 def run(who: str, precision: str, corpus: str, *numbers: str) -> dict[str, float | None]:
-    """One contestant, in a process of its own: its seconds a step, and the share of them that waited for data."""
+    """Runs a contestant in this process: its seconds a step, and the share of them in which it waited for data."""
     size = Size(*map(int, numbers))
     _CLOCK.ends = size.warm_up, size.warm_up + size.steps
     if who in ("torch loop", "compiled loop"):
@@ -189,7 +189,7 @@ def run(who: str, precision: str, corpus: str, *numbers: str) -> dict[str, float
 
 
 def measure(who: str, precision: str, corpus: Path, size: Size) -> dict[str, float]:
-    """What `run` gives, from a new process."""
+    """The result of `run` in a new process."""
     return call("benchmarks.training:run", who, precision, corpus, *astuple(size))
 
 
@@ -208,7 +208,7 @@ def recurrent_product_rate(size: Size, dtype: torch.dtype) -> float:
 
 
 def operations_a_step(size: Size, vocabulary: int) -> float:
-    """Of all matrix products of a step: forward, and twice as many backward."""
+    """Floating-point operations of all matrix products of a step: forward, and twice as many backward."""
     hidden = size.hidden_size
     return 3 * 2 * size.length * size.lanes * (4 * hidden * (hidden + 100) + hidden * vocabulary)
 

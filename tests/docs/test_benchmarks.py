@@ -40,7 +40,7 @@ def test_readme_shows_the_plot():
 def test_what_was_measured_is_kept_with_its_range_and_shown_with_its_ratio(tmp_path):
     path = record.file_of(MACHINE, tmp_path)
     assert path.name == "z80-1-threads-torch-2.13.0.json"
-    record.keep([record.described(result(), 2)], MACHINE, path)
+    record.keep([record.described(result())], MACHINE, path)
     (kept,) = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert kept["figures"]["lmtrain, bf16"] == {"median": 36, "low": 30, "high": 42}
     assert (kept["rounds"], kept["notes"]) == (2, {"share": 0.5124})
@@ -51,7 +51,7 @@ def test_what_was_measured_is_kept_with_its_range_and_shown_with_its_ratio(tmp_p
 def test_a_new_measurement_replaces_the_one_of_the_same_task_and_size_only(tmp_path):
     path = tmp_path / "machine.json"
     for changes in ({}, {"size": "H2"}, {"rates": {"Flair": [1.0], "lmtrain, bf16": [5.0]}}):
-        record.keep([record.described(result(**changes), 1)], MACHINE, path)
+        record.keep([record.described(result(**changes))], MACHINE, path)
     kept = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert [(one["size"], one["figures"]["Flair"]["median"]) for one in kept] == [("H1", 1), ("H2", 12)]
 
