@@ -1,4 +1,4 @@
-"""Fixtures that several tests share, and how hypothesis runs."""
+"""Fixtures that several tests share, and the settings of hypothesis."""
 
 import os
 import sys

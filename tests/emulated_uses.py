@@ -1,4 +1,4 @@
-"""What else is done on a GPU than to train there once; emulated_runs.py calls it on the emulated one.
+"""Uses of a GPU besides training once: resuming, fine-tuning, scripts, estimates; emulated_runs.py calls them.
 
 Each of USES takes a folder with the run of the case FINISHED in it, and gives what test_emulated_gpu.py asserts on.
 """

@@ -1,4 +1,4 @@
-"""Callbacks of a user that put other weights into the model for a while, or for good."""
+"""Callbacks of a user that put other weights into the model, for a validation or for good."""
 
 import torch
 from lightning.pytorch import Callback

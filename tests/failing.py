@@ -1,4 +1,4 @@
-"""Callbacks and a logger that make what is beside a run fail in its middle."""
+"""Callbacks and a logger of a user that make files, disks, loggers or memory fail in the middle of a run."""
 
 # ruff: noqa: ARG002 - the arguments are Lightning's
 

@@ -1,4 +1,4 @@
-"""Callbacks, a logger and an optimizer of a user, which a run is given by their names."""
+"""Callbacks, a logger and optimizers of a user, which tests name in configurations."""
 
 import dataclasses
 import enum
@@ -31,7 +31,7 @@ class Opened(RunLogger):
 
 
 class Diary(Callback):
-    """Notes every hook of a training step, and where the run stood; and logs a figure as a user would."""
+    """Notes every hook of a training step with the step and window at which it was called, and logs a figure."""
 
     pages: list = []  # noqa: RUF012 - the runs of a test share it
 
@@ -68,12 +68,12 @@ class Diary(Callback):
 
 
 def lambda_callback():
-    """One whose hook is an attribute, not a method."""
+    """A callback whose hook is an attribute, not a method."""
     return LambdaCallback(on_before_backward=lambda trainer, *_: Diary.pages.append(("lambda", trainer.global_step)))
 
 
 class Idle(torch.optim.SGD):
-    """An optimizer that does not compute what it should step on."""
+    """An optimizer that never calls its closure, and so computes no loss."""
 
     def step(self, closure=None):
         return None
@@ -171,7 +171,7 @@ def rate_finder():
 
 
 class BestModel(Callback):
-    """Has a state, and the name of one of lmtrain's own."""
+    """Has a state, and the name of one of lmtrain's own callbacks."""
 
     def state_dict(self):
         return {"a": 1}
@@ -225,7 +225,7 @@ class Remembers(Callback):
 
 
 class Twice(torch.optim.SGD):
-    """Looks at the loss twice before each step."""
+    """Calls its closure twice before each step."""
 
     losses: list = []  # noqa: RUF012 - the test reads it
 
@@ -236,7 +236,7 @@ class Twice(torch.optim.SGD):
 
 
 class Forgetful(torch.optim.SGD):
-    """Its steps become smaller by a count that its state does not hold."""
+    """Divides its steps by a count that is not in its state."""
 
     count = 0
 
@@ -248,7 +248,7 @@ class Forgetful(torch.optim.SGD):
 
 
 class Unreadable(torch.optim.SGD):
-    """Has in its state what a checkpoint cannot hold."""
+    """Has a value in its state that a checkpoint cannot hold."""
 
     def step(self, closure=None):
         loss = super().step(closure)

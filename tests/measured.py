@@ -1,4 +1,4 @@
-"""The invariant of every run: what is saved is what was measured, and what is reported."""
+"""Asserts the invariant of every run: results.json, the checkpoint and best-lm.pt are of the same weights."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is inside model files, to be written with something wrong in it."""
+"""The contents of model files in all formats, for tests that write files with something wrong in them."""
 
 import sys
 import tracemalloc
@@ -28,7 +28,7 @@ mappings = types.SimpleNamespace  # stands for a flair.data.Dictionary until `wr
 
 
 def flair_content(language_model=None, **changes):
-    """What a file of Flair's holds."""
+    """The content of a best-lm.pt of Flair."""
     language_model = language_model or make()
     sizes = language_model.model.sizes
     dictionary = mappings(
@@ -73,7 +73,7 @@ def write(content, path, archive=True):
 
 
 def lightning_content(language_model):
-    """What a Lightning checkpoint of ours holds."""
+    """The content of one of lmtrain's checkpoints."""
     model = language_model.model
     sizes = ("hidden_size", "nlayers", "embedding_size", "nout", "dropout", "recurrent_type")
     return {

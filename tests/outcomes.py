@@ -1,4 +1,4 @@
-"""What two runs left, compared bit for bit."""
+"""Compares what two runs have left, bit for bit."""
 
 import csv
 
@@ -6,7 +6,7 @@ import torch
 
 
 def outcome(folder):
-    """All that a run leaves that does not depend on the clock."""
+    """The files and figures of a run that do not depend on the clock."""
     checkpoint = torch.load(folder / "run/checkpoints/last.ckpt", weights_only=True)
     del checkpoint["lmtrain"]["seconds"]
     with (folder / "run/metrics.csv").open(newline="") as file:

@@ -1,4 +1,4 @@
-"""Texts to prepare, and what preparing made of them."""
+"""Texts to prepare, and readers of the corpora that come out."""
 
 import random
 from functools import partial
@@ -48,7 +48,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def texts(folder: Path) -> dict[str, bytes]:
-    """What a folder holds, but for the manifest, which names the sources."""
+    """The files of a folder without the manifest, which names the sources."""
     return {name: data for name, data in content(folder).items() if name != "manifest.json"}
 
 

@@ -1,4 +1,4 @@
-"""Starting `python train.py` as a user does, and meeting it at a point that it announces."""
+"""Starts `python train.py` as a user does, and stops it at points that it announces."""
 
 import atexit
 import errno

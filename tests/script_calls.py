@@ -1,4 +1,4 @@
-"""Runs a script in this process, as its last line does."""
+"""Calls a script's command in this process."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Web servers as there are, a store that speaks S3, and a Hugging Face Hub: the few answers that reading takes."""
+"""Web servers with the faults of real ones, an S3 store and a Hugging Face Hub, on this machine."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""Callbacks that make a run in a test end or fail where a test wants it."""
+"""Callbacks of a user that end, halt or fail a run at a given window."""
 
 import signal
 import time

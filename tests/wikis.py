@@ -1,4 +1,4 @@
-"""Pages of a wiki, as its dump holds them."""
+"""Pages of a wiki in the XML of MediaWiki's dumps."""
 
 from html import escape
 

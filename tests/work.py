@@ -1,4 +1,4 @@
-"""How much work some code does, counted: not in seconds, which say nothing on a busy machine."""
+"""Counts the work that code does, since times say nothing on a busy machine."""
 
 import builtins
 import sys

@@ -1,4 +1,4 @@
-"""Counting, the coverage curve, the cut-offs and the two files."""
+"""build_dictionary.py: counts, the coverage curve, the cut-offs, and both files that it writes."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Everything that would go wrong is found, and nothing else."""
+"""check_corpus.py finds everything that would go wrong in training, and nothing else."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What preparing leaves out on request: other languages and scripts, near-duplicates, boilerplate; what it mends."""
+"""The filters and repairs that preparing makes on request: languages, scripts, near-duplicates, boilerplate."""
 
 import random
 from collections import Counter

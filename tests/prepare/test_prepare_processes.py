@@ -1,4 +1,4 @@
-"""Preparing a corpus in several processes: the same result, and what if one is killed or interrupted."""
+"""Preparing a corpus in several processes gives the same result, also if one is killed or interrupted."""
 
 import gzip
 import multiprocessing

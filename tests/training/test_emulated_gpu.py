@@ -1,4 +1,4 @@
-"""Training on GPUs, seen on an emulated one: emulated_runs.py trains there, in one process; here is what must be so."""
+"""Training on an emulated GPU: asserts what emulated_runs.py, which trains there in one process, has noted."""
 
 import json
 import subprocess

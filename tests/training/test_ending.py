@@ -1,4 +1,4 @@
-"""What ends a run is known: only its own limits finish it, and the same command goes on after anything else."""
+"""A run is finished only if its own limits ended it; after any other end the same command goes on."""
 
 import hashlib
 import json

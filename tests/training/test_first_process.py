@@ -1,4 +1,4 @@
-"""Which process is the first one, as Lightning decides it."""
+"""`is_first_process` decides which process is rank 0 as Lightning does."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""A model that does not fit is refused before anything is written; memory that runs out has a sentence."""
+"""A model that does not fit is refused before anything is written; running out of memory is explained."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""metrics.csv: fixed columns that any program reads, and one unbroken history when a run is resumed."""
+"""metrics.csv has fixed columns, and an unbroken history when a run is resumed."""
 
 import csv
 

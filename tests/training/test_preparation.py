@@ -1,4 +1,4 @@
-"""Preparing text in pieces and in processes: the same cache, and what if one is killed or interrupted."""
+"""Text that is prepared in pieces and in processes gives the same cache, also if one is killed or interrupted."""
 
 import logging
 import os
