@@ -102,7 +102,7 @@ class TextCache:
         found = {place: self._known_counts(place) for place in places.values()}
         missing = {place: file for file, place in places.items() if found[place] is None}
         if missing:
-            found |= self._each(missing, lambda place, file: self._count(place, file, text_format))
+            found |= self._each(missing, lambda place, file: self._count(place, file, text_format), _WORTH_STARTING)
         counts: Counter[str] = Counter()
         for place in places.values():  # sum() would copy the counter for each file
             counts.update(found[place])
@@ -119,7 +119,7 @@ class TextCache:
         entries = {file: self._entry(file, text_format, dictionary) for file in files}
         missing = {entry: file for file, entry in entries.items() if not self._is_there(entry, file)}
         if missing:
-            self._each(missing, lambda entry, file: self._encode(entry, file, text_format, dictionary))
+            self._each(missing, lambda entry, file: self._encode(entry, file, text_format, dictionary), _WORTH_STARTING)
         self.checked.save()
         return {file: open_encoded(entry, file.name) for file, entry in entries.items()}
 
@@ -262,7 +262,7 @@ class TextCache:
             raise UserError(f"{file.url} cannot be read: {error.strerror or error}.") from None
 
     def _each(
-        self, items: Mapping[Item, TextFile], work: Callable[[Item, TextFile], Result], worth: int = _WORTH_STARTING
+        self, items: Mapping[Item, TextFile], work: Callable[[Item, TextFile], Result], worth: int
     ) -> dict[Item, Result]:
         """The results for all items, in several processes if the files have at least `worth` bytes.
 
