@@ -32,7 +32,7 @@ PARTS = ("train", "data", "memory", "embed", "score", "generate", "startup", "qu
 @dataclass(frozen=True, kw_only=True)
 class Options:
     parts: Annotated[
-        list[Literal[(*PARTS, "all", "page")]],  # type: ignore[valid-type]
+        list[Literal[tuple([*PARTS, "all", "page"])]],  # type: ignore[valid-type]
         Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
     ]
     rounds: Annotated[int, Option("how often each is measured, memory and scale at most 3 times", "N", Range(1))] = 5
