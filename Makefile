@@ -26,7 +26,7 @@ train: .venv/installed ## train the demo model: half a minute to two minutes on 
 	@.venv/bin/python train.py experiment=demo
 
 test: .venv/installed-test ## the whole test suite (seven to eight minutes on two cores)
-	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-faults: .venv/installed-test ## the long fault tests: kills at random moments, two hosts (about 15 minutes)
 	@.venv/bin/python -m pytest tests/faults

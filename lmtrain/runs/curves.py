@@ -70,11 +70,18 @@ def draw(axes: "Axes", rows: Sequence[Row], name: str, by: str = "chars", **styl
     axes.plot(places, values, marker="." if len(places) < 30 else None, **style)
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """A figure of so many inches, which needs no display and no global state."""
+def new_figure(width: float, height: float, margins: dict[str, float] | None = None) -> "Figure":
+    """A figure of so many inches, which needs no display and no global state.
+
+    Args:
+        margins: as of matplotlib's `subplots_adjust`; None to fit them, which takes as long as to draw.
+    """
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained" if margins is None else None)
+    if margins is not None:
+        figure.subplots_adjust(**margins)
+    return figure
 
 
 def count_axis(axis) -> None:

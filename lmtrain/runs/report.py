@@ -56,7 +56,7 @@ def plot(rows: list[Row], path: Path, level: str = "character", is_stepped: bool
     Args:
         is_stepped: mark where the learning rate was lowered; a rate that falls all the time has no such places.
     """
-    figure = new_figure(9, 7)
+    figure = new_figure(9, 7, {"left": 0.11, "right": 0.91, "bottom": 0.08, "top": 0.97, "hspace": 0.07})
     losses, speeds = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     draw(losses, rows, "train/bpc", label="train")
     draw(losses, rows, "val/bpc", label="validation")

@@ -343,7 +343,6 @@ def test_a_model_to_start_from_that_is_not_there_is_told(refused):
     ("overrides", "what"),
     [
         (["data.path=nowhere"], "data.path=nowhere does not exist"),
-        (["model.dropout=2", "data.batch_size=-1"], "2 errors:"),
         (["modle=tiny"], "Did you mean model?"),
     ],
 )

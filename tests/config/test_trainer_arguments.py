@@ -315,7 +315,14 @@ def test_gradients_are_clipped_as_asked(train_py):
     """SGD without momentum moves a weight by the rate times its gradient: by at most rate × limit, if by value."""
     moves = {}
     for name, more in (("norm", ()), ("value", ("+trainer.gradient_clip_algorithm=value",))):
-        overrides = (*SMALL, f"name={name}", "trainer.max_steps=1", "optimizer.lr=1", "trainer.gradient_clip_val=0.001")
+        overrides = (
+            *SMALL,
+            "logger=csv",
+            f"name={name}",
+            "trainer.max_steps=1",
+            "optimizer.lr=1",
+            "trainer.gradient_clip_val=0.001",
+        )
         assert (
             train_py(*overrides, "trainer.precision=32-true", "+callbacks.moves._target_=hooks.Moves", *more).status
             == 0

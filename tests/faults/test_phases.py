@@ -13,7 +13,7 @@ from script_calls import call
 
 from lmtrain.model_files.flair import load_language_model
 
-RUN = (*SMALL, "dictionary=corpus", "name=run", "data.validations_per_epoch=40")
+RUN = (*SMALL, "logger=csv", "dictionary=corpus", "name=run", "data.validations_per_epoch=40")
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # what is called in each stretch of a run, and at which of its calls the signal comes
 PHASES = {

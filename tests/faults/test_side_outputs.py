@@ -18,7 +18,14 @@ from lmtrain.training.loggers.guarded import guarded
 from lmtrain.training.loggers.mlflow import MLflow
 from lmtrain.training.loggers.run_logger import RunInfo
 
-RUN = (*SMALL, "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "data.validations_per_epoch=12")
+RUN = (
+    *SMALL,
+    "logger=csv",
+    "name=run",
+    "trainer.max_steps=6",
+    "trainer.log_every_n_steps=1",
+    "data.validations_per_epoch=12",
+)
 SAVING = (*RUN, "checkpoint.every_steps=1")
 
 

@@ -22,7 +22,10 @@ STEPS = ("trainer.max_steps=6", "data.validations_per_epoch=100", "test=false", 
 
 def run(*overrides: str, name: str = "run") -> dict:
     """Trains in this process; gives the results."""
-    return train(compose(*SMALL, *STEPS, f"name={name}", *overrides), {over.partition("=")[0] for over in overrides})
+    return train(
+        compose(*SMALL, "logger=csv", *STEPS, f"name={name}", *overrides),
+        {over.partition("=")[0] for over in overrides},
+    )
 
 
 def refusal(*overrides: str, name: str = "run") -> str:

@@ -24,7 +24,7 @@ BASE = ("data.validations_per_epoch=50", "trainer.max_steps=6")
 
 
 def test_the_card_says_what_auto_became_and_that_the_rate_was_lowered_on_a_plateau(train_py):
-    assert train_py(*SMALL, *BASE, "name=a", "anneal.patience=0", "anneal.factor=0.5").status == 0
+    assert train_py(*SMALL, "logger=csv", *BASE, "name=a", "anneal.patience=0", "anneal.factor=0.5").status == 0
     text, recipe, results = card_of("a")
     precision = choose_precision(check_config(compose_values(*SMALL)))
     assert (results["precision"], results["precision_reason"]) == precision

@@ -63,7 +63,7 @@ class Run:
     def __init__(self, train_py, *more: str) -> None:
         averages = "{_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"
         self.ended: Ended = train_py(
-            *(*SMALL, "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "test=false"),
+            *(*SMALL, "logger=csv", "name=run", "trainer.max_steps=6", "trainer.log_every_n_steps=1", "test=false"),
             *("data.validations_per_epoch=20", f"optimizer.lr={RATE}", "anneal.patience=0", "anneal.min_lr=0"),
             *("checkpoint.every_steps=1", f"+callbacks.averages={averages}", *more),
         )

@@ -15,6 +15,7 @@ SLOW = "+callbacks.slow={_target_: stopping.Slow, seconds: 0.02}"
 STOPPING = "+callbacks.stop={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: val/loss, min_delta: 9"
 RUN = (
     *SMALL,
+    "logger=csv",
     "trainer.max_steps=-1",
     "data.train=train/1.txt",
     "trainer.precision=32-true",

@@ -28,7 +28,11 @@ def test_same_hooks_figures_and_weights(more, tmp_path, monkeypatch):
     for name, own in (("ours", ()), ("lightnings", (LIGHTNINGS_OWN,))):
         monkeypatch.setattr(Diary, "pages", [])
         diary = "+callbacks={diary: {_target_: hooks.Diary}, attribute: {_target_: hooks.lambda_callback}}"
-        train(compose(*SMALL, *more, *own, diary, f"name={name}", "trainer.max_steps=-1", "trainer.max_epochs=2"))
+        train(
+            compose(
+                *SMALL, "logger=csv", *more, *own, diary, f"name={name}", "trainer.max_steps=-1", "trainer.max_epochs=2"
+            )
+        )
         diaries[name] = Diary.pages
         weights[name] = torch.load(f"runs/{name}/checkpoints/last.ckpt", weights_only=True)
     assert diaries["ours"] == diaries["lightnings"]

@@ -27,7 +27,12 @@ def place(tmp_path, monkeypatch):
 
 def values(target, rate, *more, **callbacks):
     result = compose(
-        *SMALL, "data.batch_size=1", "trainer.precision=32-true", "trainer.max_steps=36", f"optimizer._target_={target}"
+        *SMALL,
+        "logger=csv",
+        "data.batch_size=1",
+        "trainer.precision=32-true",
+        "trainer.max_steps=36",
+        f"optimizer._target_={target}",
     )
     result["optimizer"]["lr"] = rate
     if target.endswith("LBFGS"):  # more than twice, it fits the window at the cost of the others
