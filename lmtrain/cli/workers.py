@@ -1,4 +1,9 @@
-"""Jobs of a sweep in several processes of one machine (hydra/launcher=joblib): a signal to stop is one for all."""
+"""Jobs of a sweep in several processes of one machine (hydra/launcher=joblib): a signal to stop is one for all.
+
+submitit's local launcher (1.5) was tried instead: it starts all jobs at once, whatever their number, and after a
+SIGTERM to the sweep its jobs ran on without it. joblib limits the jobs (`n_jobs`), but passes no signal on to its
+workers.
+"""
 
 import contextlib
 import os

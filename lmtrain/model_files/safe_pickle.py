@@ -2,7 +2,8 @@
 
 The unpickler knows the instructions that data needs and a short list of globals. It imports nothing: every allowed
 global stands for a function of this file, and every other one is refused by its name. What is made is never larger
-than a small multiple of the file.
+than a small multiple of the file. PyTorch's own reader of weights only (`torch.load(weights_only=True)`) stops at
+pickle protocol 4, which Flair writes: it lacks FRAME, MEMOIZE, STACK_GLOBAL and SHORT_BINUNICODE.
 """
 
 import mmap

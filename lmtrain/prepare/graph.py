@@ -1,4 +1,9 @@
-"""Where a Dask graph is computed: in this process, in processes of this machine, or on a cluster that exists."""
+"""Where a Dask graph is computed: in this process, in processes of this machine, or on a cluster that exists.
+
+dask.distributed's LocalCluster was tried for the processes of this machine: two workers took 2.6 to 3.5 s to start, and
+a corpus of 8 MB twice the CPU time. A task whose worker is killed, mostly for want of memory, is run four times before
+it is an error, and each time is logged in several lines; `concurrent.futures` raises `BrokenProcessPool` at the first.
+"""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Shows a script's progress and the time left: a bar on a terminal, else a line a minute."""
+"""Shows a script's progress and the time left: a bar on a terminal (rich), else a line a minute, as rich has none."""
 
 import sys
 import time
