@@ -1,7 +1,7 @@
 #!/usr/bin/env python
-"""Measures lmtrain beside real Flair and the bare limit on this machine.
+"""Compares the speed of lmtrain with Flair and with plain torch on this machine.
 
-Needs Flair: pip install 'lmtrain[flair]'. What is compared runs in turn, round by round, and medians are shown.
+Needs Flair: pip install 'lmtrain[flair]'. The contestants run in turn, round by round, and medians are shown.
 """
 
 import json
@@ -22,8 +22,8 @@ train: steps of training; data: from text to windows; memory: peak memory of tra
 score: one long text; generate: text from a model; startup: from the command to the first step;
 kernels: single layers and products, the figures of docs/kernels.md;
 scale: the start on a corpus of --size GB, the first time, again and on more ranks (TMPDIR needs twice as much room).
-Behind each figure stand its ratio to the reference and its range over the rounds. They are kept in docs/benchmarks/, in
-a file for this machine, from which `page` makes docs/benchmarks.md and its plot."""
+Each figure is printed with its ratio to the reference and its range over the rounds, and kept in docs/benchmarks/, in a
+file for this machine. `page` makes docs/benchmarks.md and its plot from these files."""
 
 
 PARTS = ("train", "data", "memory", "embed", "score", "generate", "startup", "quality", "scale", "kernels")
@@ -35,11 +35,9 @@ class Options:
         list[Literal[tuple([*PARTS, "all", "page"])]],  # type: ignore[valid-type]
         Positional("train, data, ... (see below); all; or page, which measures nothing", "PART"),
     ]
-    rounds: Annotated[int, Option("how often each is measured, memory and scale at most 3 times", "N", Range(1))] = 5
-    size: Annotated[float, Option("how large the corpus of `scale` is", "GB", Range(0.05, 1000.0))] = 4.0
-    json: Annotated[
-        Path | None, Option("where the figures are kept (default: docs/benchmarks/MACHINE.json)", "FILE")
-    ] = None
+    rounds: Annotated[int, Option("number of rounds; for memory and scale at most 3", "N", Range(1))] = 5
+    size: Annotated[float, Option("size of the corpus for `scale`", "GB", Range(0.05, 1000.0))] = 4.0
+    json: Annotated[Path | None, Option("file for the figures (default: docs/benchmarks/MACHINE.json)", "FILE")] = None
 
 
 def main(options: Options) -> None:
