@@ -3,7 +3,9 @@
 Functions return one result for one input, and a list for several.
 """
 
+import reprlib
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, overload
 
@@ -86,6 +88,7 @@ def save(model: LanguageModel, path: str | Path, overwrite: bool = False) -> Non
         UserError: the suffix is none of these, the file exists, a folder is missing, a weight is not finite, or the
             format does not support the model's recurrent cell.
     """
+    _check_models(model)
     path = Path(path)
     if path.suffix not in (".pt", ".safetensors", ".onnx"):
         raise UserError(f"{path}: the name must end in .pt (for Flair), .safetensors or .onnx.")
@@ -162,6 +165,13 @@ def generate(  # noqa: PLR0913
         UserError: an argument is out of range, the model has no decoder, or its dictionary lacks both a character of
             the prefix and `<unk>`.
     """
+    _check_models(model)
+    _check_texts([prefix or ""])
+    numbers: dict[str, Any] = {"length": length, "samples": samples, "temperature": temperature, "seed": seed}
+    for name, number in numbers.items():
+        kind = Real if name == "temperature" else Integral
+        if number is not None and (isinstance(number, bool) or not isinstance(number, kind)):
+            raise UserError(f"{name} is {number!r}; it must be a {'' if kind is Real else 'whole '}number.")
     count = 1 if samples is None else samples
     written = generation.generate(model, prefix, length, temperature, count, stop, seed, precision)
     texts = [generation.readable(text) for text, _ in written]
@@ -195,9 +205,10 @@ def score(model: LanguageModel, text: str | Iterable[str], batch_size: int = 64)
     Raises:
         UserError: the model has no decoder, or its dictionary lacks both a character of the text and `<unk>`.
     """
+    _check_models(model)
     if isinstance(text, str):
         return scoring.score(model, [text], batch_size)[0]
-    return scoring.score(model, text, batch_size)
+    return scoring.score(model, _check_texts(text), batch_size)
 
 
 Sentence = str | Sequence[str]
@@ -247,8 +258,37 @@ def embed(
     Raises:
         UserError: there is no model, or one is of words.
     """
-    models = [model] if isinstance(model, LanguageModel) else list(model)
+    models = list(model) if isinstance(model, Iterable) and not isinstance(model, str) else [model]
+    _check_models(*models)
     embeddings = StringEmbeddings(*models, is_lower=is_lower, precision=precision)
     several: Sequence[Sentence] = [sentences] if isinstance(sentences, str) else sentences
-    vectors = embeddings.embed([one.split() if isinstance(one, str) else one for one in several])
+    tokens = [one.split() if isinstance(one, str) else _check_texts(one) for one in _listed(several)]
+    vectors = embeddings.embed(tokens)
     return vectors[0] if isinstance(sentences, str) else vectors
+
+
+def _check_models(*models: Any) -> None:
+    for model in models:
+        if isinstance(model, str | Path):
+            raise UserError(f"This takes a model, not the name of its file: lmtrain.load({str(model)!r}) reads it.")
+        if not isinstance(model, LanguageModel):
+            raise UserError(f"This takes a model as lmtrain.load gives it, not {_shown(model)}.")
+
+
+def _check_texts(texts: Any) -> list[str]:
+    """The texts in a list, each of them a str."""
+    listed = _listed(texts)
+    for text in listed:
+        if not isinstance(text, str):
+            raise UserError(f"A text is a str, not {_shown(text)}.")
+    return listed
+
+
+def _listed(several: Any) -> list[Any]:
+    if isinstance(several, bytes) or not isinstance(several, Iterable):
+        raise UserError(f"A text is a str, and several are a list of them, not {_shown(several)}.")
+    return list(several)
+
+
+def _shown(value: Any) -> str:
+    return f"{reprlib.repr(value)} ({type(value).__name__})"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -164,6 +165,37 @@ def test_what_would_be_taken_for_something_else_is_refused():
         score(make_model(), "the cat")
     with pytest.raises(lmtrain.UserError, match="batch_size is -1"):
         lmtrain.score(make_model(), ["the cat"], batch_size=-1)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "said"),
+    [
+        ("score", ("runs/run", "the cat"), r"not the name of its file: lmtrain\.load\('runs/run'\) reads it"),
+        ("generate", (Path("lm.pt"),), r"lmtrain\.load\('lm.pt'\) reads it"),
+        ("embed", ("runs/run", "the cat"), r"lmtrain\.load\('runs/run'\) reads it"),
+        ("embed", (["lm.pt"], "the cat"), r"lmtrain\.load\('lm.pt'\) reads it"),
+        ("save", (None, "lm.pt"), r"takes a model as lmtrain\.load gives it, not None \(NoneType\)"),
+        ("score", (None, b"the cat"), r"A text is a str, and several are a list of them, not b'the cat' \(bytes\)"),
+        ("score", (None, ["the cat", 1]), r"A text is a str, not 1 \(int\)"),
+        ("embed", (None, None), r"not None \(NoneType\)"),
+        ("embed", (None, [["the", b"cat"]]), r"A text is a str, not b'cat' \(bytes\)"),
+        ("generate", (None, b"the"), r"A text is a str, not b'the' \(bytes\)"),
+        ("generate", (None, "the", 2.5), r"length is 2\.5; it must be a whole number"),
+        ("generate", (None, "the", 5, "1"), r"temperature is '1'; it must be a number"),
+    ],
+)
+def test_a_wrong_type_is_named_with_what_is_right(name, arguments, said):
+    model, *others = arguments
+    if model is None and name != "save":
+        model = make_model()
+    with pytest.raises(lmtrain.UserError, match=said):
+        getattr(lmtrain, name)(model, *others)
+
+
+def test_numbers_and_texts_of_numpy_are_taken():
+    text = lmtrain.generate(make_model(), np.str_("the"), np.int64(3), np.float32(0.5), samples=np.int32(1))
+    assert len(text[0]) == 6
+    assert [score.items for score in lmtrain.score(make_model(), np.array(["the cat", "sat"]))] == [6, 2]
 
 
 def test_embeddings_that_were_pickled_under_former_names_are_read():

@@ -26,18 +26,22 @@ from lmtrain.config.overrides import as_hydra_reads, explicit_keys, in_any_order
 from lmtrain.config.schema import check_config
 from lmtrain.config.value_types import local_path
 from lmtrain.errors import RunFailed, UserError
-from lmtrain.program.command import as_typed_here, program
+from lmtrain.program.command import as_typed_here, has_subcommands, program
 from lmtrain.program.output import OutputGone, output_is_not_needed, protected_output
 from lmtrain.program.shell import escaped, quoted
 from lmtrain.program.signals import Interrupted, SignalWatch, print_interruption
 from lmtrain.program.starting import work_is_over
 from lmtrain.runs.run_folder import RunFolder
+from lmtrain.version import lmtrain_version
 
 
 def main() -> None:
     """Runs the command line; exits with 0 only if the run did its work, with 2 for a user's mistake."""
     typed = list(sys.argv)
     with protected_output(), _exit_status():
+        if "--version" in typed:  # Hydra would print its own
+            print(f"lmtrain {lmtrain_version()}")
+            return
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises, and the message is ours
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())  # the user's own callbacks, also where the command is installed
@@ -131,7 +135,7 @@ def _print_mistake(error: UserError) -> int:
 
 def _words() -> int:
     """How many words begin the command: two of `lmtrain train KEY=VALUE ...`, one of the others."""
-    return 2 if program() == "lmtrain" else 1
+    return 2 if has_subcommands() else 1
 
 
 def _run_apart(config: DictConfig, choice: HydraConf) -> float:
@@ -140,7 +144,10 @@ def _run_apart(config: DictConfig, choice: HydraConf) -> float:
     overrides["name"] = f"name={quoted(config.name)}"
     if (key := "data.document_delimiter") in overrides:
         overrides[key] = f"{key}={quoted(escaped(config.data.document_delimiter))}"
-    command = [sys.executable, *sys.argv[: _words()], *overrides.values(), "hydra.mode=RUN"]
+    words = sys.argv[: _words()]
+    if program() == "python -m lmtrain":
+        words[0:1] = ["-m", "lmtrain"]
+    command = [sys.executable, *words, *overrides.values(), "hydra.mode=RUN"]
     process = subprocess.Popen(command)
     try:
         status = process.wait()

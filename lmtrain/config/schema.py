@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from enum import Enum
 from functools import cache
+from itertools import product
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
@@ -226,8 +227,10 @@ class TrainerConfig(Section):
     def limits(self) -> str:
         """The limits of a run's length: "10 epochs", "500 steps at least, 3 epochs, 1,000 steps" or "none"."""
         values = self.model_dump()
-        names = {f"{end}_{unit}": unit + least for end, least in _ENDS for unit in ("epochs", "steps")}
-        limits = [f"{values[name]:,} {text}" for name, text in names.items() if (values.get(name) or -1) > 0]
+        limits = []
+        for (end, least), unit in product(_ENDS, ("epochs", "steps")):
+            if (number := values.get(f"{end}_{unit}") or -1) > 0:
+                limits.append(f"{number:,} {unit.removesuffix('s') if number == 1 else unit}{least}")
         return ", ".join(limits) or "none"
 
     def added(self, name: str) -> Any:

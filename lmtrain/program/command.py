@@ -99,7 +99,14 @@ def interrupt_deferred(hurry: Callable[[], None] = lambda: None) -> Iterator[Cal
 def program() -> str:
     """What the user typed to start this process: an installed command's name, or `python` and a script's path."""
     path = Path(sys.argv[0])
+    if path.parts[-2:] == ("lmtrain", "__main__.py"):
+        return "python -m lmtrain"
     return pasteable("python", path) if path.suffix == ".py" else path.name
+
+
+def has_subcommands() -> bool:
+    """Whether the words of this process are `lmtrain COMMAND ...`."""
+    return program() in ("lmtrain", "python -m lmtrain")
 
 
 _call: ContextVar[str | None] = ContextVar("call", default=None)
@@ -139,7 +146,7 @@ SUBCOMMANDS = {
 
 def is_installed() -> bool:
     """Whether this process is `lmtrain` or one of the commands `lmtrain-NAME`."""
-    return program() == "lmtrain" or program().startswith("lmtrain-")
+    return has_subcommands() or program().startswith("lmtrain-")
 
 
 def script(name: str) -> str:
@@ -153,7 +160,8 @@ def script(name: str) -> str:
 
 
 def _subcommand(name: str) -> str:
-    return f"lmtrain {next(short for short, script in SUBCOMMANDS.items() if script == name)}"
+    short = next(short for short, script in SUBCOMMANDS.items() if script == name)
+    return f"{program() if has_subcommands() else 'lmtrain'} {short}"
 
 
 def as_typed_here(text: str) -> str:

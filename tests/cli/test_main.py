@@ -10,7 +10,7 @@ from processes import ROOT
 from running import SMALL
 
 from lmtrain.cli.main import main
-from lmtrain.program.command import SUBCOMMANDS
+from lmtrain.program.command import SUBCOMMANDS, as_typed_here, program, script
 
 
 @pytest.fixture
@@ -40,6 +40,17 @@ def test_help_lists_every_command_with_what_it_does(arguments, lmtrain):
 def test_the_version_is_that_of_pyproject(lmtrain):
     (version,) = re.findall(r'^version = "(.*)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
     assert lmtrain("--version") == (0, f"lmtrain {version}\n", "")
+    assert lmtrain("train", "--version") == (0, f"lmtrain {version}\n", "")
+
+
+def test_python_dash_m_is_the_command_and_is_named_in_messages(monkeypatch):
+    command = [sys.executable, "-m", "lmtrain", "scroe"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Did you mean `lmtrain score`?" in done.stderr
+    monkeypatch.setattr(sys, "argv", ["/x/lmtrain/__main__.py", "train"])
+    assert [program(), script("score")] == ["python -m lmtrain", "python -m lmtrain score"]
+    assert as_typed_here("python train.py model=tiny") == "python -m lmtrain train model=tiny"
 
 
 @pytest.mark.parametrize(
