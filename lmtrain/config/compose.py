@@ -1,10 +1,13 @@
 """Composes the configuration, by Hydra, from the files in conf/ and the KEY=VALUE arguments that were typed."""
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from lmtrain.config.overrides import as_hydra_reads
@@ -56,9 +59,23 @@ def compose_config(*overrides: str) -> Config:
 
 def compose_values(*overrides: str) -> dict[str, Any]:
     """The values of the configuration of `train.py OVERRIDES`, unchecked."""
-    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+    with _composing, _without_outer_hydra(), hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         config = hydra.compose("config", as_hydra_reads(overrides))
         return resolved(config)
+
+
+_composing = threading.Lock()  # Hydra has one configuration in a process
+
+
+@contextmanager
+def _without_outer_hydra() -> Iterator[None]:
+    """Within the block Hydra is as if the program that calls did not use it itself."""
+    outer = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

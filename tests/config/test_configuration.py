@@ -1,13 +1,17 @@
 """The keys of the configuration: docs/keys.md and conf/ say what the schema and the composed defaults have."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hydra
 import pytest
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from processes import ROOT
 from running import compose
 
+from lmtrain.config.compose import CONFIG_FOLDER
 from lmtrain.config.overrides import _MAY_BE_EMPTY, _NEEDED
 from lmtrain.config.saved import flat
 from lmtrain.config.schedules import SCHEDULES, keys_taken
@@ -102,3 +106,12 @@ def test_every_schedule_has_a_file_and_takes_keys_that_exist():
 def test_what_loggers_compare_runs_by_changes_only_where_a_place_is_named():
     marks = [field.metadata for field in all_fields().values()]
     assert not [of_one for of_one in marks if Mark.COMPARED in of_one and Mark.MAY_CHANGE in of_one]
+
+
+def test_a_configuration_is_composed_in_threads_and_within_a_program_of_hydras():
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        outer = GlobalHydra.instance().hydra
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(lambda seed: compose(f"seed={seed}")["seed"], range(4))) == [0, 1, 2, 3]
+        assert GlobalHydra.instance().hydra is outer
+    assert not GlobalHydra.instance().is_initialized()
