@@ -99,7 +99,7 @@ def test_training_and_using_the_model_name_the_next_commands(lmtrain):
     status, _, said = lmtrain("train", "model=tny")
     assert status == 2
     assert said.startswith("Error: model=tny is no option. Did you mean tiny?")
-    assert "lmtrain train data=folder data.path=corpus" in lmtrain("train", "--help")[1]
+    assert "lmtrain train experiment=fast data=folder data.path=corpus" in lmtrain("train", "--help")[1]
 
 
 def test_a_job_of_a_sweep_in_a_process_of_its_own_is_the_same_command(installed_command, tmp_path, monkeypatch, capfd):
