@@ -1,4 +1,4 @@
-"""What a model reads of tokenized sentences, and where in it every token has its embedding."""
+"""Turns tokenized sentences into the strings that a model reads, with the position of every token's embedding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from lmtrain.model.language_model import LanguageModel
 
 
 def joined(tokens: Sequence[str], spaces: Sequence[int], tokenized: bool) -> tuple[str, np.ndarray, np.ndarray]:
-    """The text of a sentence, and where each of its tokens begins and ends in it by Flair's count.
+    """The text of a sentence, and where each token begins and ends in it, int64 `(tokens,)`, by Flair's count.
 
-    Flair counts several spaces as one, and counts trailing white space that it has cut off.
+    Flair counts several spaces as one, and counts the trailing white space that it cuts off.
     """
     lengths = np.fromiter(map(len, tokens), np.int64, len(tokens))
     if tokenized:
@@ -26,12 +26,12 @@ def joined(tokens: Sequence[str], spaces: Sequence[int], tokenized: bool) -> tup
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What one model reads, and where its output is taken.
+    """The strings that one model reads, and where its outputs are taken.
 
     Args:
-        ids: int64, of all strings, one after the other.
+        ids: int64 `(characters,)`, of all strings, one after the other.
         lengths: int64 `(strings,)`.
-        sentence, position, rows: int64 `(tokens,)`: string, position in it and row of the result for every token.
+        sentence, position, rows: int64 `(tokens,)`: each token's string, position in it, and row of the result.
     """
 
     ids: np.ndarray
@@ -41,7 +41,7 @@ class ModelInput:
     rows: np.ndarray
 
     def without(self, strings: np.ndarray) -> "ModelInput":
-        """The input in which the strings of this mask `(strings,)` have no characters and no tokens."""
+        """The input without the characters and tokens of the strings in this mask, bool `(strings,)`."""
         stays = ~strings[self.sentence]
         return ModelInput(
             ids=self.ids[np.repeat(~strings, self.lengths)],
@@ -64,11 +64,11 @@ def read(
         offsets = ends if is_forward else len(text) - begins
         offsets = offsets + len(delimiter) - (not with_whitespace)
         is_token = ends > begins
-        # Below 0 only after white space tokens that Flair cuts off. It then takes a vector that depends on the batch.
+        # Below 0 only after white-space tokens that Flair cuts off; its vector then depends on the batch.
         position = np.maximum(offsets[is_token], 0)
         string = text.lower() if is_lower else text
         string = delimiter + (string if is_forward else string[::-1])
-        # What stands after the last position is not read, what is missing before it is spaces, as in Flair's batches.
+        # Characters after the last position are not read; missing ones before it are spaces, as in Flair's batches.
         length = int(position.max(initial=-1)) + 1
         strings.append(string[:length].ljust(length))
         positions.append(position)

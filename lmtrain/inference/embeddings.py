@@ -1,12 +1,11 @@
-"""Contextual string embeddings of words (Akbik et al., 2018): what Flair's `FlairEmbeddings` gives, without Flair.
+"""Contextual string embeddings of words (Akbik et al., 2018): the vectors of Flair's `FlairEmbeddings`, without Flair.
 
 1. A sentence becomes the string that the model reads: delimiter, text (reversed for a backward model), a space.
-2. Every token gets a position in it: where a forward model has read the token and the space after it, a
-   backward one the token and the space before it.
-3. The strings are laid out in lanes, one after the other, so that all lanes are busy all the time and nothing
-   is padded.
-4. The model runs over the lanes; the state is zeroed where a string begins, and the recurrent output is taken
-   where a token has its position.
+2. Every token gets a position in the string: after the token and the next space for a forward model, after the token
+   and the space before it for a backward model.
+3. The strings are laid out in lanes, one after the other, so that lanes need hardly any padding.
+4. The model runs over the lanes; the state is zeroed where a string begins, and the recurrent output is taken at the
+   position of each token.
 """
 
 import heapq
@@ -25,11 +24,11 @@ from lmtrain.inference.embedding_strings import ModelInput, joined, read
 from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
 
-_LONG = 1024  # characters: longer strings are run by the network's own layers
-_MIN_WINDOW, _MAX_WINDOW = 64, 4096  # steps of it at once; within these, as many as give
-_WINDOW_ELEMENTS = 1 << 19  # numbers in its output: their gates, four times as many, must stay in a processor's cache
-_MAX_LANES = {"cpu": 128, "cuda": 1024}  # more make a step longer, but not a character faster
-_TELL_EVERY = 64  # steps of a `Stepper` between two calls of `progress`
+_LONG = 1024  # characters: longer strings are read by the network's own layers, in windows
+_MIN_WINDOW, _MAX_WINDOW = 64, 4096  # steps of a window; between these, as many as have
+_WINDOW_ELEMENTS = 1 << 19  # numbers in the output, so that the gates, four times as many, stay in the cache
+_MAX_LANES = {"cpu": 128, "cuda": 1024}  # with more, a step takes longer and a character no less time
+_PROGRESS_STEPS = 64  # of a `Stepper` between two calls of `progress`
 
 Progress = Callable[[float], object]
 
@@ -37,8 +36,8 @@ Progress = Callable[[float], object]
 class StringEmbeddings:
     """Embeds tokenized sentences with one or more character models, stacked in their order.
 
-    The vectors are those of a `FlairEmbeddings` for each model, in a `StackedEmbeddings`. Threads may share one, and
-    take turns; it may be pickled, copied and forked. The options are Flair's:
+    The vectors are those of Flair's `StackedEmbeddings` of a `FlairEmbeddings` for each model. Threads may share an
+    instance, and take turns; it may be pickled, copied and forked. The options are Flair's:
 
     Args:
         language_models: usually a forward and a backward one. Their weights are used as they are at the first call.
@@ -48,11 +47,11 @@ class StringEmbeddings:
             `whitespace_after`.
         is_lower: the models were trained on text in lower case. (Like Flair, positions are counted in the original
             text, and shift after a character such as `İ` that is longer in lower case.)
-        chars_per_chunk: Flair's limit on memory, accepted so that calls need not change. It changes no vector,
-            and no memory here: only the outputs at tokens are kept.
+        chars_per_chunk: Flair's limit on memory, accepted so that calls need not change. It has no effect here,
+            because only the outputs at tokens are kept.
         precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32: on GPUs,
             Intel's processors with AMX and AMD's with AVX512-BF16. Elsewhere "bf16" computes in float32; `dtype`
-            says which it is.
+            is the type in use.
 
     Raises:
         UserError: no model, a model of words, or an option that does not exist.
@@ -69,7 +68,7 @@ class StringEmbeddings:
     ) -> None:
         problems = []
         if not language_models:
-            problems.append("There is no model to embed with.")
+            problems.append("There is no model to embed with. Give at least one.")
         if any(language_model.level != "character" for language_model in language_models):
             problems.append("Words can only be embedded by a model of characters; this is a model of words.")
         if chars_per_chunk < 1:
@@ -84,7 +83,7 @@ class StringEmbeddings:
         _all.add(self)
 
     def forget_steppers(self) -> None:
-        self._lock = threading.Lock()  # a stepper is one sequence of states
+        self._lock = threading.Lock()  # one thread at a time uses a stepper, which has one state
         self._steppers: list[Stepper | None] = [None] * len(self.language_models)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -107,17 +106,16 @@ class StringEmbeddings:
         whitespace_after: Sequence[Sequence[int]] | None = None,
         progress: Progress | None = None,
     ) -> list[Tensor]:
-        """One vector for every token.
+        """Embeds every token.
 
         Args:
             sentences: tokens of each sentence. An empty token, which Flair drops, is skipped and gets zeros.
             whitespace_after: for `tokenized_lm=False`, how many spaces follow each token, as `spaces_after` reads
                 from the text; one each if None.
-            progress: called again and again with the share of the work that was done since its last call.
+            progress: called with the share of the work, from 0 to 1, that was done since its last call.
 
         Returns:
-            for every sentence float32 `(its number of tokens, embedding_length)`, on the models' device: parts of
-            one tensor.
+            float32 `(tokens, embedding_length)` for every sentence, on the models' device: views of one tensor.
 
         Raises:
             UserError: a sentence is a string instead of a list of tokens, or `whitespace_after` does not fit.
@@ -143,9 +141,9 @@ class StringEmbeddings:
         return list(vectors.split(counts))
 
     def _run_long(self, number: int, model_input: ModelInput, vectors: Tensor, progress: Progress) -> ModelInput:
-        """Fills `vectors` `(tokens, D)` for the long strings, and gives the input that the others are.
+        """Fills `vectors` `(tokens, D)` for the long strings, and returns the input without these.
 
-        Many steps of few strings are what the network's own layers are fast at, and a `Stepper` slow.
+        For many steps of few strings, the network's own layers are faster than a `Stepper`.
         """
         model = self.language_models[number].model
         weight = model.encoder.weight
@@ -161,7 +159,7 @@ class StringEmbeddings:
         return model_input.without(is_long) if is_long.any() else model_input
 
     def _run(self, number: int, model_input: ModelInput, vectors: Tensor, progress: Progress) -> None:
-        """Fills `vectors` `(tokens, D)` with what model `number` makes of the strings."""
+        """Fills `vectors` `(tokens, D)` with the outputs of model `number`."""
         if not len(model_input.rows):
             return
         model = self.language_models[number].model
@@ -182,14 +180,14 @@ class StringEmbeddings:
             if len(take):
                 torch.index_select(output, 0, take, out=taken[done : done + len(take)])
                 done += len(take)
-            if step % _TELL_EVERY == 0:
-                progress(len(model_input.ids) * min(_TELL_EVERY, lanes.steps - step) / lanes.steps)
+            if step % _PROGRESS_STEPS == 0:
+                progress(len(model_input.ids) * min(_PROGRESS_STEPS, lanes.steps - step) / lanes.steps)
         vectors[torch.from_numpy(model_input.rows[order]).to(device)] = (
             taken if model.proj is None else model.proj(taken)
         )
 
     def _stepper(self, number: int, lanes: int) -> Stepper:
-        """The last one if it has that many lanes: preparing the weights costs as much as many steps."""
+        """A stepper, the former one if it has as many lanes: preparing the weights costs as much as many steps."""
         stepper = self._steppers[number]
         if stepper is None or stepper.batch_size != lanes:
             stepper = self._steppers[number] = Stepper(self.language_models[number].model, lanes, self.dtype)
@@ -200,7 +198,7 @@ _all: weakref.WeakSet[StringEmbeddings] = weakref.WeakSet()
 
 
 def _forget_all_steppers() -> None:
-    """In a forked process: another thread may have been using them, and would never release the locks here."""
+    """Makes new locks in a forked process, where a thread that held one does not exist."""
     for embeddings in list(_all):
         embeddings.forget_steppers()
 
@@ -210,7 +208,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def spaces_after(tokens: Sequence[str], text: str) -> list[int]:
-    """How many spaces follow every token in the text they were cut from, as Flair's `Sentence` counts them.
+    """How many spaces follow each token in the text that it was cut from, as Flair's `Sentence` counts them.
 
     Raises:
         UserError: a token does not occur in the text after the one before it.
@@ -241,8 +239,8 @@ def _windows_of_long(
     """Runs the network over some strings, the longest first, in windows.
 
     Yields:
-        the outputs `(T, B, D)` of a window; how many characters were read; and which tokens are taken from it, in
-        which step and in which string.
+        the outputs `(T, B, D)` of a window; how many characters were read; and the tokens to take from it, with
+        their step and column, int64 `(N,)` each.
     """
     device, lengths = model.encoder.weight.device, model_input.lengths[group]
     starts = (np.cumsum(model_input.lengths) - model_input.lengths)[group]
@@ -256,7 +254,7 @@ def _windows_of_long(
         active = int((lengths > begin).sum())
         end = begin + min(_MAX_WINDOW, max(_MIN_WINDOW, _WINDOW_ELEMENTS // (active * model.sizes.hidden_size)))
         steps = np.arange(begin, min(end, int(lengths[0])))[:, None]
-        places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # beyond a string's end nothing is taken
+        places = np.minimum(steps, lengths[:active] - 1) + starts[:active]  # no output is taken beyond a string's end
         ids = torch.from_numpy(model_input.ids[places]).to(device)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             output, hidden = model(ids, tuple(part[:, :active].contiguous() for part in hidden))
@@ -268,11 +266,11 @@ def _windows_of_long(
 
 
 class _Lanes:
-    """Strings in lanes, one after the other, all lanes about as long as the longest string or longer.
+    """Strings in lanes, one after the other, so that all lanes are about equally long.
 
     Args:
         lengths: int64 `(strings,)`, not all zero.
-        max_lanes: there may be fewer, since more lanes than keep busy only cost.
+        max_lanes: an upper limit; there are fewer if a lane would be shorter than the longest string.
 
     Attributes:
         count: how many lanes, B.
@@ -301,7 +299,7 @@ class _Lanes:
 
 
 def _by_step(times: np.ndarray, lanes: np.ndarray, steps: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Lanes `(N,)` with their steps → for every step, its lanes, int64."""
+    """Groups lanes `(N,)` by their steps, `times` `(N,)`: for every step its lanes, int64."""
     order = np.argsort(times, kind="stable")
     counts = np.bincount(times, minlength=steps)
     by_step: tuple[Tensor, ...] = torch.from_numpy(lanes[order]).to(device).split(counts.tolist())

@@ -1,4 +1,4 @@
-"""Text sampled from a trained model."""
+"""Samples text from a trained model."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from lmtrain.inference.scoring import encode
 from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import Hidden, LanguageModel
 
-_BLOCK_ELEMENTS = 1 << 22  # numbers of noise that are drawn at once: 16 MiB
+_BLOCK_ELEMENTS = 1 << 22  # random numbers that are drawn at once: 16 MiB
 
 
 def generate(  # noqa: PLR0913  # one for each flag of the command
@@ -29,26 +29,26 @@ def generate(  # noqa: PLR0913  # one for each flag of the command
     precision: str = "32",
     progress: Callable[[float], None] = lambda _: None,
 ) -> list[tuple[str, float]]:
-    """Samples texts, all of them as one batch.
+    """Samples texts, all in one batch.
 
-    As Flair's `generate_text`: the prefix is part of the text, an empty one becomes a line break, `<unk>` is
+    As in Flair's `generate_text`, the prefix is part of the text, an empty one becomes a line break, `<unk>` is
     sampled like any other item, and the second value is the mean **negative** log-probability in nats per
     generated item, at temperature 1 whatever the temperature of sampling.
 
-    The text of a backward model reads forwards too: its prefix, given as it reads, is the end of the text, and
-    the model writes what stands before it. (Flair feeds a backward model the prefix from left to right, so that
-    it comes out reversed: `generate(model, prefix=p)` is Flair's `generate_text(prefix=p[::-1])`.)
+    The text of a backward model is in reading order, too: its prefix is the end of the text, and the model writes
+    what comes before it. (Flair feeds a backward model the prefix from left to right, which reverses it:
+    `generate(model, prefix=p)` is Flair's `generate_text(prefix=p[::-1])`.)
 
     At word level, items are separated by spaces.
 
     Args:
         language_model: a model with a decoder.
-        prefix: what the model has read before the first generated item.
+        prefix: text that the model reads before it generates.
         length: how many items to generate, at least 1.
         temperature: 0 always takes the most probable item; higher values take improbable ones more often.
         samples: how many texts.
-        stop: a sample is complete as soon as its generated part ends with this (of a backward model: begins
-            with it); None for always `length` items. It stays in the text.
+        stop: a sample ends as soon as its generated part ends with this (of a backward model: begins with it),
+            which stays in the text; None for always `length` items.
         seed: the same seed gives the same texts on the same machine; None for PyTorch's global generator.
         precision: "32", or "bf16" for matrix products in bfloat16 where they are faster than in float32.
         progress: called with how many items of each sample have been generated since the last call.
@@ -117,8 +117,11 @@ def _sample(  # noqa: PLR0913
 
 
 def readable(text: str) -> str:
-    """A text for people, which UTF-8 has: the lone surrogates in it are bytes of a dictionary that is not of characters
-    (see `model_files/flair.py`), and become the characters that they are in UTF-8, or U+FFFD."""
+    """The text with its lone surrogates decoded, so that it can be printed as UTF-8.
+
+    They stand for bytes, in dictionaries of Flair whose items are no whole characters (`model_files/flair.py`); bytes
+    that are not UTF-8 become U+FFFD.
+    """
     only_bytes = re.sub("[\ud800-\udc7f\udd00-\udfff]", "\ufffd", text)
     return only_bytes.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
@@ -139,13 +142,13 @@ def _check(language_model: LanguageModel, length: int, temperature: float, sampl
 
 
 def _ids_in_reading_order(language_model: LanguageModel, prefix: str) -> Tensor:
-    """The prefix as the model reads it, int64 `(N,)`, N ≥ 1: a prefix without a word becomes item 0."""
+    """The ids of the prefix in the order of reading, int64 `(N,)`, N ≥ 1: a prefix without words becomes item 0."""
     ids = encode(language_model, prefix)
     return torch.from_numpy(ids.astype(np.int64)) if len(ids) else torch.zeros(1, dtype=torch.int64)
 
 
 def _state_after(language_model: LanguageModel, ids: Tensor) -> Hidden:
-    """The state `(L, 1, H)` after reading int64 ids `(N,)`, in pieces that bound memory."""
+    """The state `(L, 1, H)` after int64 ids `(N,)`, read in pieces to bound memory."""
     hidden = language_model.model.zero_hidden(1)
     for piece in ids.split(1024):
         if len(piece):
@@ -156,8 +159,8 @@ def _state_after(language_model: LanguageModel, ids: Tensor) -> Hidden:
 def _noise(noise: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
     """Fills a tensor with Gumbel noise times the temperature.
 
-    The largest of logits + noise is a sample from softmax(logits / temperature) (Gumbel, 1954), found without
-    dividing by the temperature: it cannot overflow, and temperature 0 is the most probable item.
+    The argmax of logits + noise is a sample from softmax(logits / temperature) (Gumbel, 1954). Without a division by
+    the temperature nothing overflows, and temperature 0 gives the most probable item.
     """
     smallest = torch.finfo(noise.dtype).tiny  # log(0) * 0 would be NaN
     return noise.exponential_(generator=generator).clamp_min_(smallest).log_().mul_(-min(temperature, 1e30))
@@ -165,7 +168,7 @@ def _noise(noise: Tensor, temperature: float, generator: torch.Generator | None)
 
 @dataclass
 class _Sample:
-    """One text on its way: where it ended, if it did."""
+    """One text being generated, and where it ended, if it did."""
 
     language_model: LanguageModel
     stop: str | None = None
@@ -177,7 +180,7 @@ class _Sample:
         return " " if self.language_model.level == "word" else ""
 
     def add(self, index: int) -> bool:
-        """Adds an item, unless the sample has ended. Returns whether it has."""
+        """Adds an item, unless the sample has ended; returns whether it has ended."""
         if self._end is None and self.stop:
             self._items.append(self.language_model.dictionary.items[index])
             last = self._items[-len(self.stop) :]  # an item is at least a character long

@@ -1,4 +1,4 @@
-"""Scoring one long text in pieces that are read side by side: many times as fast as in one, and nearly exact."""
+"""Scores one long text in pieces that are read side by side: many times as fast as in one piece, and nearly exact."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,17 +16,17 @@ from lmtrain.inference.stepper import Stepper, product_dtype
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
 
 _WINDOW = 512  # steps that are computed at once, at most
-_OUTPUT = 1 << 21  # numbers that a thread's layers put out for them: with more, the gates leave a processor's cache
-_LANES_OF_A_THREAD = 32  # with fewer, a product takes hardly less time
-_WEIGHTS = 1 << 28  # each thread has a copy of the weights: so many numbers in all, 1 GiB
+_OUTPUT = 1 << 21  # numbers in a thread's output of a window; with more, the gates leave the processor's cache
+_LANES_OF_A_THREAD = 32  # at least; with fewer, a product takes hardly less time
+_WEIGHTS = 1 << 28  # numbers in the copies of the weights that threads have together: 1 GiB
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """Who reads what: lane k reads the items from k·P on, P + C of them, and scores the last P; lane 0 scores all.
+    """Which items a lane reads: lane k begins at item k·P, reads P + C and scores the last P; lane 0 scores all.
 
     Args:
-        items: N, of the text.
+        items: N, the length of the text.
         lanes: B.
         context: C, how many items a lane reads before those that it scores.
     """
@@ -37,16 +37,16 @@ class _Layout:
 
     @property
     def piece(self) -> int:
-        """P, so that the lanes together score the N - 1 items that have one before them."""
+        """P: the lanes together score N - 1 items, all but the first."""
         return -(-(self.items - 1 - self.context) // self.lanes)
 
     @property
     def compared(self) -> int:
-        """How many of the context's last items are compared with what the lane before has made of them."""
+        """How many of the context's last items are compared with the losses of the lane before."""
         return max(1, self.context // 10)
 
     def windows(self, ids: np.ndarray, length: int) -> Iterator[tuple[int, np.ndarray]]:
-        """The first step of each window, and its ids int64 `(T + 1, B)`, -1 where the text has ended; T is `length`."""
+        """The first step of each window, and its ids int64 `(T + 1, B)`, T ≤ `length`, -1 after the text's end."""
         steps = self.piece + self.context
         begins = np.arange(self.lanes) * self.piece
         for begin in range(0, steps, length):
@@ -65,21 +65,21 @@ def score_in_lanes(
     precision: str = "32",
     progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Score, float]:
-    """Scores a text in pieces, each from a zero state that has read some of what stands before it.
+    """Scores a text in pieces. Each begins with a zero state and first reads some of the text before it.
 
     Args:
         language_model: a model with a decoder.
-        text: what to score; one that is too short for so many pieces is scored in fewer, or exactly.
-        lanes: how many pieces, at least 1; 1 is `scoring.score`.
-        context: items that are read before a piece, at least 1.
+        text: what to score; a text that is too short for so many pieces is scored in fewer, or exactly.
+        lanes: how many pieces, at least 1, which is `scoring.score`.
+        context: how many items are read before a piece, at least 1.
         precision: "32", or "bf16" for matrix products in bfloat16 where they are faster, which changed a loss of 2.2068
             nats by less than 0.00001 (256 units, English documentation), whatever the context.
         progress: called with how many items have been scored since the last call.
 
     Returns:
-        the score, and how far a figure of an item differs from the exact one at most, in nats: the mean difference that
-        is found in the last tenth of the context, which the lane before has scored with a longer one. It falls with
-        every item that is read after that.
+        the score, and an upper estimate of its mean error in nats per item: the mean difference between the losses of
+        the context's last tenth and those of the lane before, which had read more. The error falls with every further
+        item.
 
     Raises:
         UserError: the model has no decoder, a character is not in a dictionary without `<unk>`, or an argument is out
@@ -107,11 +107,13 @@ def _run(
     dtype: torch.dtype,
     progress: Callable[[float], None],
 ) -> tuple[float, float]:
-    """The sum of what the lanes score, and the mean difference between neighbours."""
+    """The sum of the losses that lanes score, and the mean difference between neighbouring lanes."""
     total = 0.0
     near = _Rows(layout.context - layout.compared, layout)
     far = _Rows(layout.piece + layout.context - layout.compared, layout)
-    share = (layout.items - 1) / (layout.items - 1 + layout.context * (layout.lanes - 1))  # of what is read, scored
+    share = (layout.items - 1) / (
+        layout.items - 1 + layout.context * (layout.lanes - 1)
+    )  # scored items among those read
     length = _window(language_model.model, layout.lanes)
     with _readers(language_model.model, layout.lanes, dtype) as read:
         for begin, window in layout.windows(ids, length):
@@ -119,7 +121,7 @@ def _run(
             near.take(begin, losses)
             far.take(begin, losses)
             losses[~is_there] = 0
-            losses[: max(0, layout.context - begin), 1:] = 0  # read, not scored
+            losses[: max(0, layout.context - begin), 1:] = 0  # context: read, not scored
             total += losses.sum().item()
             progress(int(is_there.sum()) * share)
     return total, (near.values[:, 1:] - far.values[:, :-1]).abs().mean().item()
@@ -127,10 +129,10 @@ def _run(
 
 @contextmanager
 def _readers(model: RecurrentLM, lanes: int, dtype: torch.dtype) -> Iterator[Callable[[np.ndarray], Tensor]]:
-    """A function from the ids of a window `(T + 1, B)` to the losses float64 `(T, B)`, which carries the state.
+    """Gives a function from the ids of a window `(T + 1, B)` to losses float64 `(T, B)`, which carries the state.
 
-    On CPUs threads read some of the lanes each: in bfloat16 with torch's layers, which are calls of a whole window, in
-    float32, where those are slower, item after item.
+    On CPUs each thread reads some of the lanes: in bfloat16 a window at a time with torch's layers, in float32 item
+    after item, which is faster there.
     """
     if model.encoder.weight.device.type != "cpu":
         yield _LayersReader(model, lanes, dtype)
@@ -161,7 +163,7 @@ def _window(model: RecurrentLM, lanes: int) -> int:
 
 
 class _StepReader:
-    """Reads B lanes on a CPU, item after item."""
+    """Reads B lanes on a CPU item after item."""
 
     def __init__(self, model: RecurrentLM, lanes: int, dtype: torch.dtype) -> None:
         self._stepper = Stepper(model, lanes, dtype, decode=True)
@@ -178,7 +180,7 @@ class _StepReader:
 
 
 class _LayersReader:
-    """Reads B lanes with the layers of the network, which read a whole window at once."""
+    """Reads B lanes a window at a time, with the network's layers."""
 
     def __init__(self, model: RecurrentLM, lanes: int, dtype: torch.dtype) -> None:
         self._model, self._dtype = model, dtype
@@ -194,13 +196,13 @@ class _LayersReader:
 
 
 class _Rows:
-    """The losses `(layout.compared, B)` of the steps from `first` on."""
+    """Collects the losses `(layout.compared, B)` of the steps from `first` on."""
 
     def __init__(self, first: int, layout: _Layout) -> None:
         self.first, self.values = first, torch.zeros(layout.compared, layout.lanes, dtype=torch.float64)
 
     def take(self, begin: int, losses: Tensor) -> None:
-        """Takes those among losses `(T, B)` from step `begin` on."""
+        """Keeps those among the losses `(T, B)` of the steps from `begin` on that belong here."""
         start, end = max(begin, self.first), min(begin + len(losses), self.first + len(self.values))
         if start < end:
             self.values[start - self.first : end - self.first] = losses[start - begin : end - begin]

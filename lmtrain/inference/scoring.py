@@ -1,4 +1,4 @@
-"""How probable a trained model finds a text."""
+"""Scores texts: how probable a trained model finds them."""
 
 import math
 import re
@@ -16,18 +16,18 @@ from lmtrain.errors import UserError
 from lmtrain.model.language_model import LanguageModel, RecurrentLM
 from lmtrain.units import perplexity
 
-_CHUNK = 1 << 18  # items that are encoded at a time
+_CHUNK = 1 << 18  # items that are encoded at once
 _WINDOW_ELEMENTS = 1 << 24  # numbers in the recurrent output of a window: 64 MiB
-_LOGIT_ELEMENTS = 1 << 23  # scores that are computed at a time: 32 MiB
-_ROWS = 1024  # at most on a CPU, whose caches the scores of characters then stay in
+_LOGIT_ELEMENTS = 1 << 23  # logits that are computed at once: 32 MiB
+_ROWS = 1024  # of logits at once on a CPU, so that those of characters stay in its cache
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a model makes of a text. Scores of several texts can be added.
+    """How probable a model finds a text. Scores of several texts can be added.
 
     As in Flair, the item that the model reads first (the first one, or the last one for a backward model) is not
-    scored: nothing stands before it. All figures are about the other items.
+    scored, because nothing comes before it. All figures are about the other items.
 
     Args:
         items: how many were scored: characters, or words at word level.
@@ -48,7 +48,7 @@ class Score:
 
     @property
     def log_probability(self) -> float:
-        """In nats; NaN if nothing was scored, or sorting by it would put that first."""
+        """In nats; NaN if nothing was scored, because 0 would be the best log-probability."""
         return -self.nats if self.items else math.nan
 
     @property
@@ -89,8 +89,8 @@ def score(
     """Scores texts of any length, each by itself, from a zero state.
 
     Texts of similar length share a batch and are read in windows that carry the state, so that memory beyond the
-    texts and their ids (one or two bytes an item) does not depend on their length; neither do the results depend
-    on the batch, but for rounding.
+    texts and their ids (one or two bytes an item) does not depend on their length. Results depend on the batch only by
+    rounding.
 
     Args:
         language_model: a model with a decoder.
@@ -105,7 +105,7 @@ def score(
     if language_model.model.decoder is None:
         raise UserError("The model has no decoder: it can embed, but not score.")
     if isinstance(texts, str):
-        raise UserError("What is scored is a list of texts, not one: score(model, [text]).")
+        raise UserError("score takes a list of texts, not one text: score(model, [text]).")
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be at least 1.")
     encoded = [encoded_text(language_model, text) for text in texts]
@@ -123,7 +123,7 @@ def score(
 def score_lines(
     language_model: LanguageModel, lines: Iterable[str], batch_size: int = 64
 ) -> Iterator[tuple[str, Score]]:
-    """Scores every line by itself, a few thousand at a time, in their order."""
+    """Scores every line by itself, in their order, a few thousand lines at a time."""
     lines = iter(lines)
     while block := list(islice(lines, 4096)):
         yield from zip(block, score(language_model, block, batch_size), strict=True)
@@ -134,9 +134,9 @@ class EncodedItems:
     """A text as a model reads it.
 
     Args:
-        ids: of the dictionary's type `(N,)`, in the order in which the model reads them.
-        bytes: the UTF-8 length of all items but the first.
-        unknown: how many of those have no id of their own.
+        ids: `(N,)` of the dictionary's type, in the order of reading.
+        bytes: the UTF-8 length of all items but the first one read.
+        unknown: how many of these are not in the dictionary.
     """
 
     ids: np.ndarray
@@ -145,7 +145,7 @@ class EncodedItems:
 
 
 def encode(language_model: LanguageModel, text: str) -> np.ndarray:
-    """The items of a text in the order in which the model reads them, ids `(N,)` of the dictionary's type.
+    """The ids of a text in the order in which the model reads them, `(N,)` of the dictionary's type.
 
     Raises:
         UserError: an item is not in a dictionary without `<unk>`.
@@ -173,7 +173,8 @@ def encoded_text(language_model: LanguageModel, text: str) -> EncodedItems:
             are_unknown = dictionary.are_unknown(items, ids[-1])
             lengths = np.array([1 + len(word.encode("utf-8", "surrogatepass")) for word in items])
         if not dictionary.has_unk and are_unknown.any():
-            raise UserError(f"{items[int(np.argmax(are_unknown))]!r} is not in the dictionary, which has no {UNK}.")
+            item = items[int(np.argmax(are_unknown))]
+            raise UserError(f"{item!r} is not in the dictionary, which has no {UNK} to stand for it.")
         bytes_.add(lengths)
         unknown.add(are_unknown)
     joined, is_forward = np.concatenate(ids), language_model.is_forward_lm
@@ -183,7 +184,7 @@ def encoded_text(language_model: LanguageModel, text: str) -> EncodedItems:
 
 @dataclass
 class _Sum:
-    """The sum of numbers that come in chunks, and the first and the last of them."""
+    """The sum of numbers that come in chunks, with the first and the last number."""
 
     total: int = 0
     first: int | None = None
@@ -199,7 +200,7 @@ class _Sum:
 
 
 def _chunks_of_items(text: str, level: str) -> Iterator[str | list[str]]:
-    """The items of a text, a bounded number at a time: characters as a string, words as a list."""
+    """The items of a text, `_CHUNK` at a time: characters as a string, words as a list."""
     if level == "word":
         words = (match.group() for match in re.finditer(r"\S+", text))
         while chunk := list(islice(words, _CHUNK)):
@@ -210,7 +211,7 @@ def _chunks_of_items(text: str, level: str) -> Iterator[str | list[str]]:
 
 @torch.inference_mode()
 def _nats_of_batch(model: RecurrentLM, texts: Sequence[np.ndarray], progress: Callable[[float], None]) -> list[float]:
-    """The summed negative log-probability of every text's items but the first.
+    """The sum of the negative log-probabilities of each text's items but the first.
 
     Args:
         texts: ids, at least two each, the longest text first.
@@ -241,7 +242,7 @@ def _nats_of_batch(model: RecurrentLM, texts: Sequence[np.ndarray], progress: Ca
 def _logits(decoder: nn.Linear, output: Tensor) -> Tensor:
     """Outputs `(N, D)` → float32 `(N, V)`.
 
-    Under autocast the bias is added in float32: rounded to bfloat16 it would move the losses of all items the same way.
+    Under autocast the bias is added in float32: rounded to bfloat16 it would shift the losses of all items alike.
     """
     if torch.is_autocast_enabled(output.device.type):
         return F.linear(output, decoder.weight).float().add_(decoder.bias)
@@ -251,7 +252,7 @@ def _logits(decoder: nn.Linear, output: Tensor) -> Tensor:
 
 def losses_of(model: RecurrentLM, output: Tensor, targets: Tensor) -> Tensor:
     """Outputs `(N, D)` and int64 targets `(N,)` → float64 negative log-probabilities `(N,)` on the CPU."""
-    assert model.decoder is not None  # whoever calls has refused such a model
+    assert model.decoder is not None  # callers refuse a model without one
     rows = max(1, _LOGIT_ELEMENTS // model.sizes.vocabulary_size)
     rows = min(rows, _ROWS) if output.device.type == "cpu" else rows
     losses = [

@@ -1,4 +1,4 @@
-"""Threads that compute side by side, each by itself, instead of all together at every operation."""
+"""A pool of threads that each run torch operations alone, instead of sharing every operation."""
 
 import threading
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ _setting = threading.Lock()
 
 @contextmanager
 def pool_of(threads: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that share what torch may use on the CPU, and leave the setting of others as it is.
+    """A pool of threads among which torch's threads are divided; the caller's number of threads stays as it is.
 
-    Where operations are short, threads that wait for each other after every one lose much of their time, and nearly
-    all on a machine with other work. `torch.set_num_threads` is for the thread that calls it and for those that begin
-    afterwards, so that the caller sets back what the new threads have set.
+    Where operations are short, threads that share each of them spend most of their time waiting for each other,
+    especially on a busy machine. `torch.set_num_threads` acts on the calling thread and on those that begin later, so
+    the caller restores its number after the new threads have set theirs.
     """
     with ThreadPoolExecutor(threads) as pool:
         _share_out(pool, threads)
@@ -24,10 +24,10 @@ def pool_of(threads: int) -> Iterator[ThreadPoolExecutor]:
 
 
 def _share_out(pool: ThreadPoolExecutor, threads: int) -> None:
-    all_are_here = threading.Barrier(threads)
+    all_threads = threading.Barrier(threads)
 
     def begin(number: int) -> None:
-        all_are_here.wait()  # so that no thread takes two of these
+        all_threads.wait()  # so that each thread gets one of these calls
         torch.set_num_threads(number)
 
     with _setting:

@@ -1,4 +1,4 @@
-"""The recurrence of a trained model, one item at a time, for generating and embedding."""
+"""Runs a trained model one item at a time, for generating and embedding."""
 
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ from lmtrain.model.language_model import RecurrentLM
 class Stepper:
     """Runs the recurrent layers of a model (without dropout) over B sequences, one item of each at a time.
 
-    It holds a copy of the weights as they are now, and the state, which is zero at first.
+    It holds a copy of the model's weights, and the state, which is zero at first.
 
     Args:
         model: the network.
@@ -39,10 +39,10 @@ class Stepper:
         self.set_hidden(model.zero_hidden(1))
 
     def __getstate__(self) -> NoReturn:
-        """Raises `TypeError`: a copy would share the place of its products with this one, and both would be wrong."""
+        """Raises `TypeError`: a copy would share its buffers with this one, and both would compute wrong outputs."""
         raise TypeError(
-            "A Stepper cannot be copied or pickled, since it is one sequence of states. Make another one of the model, "
-            "and give it the state: set_hidden(stepper.hidden)."
+            "A Stepper cannot be copied or pickled, because it holds one state. Make another one from the model, and "
+            "set its state: set_hidden(stepper.hidden)."
         )
 
     def step(self, ids: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ class Stepper:
 
     @property
     def scores(self) -> Tensor:
-        """How likely each item is next, float32 `(B, V)`: the logits less `decoder_bias` `(V,)`.
+        """The logits of the next item less `decoder_bias` `(V,)`, float32 `(B, V)`.
 
         The next step may overwrite it.
         """
@@ -74,18 +74,18 @@ class Stepper:
         return tuple(torch.stack(parts) for parts in zip(*(layer.state for layer in self._layers), strict=True))
 
     def set_hidden(self, hidden: tuple[Tensor, ...]) -> None:
-        """Continues from a state as `RecurrentLM` gives it, each part `(L, B, H)`, or `(L, 1, H)` for all."""
+        """Continues from a state of `RecurrentLM`, each part `(L, B, H)`, or `(L, 1, H)` for all sequences."""
         for number, layer in enumerate(self._layers):
             layer.set_state(tuple(part[number] for part in hidden))
 
     def reset(self, sequences: Tensor) -> None:
-        """Sets the state of the sequences with these int64 numbers `(N,)` to zero."""
+        """Zeroes the state of the sequences with these numbers, int64 `(N,)`."""
         for layer in self._layers:
             layer.reset(sequences)
 
 
 def _decoder(model: RecurrentLM) -> tuple[Tensor, Tensor]:
-    """The weight `(V, H)` and bias `(V,)` that lead from the recurrent output to the logits, through `proj`."""
+    """The weight `(V, H)` and bias `(V,)` from the recurrent output to the logits, `proj` included."""
     weight, bias = model.decoder.weight.detach().float(), model.decoder.bias.detach().float()
     if model.proj is None:
         return weight, bias
@@ -98,8 +98,8 @@ def _decoder(model: RecurrentLM) -> tuple[Tensor, Tensor]:
 def product_dtype(precision: str, model: RecurrentLM, batch_size: int) -> torch.dtype:
     """The dtype to give a `Stepper`: float32 for "32"; for "bf16" bfloat16, if that is faster for this batch size.
 
-    That is on the GPUs and processors that `gains_by_bfloat16` knows. Another processor gains with few sequences, where
-    reading the weights takes all the time, but loses with many.
+    It is on the GPUs and processors that `gains_by_bfloat16` knows. Other processors gain with few sequences only,
+    where reading the weights takes most of the time.
 
     Raises:
         UserError: precision is something else.

@@ -1,4 +1,4 @@
-"""The text that scripts are given: a file or URL, or standard input, read as training reads it."""
+"""Reads the text that a script is given (a file, a URL or standard input) as training reads it."""
 
 import os
 import sys
@@ -23,10 +23,10 @@ def input_text(
         name: a path or fsspec URL, or "-" for standard input.
         errors: "strict", or "replace" to read bytes that are not in the encoding as U+FFFD.
         encoding: of text without a byte-order mark; None for UTF-8.
-        progress: called with how many bytes, as stored, have been read.
+        progress: called with the number of bytes read so far of the file as it is stored.
 
     Raises:
-        UserError: it cannot be read, or (strict) is not in the encoding.
+        UserError: the text cannot be read, or (strict) is not in the encoding.
     """
     if name != STANDARD_INPUT:
         yield from read_text(TextFile(name, name, -1, ""), errors, encoding, progress)
@@ -39,7 +39,7 @@ def input_text(
 
 
 def size_as_stored(name: str) -> int:
-    """Bytes; 0 of what is no local file."""
+    """The bytes of a local file, or of one on standard input; 0 for anything else."""
     if name == STANDARD_INPUT:
         name = "/dev/stdin"
     return os.path.getsize(name) if os.path.isfile(name) else 0
@@ -54,7 +54,7 @@ def input_lines(
     """The lines of `input_text`, without their ends.
 
     Args:
-        progress: called now and then with how many bytes of the file, as stored, the lines come from that were taken.
+        progress: called now and then with about how many bytes of the stored file the lines so far come from.
     """
     tail, before, place = "", 0, 0
 
@@ -74,7 +74,7 @@ def input_lines(
 
 
 def without_empty_documents(pieces: Iterable[str], delimiter: str) -> tuple[str, int]:
-    """The text that is left where empty documents are left out, as in training, and how many they were."""
+    """The text without empty documents, which training leaves out, too, and how many there were."""
     read, end = 0, ""
 
     def counted() -> Iterator[str]:
@@ -86,5 +86,5 @@ def without_empty_documents(pieces: Iterable[str], delimiter: str) -> tuple[str,
 
     text = "".join("".join(block) for block in document_blocks(counted(), delimiter))
     if read and end != delimiter:
-        text = text.removesuffix(delimiter)  # which a last document is given if it has none
+        text = text.removesuffix(delimiter)  # added by `document_blocks` to a last document without one
     return text, (read - len(text)) // len(delimiter)

@@ -1,4 +1,4 @@
-"""Tokenized sentences from text files, and files of their vectors."""
+"""Reads tokenized sentences from text files, and writes and reads files of their vectors."""
 
 import json
 import zipfile
@@ -18,7 +18,7 @@ from lmtrain.program.files import atomic_write
 
 @dataclass(frozen=True)
 class TokenizedSentence:
-    """Tokens, and how many spaces followed each of them in the original text."""
+    """Tokens, and how many spaces follow each of them in the original text."""
 
     tokens: list[str]
     whitespace_after: list[int]
@@ -27,7 +27,7 @@ class TokenizedSentence:
 def read_text_sentences(
     path: str | Path, errors: str = "strict", encoding: str | None = None
 ) -> Iterator[TokenizedSentence]:
-    """A sentence a line, its tokens separated by spaces. An empty line is a sentence without tokens.
+    """Reads a sentence a line, its tokens separated by spaces. An empty line is a sentence without tokens.
 
     Args:
         path: the file, or "-" for standard input.
@@ -49,11 +49,11 @@ def read_conll_sentences(
     errors: str = "strict",
     encoding: str | None = None,
 ) -> Iterator[TokenizedSentence]:
-    """A token a line with its columns, sentences separated by empty lines.
+    """Reads a token with its columns a line, sentences separated by empty lines.
 
-    Columns are separated by tabs if the line has any, else by white space. A token whose last column holds
-    `SpaceAfter=No`, as in CoNLL-U, has no space after it. Ten columns, the second of them the token and the first its
-    number, are CoNLL-U: see `read_conllu_sentences`.
+    Columns are separated by tabs if the line has any, else by white space. A token whose last column has
+    `SpaceAfter=No`, as in CoNLL-U, has no space after it. If `column` is 1 and a sentence has ten columns with a number
+    first, it is read as CoNLL-U: see `read_conllu_sentences`.
 
     Args:
         path, errors, encoding: as of `read_text_sentences`.
@@ -79,7 +79,7 @@ def read_conll_sentences(
 def read_conllu_sentences(
     path: str | Path, errors: str = "strict", encoding: str | None = None
 ) -> Iterator[TokenizedSentence]:
-    """The words of CoNLL-U, as Universal Dependencies have it; see `lmtrain.data.formats.conllu_words`.
+    """Reads the words of CoNLL-U (Universal Dependencies); see `lmtrain.data.formats.conllu_words`.
 
     Args:
         path, errors, encoding: as of `read_text_sentences`.
@@ -93,7 +93,7 @@ def read_conllu_sentences(
             if len(row) != len(COLUMNS) or not ID.fullmatch(row[0]):
                 raise UserError(
                     f"{path}, line {number}: {line!r} is not CoNLL-U, which has {len(COLUMNS)} columns with a tab "
-                    "between them, the first of them the word's number. Other columns are --format conll."
+                    "between them, the first of them the word's number. For other columns: --format conll."
                 )
         yield TokenizedSentence(*words_of_sentence(fields))
 
@@ -101,7 +101,7 @@ def read_conllu_sentences(
 def sentence_rows(
     path: str | Path, comment: str | None, errors: str = "strict", encoding: str | None = None
 ) -> Iterator[list[tuple[int, str]]]:
-    """The lines of every sentence with their numbers; empty lines separate sentences.
+    """The lines of each sentence with their numbers in the file; empty lines separate sentences.
 
     Args:
         path, errors, encoding: as of `read_text_sentences`.
@@ -123,7 +123,7 @@ def sentence_rows(
 def write_vectors(
     path: str | Path, sentences: Sequence[Sequence[str]], vectors: Iterable[np.ndarray], dimension: int
 ) -> None:
-    """Writes the vectors of sentences, block by block, with an index to find them by.
+    """Writes the vectors of sentences, block by block, with an index by sentence and token.
 
     A `.safetensors` or `.npz` file (which `numpy.load` reads) with the arrays
 
@@ -139,7 +139,7 @@ def write_vectors(
         dimension: the length of a vector.
 
     Raises:
-        UserError: the name ends in something else, or a vector holds NaN or infinity; no file is left then.
+        UserError: the name ends in something else, or a vector has NaN or infinity; then no file is left.
     """
     encoded = [token.encode("utf-8", "surrogatepass") for tokens in sentences for token in tokens]
     index = {
@@ -156,7 +156,7 @@ def write_vectors(
 def check_vector_path(path: str | Path) -> None:
     """Raises `UserError` if `write_vectors` would not write to a file of this name."""
     if Path(path).suffix not in (".npz", ".safetensors"):
-        raise UserError(f"{path}: vectors are written to a file that ends in .safetensors or .npz.")
+        raise UserError(f"{path}: the name of a file of vectors must end in .safetensors or .npz.")
 
 
 def _offsets(lengths: Iterable[int]) -> np.ndarray:
@@ -179,7 +179,7 @@ def _write_safetensors(
 ) -> None:
     types = {"int64": "I64", "uint8": "U8"}
     tensors = {name: (types[str(array.dtype)], array.shape, array.nbytes) for name, array in index.items()}
-    # Eight-byte numbers stand first and single bytes last, so that all begin where they are aligned.
+    # The order keeps every array aligned: eight-byte numbers first, single bytes last.
     order = ["sentence_offsets", "token_offsets", "vectors", "token_bytes"]
     tensors["vectors"] = ("F32", shape, 4 * shape[0] * shape[1])
     header, end = {}, 0
@@ -201,12 +201,12 @@ def _write_safetensors(
 def _write_blocks(file: IO[bytes], vectors: Iterable[np.ndarray]) -> None:
     for block in vectors:
         if not np.isfinite(block).all():
-            raise UserError("A vector holds numbers that are not finite. Is the model a run that diverged?")
+            raise UserError("A vector has numbers that are not finite. Take a model of a run that did not diverge.")
         file.write(np.ascontiguousarray(block, "<f4").tobytes())
 
 
 def read_vectors(path: str | Path) -> tuple[list[np.ndarray], list[list[str]]]:
-    """Reads what `write_vectors` wrote: float32 `(tokens, dimension)` and the tokens of every sentence."""
+    """Reads a file of `write_vectors`: float32 `(tokens, dimension)` and the tokens, for every sentence."""
     if Path(path).suffix == ".npz":
         with np.load(path) as archive:
             arrays = dict(archive)

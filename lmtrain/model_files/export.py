@@ -1,7 +1,4 @@
-"""A trained model in forms for other programs: safetensors with JSON to publish, ONNX to run elsewhere.
-
-Flair's form is `lmtrain.model_files.flair.save_language_model`.
-"""
+"""Writes and reads models as safetensors with JSON, writes them as ONNX, and reads any model file (`load_model`)."""
 
 import hashlib
 import json
@@ -23,12 +20,12 @@ FORMAT = "lmtrain language model"
 
 
 def settings_path(path: str | Path) -> Path:
-    """Where the settings and the dictionary of a `.safetensors` file stand: the `.json` file beside it."""
+    """The file of settings and dictionary of a `.safetensors` file: the `.json` file beside it."""
     return Path(path).with_suffix(".json")
 
 
 def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
-    """Writes `path`, the weights, and beside it `settings_path(path)`, everything else; of several at once one wins.
+    """Writes the weights to `path` and everything else to `settings_path(path)`; simultaneous writers take turns.
 
     Raises:
         UserError: a weight is not finite.
@@ -44,7 +41,7 @@ def save_safetensors(language_model: LanguageModel, path: str | Path) -> None:
         atomic_write(path) as unfinished,
         atomic_write(settings_path(path)) as unfinished_settings,
     ):
-        # safetensors' own save_file makes files that nobody else may read
+        # safetensors' own save_file makes files that only their owner may read
         unfinished.write_bytes(save(weights, {"format": "pt", "settings": _fingerprint(settings)}))
         unfinished_settings.write_text(text + "\n", encoding="utf-8", errors="surrogatepass")
 
@@ -54,12 +51,12 @@ def _settings(language_model: LanguageModel) -> dict[str, Any]:
 
 
 def _fingerprint(settings: dict[str, Any]) -> str:
-    """A hash of all that stands beside the weights."""
+    """A hash of everything but the weights."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def load_safetensors(path: str | Path) -> LanguageModel:
-    """Reads what `save_safetensors` wrote.
+    """Reads a model that `save_safetensors` wrote.
 
     Raises:
         UserError: a file is missing or damaged, or the two do not belong together.
@@ -83,7 +80,7 @@ def load_safetensors(path: str | Path) -> LanguageModel:
         language_model = assembled(settings, dictionary, weights)
     except UserError as error:
         raise UserError(f"The weights in {path} do not fit {settings_path(path)}: {error}") from None
-    # files that were written before all settings were in the hash have one of the dictionary
+    # earlier versions wrote a hash of the dictionary alone
     expected = _fingerprint(settings) if "settings" in metadata else dictionary.fingerprint
     if expected not in (metadata.get("settings"), metadata.get("dictionary")):
         raise UserError(
@@ -94,15 +91,15 @@ def load_safetensors(path: str | Path) -> LanguageModel:
 
 
 def load_model(path: str | Path, map_location: str = "cpu", needs_decoder: str = "") -> LanguageModel:
-    """Reads a model in any form that can be read back: `.safetensors`, or else a file of Flair's kind.
+    """Reads a model from any format that can be read: `.safetensors`, or else a file that torch.save wrote.
 
     Args:
         path: the file, or the folder of a run or for the Hugging Face Hub.
         map_location: the device to load to.
-        needs_decoder: what is to be done that takes a decoder, such as "be fine-tuned".
+        needs_decoder: what the model must be able to do with a decoder, such as "be fine-tuned"; "" for nothing.
 
     Raises:
-        UserError: the device cannot be used, a weight is not finite, a decoder that is needed is not there, or as
+        UserError: the device cannot be used, a weight is not finite, a needed decoder is missing, or as
             `load_safetensors` and `flair.load_language_model`.
     """
     path = _file_in(Path(path))
@@ -115,8 +112,7 @@ def load_model(path: str | Path, map_location: str = "cpu", needs_decoder: str =
             f"{path} is ONNX, which other programs read; lmtrain reads .pt or .safetensors. Give the file that it was "
             "exported from."
         )
-    is_flairs = path.suffix != ".safetensors"
-    language_model = load_language_model(path) if is_flairs else load_safetensors(path)
+    language_model = load_safetensors(path) if path.suffix == ".safetensors" else load_language_model(path)
     language_model.model.to(map_location)
     check_finite(language_model, path)
     if needs_decoder and language_model.model.decoder is None:
@@ -148,7 +144,7 @@ _IN_FOLDERS = ("best-lm.pt", "model.safetensors")
 
 
 def _file_in(path: Path) -> Path:
-    """The model's file, which may be given by its folder."""
+    """The model's file: the path itself, or a file in this folder."""
     if not path.is_dir():
         return path
     found = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
@@ -164,7 +160,7 @@ def _file_in(path: Path) -> Path:
 
 
 class Difference(NamedTuple):
-    """How far two programs' outputs are apart at most.
+    """The largest difference between two programs' outputs.
 
     Args:
         absolute: in the outputs' own units.
@@ -178,8 +174,7 @@ class Difference(NamedTuple):
 def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
     """Writes an ONNX model (opset 17) and compares it with PyTorch, if onnxruntime is installed.
 
-    The graph has the standard's LSTM or GRU operators, or what `CELLS` has for other cells; time T and batch B are
-    free.
+    The graph has ONNX's LSTM or GRU operators, or what `CELLS` has for other cells; time T and batch B may vary.
 
     | input | type, shape | output | type, shape |
     |---|---|---|---|
@@ -193,7 +188,7 @@ def save_onnx(language_model: LanguageModel, path: str | Path) -> float | None:
         the largest absolute difference to PyTorch's outputs; None if onnxruntime is not installed.
 
     Raises:
-        UserError: onnx is not installed, a weight or an output is not finite, or onnxruntime computes something else.
+        UserError: onnx is not installed, a weight or an output is not finite, or onnxruntime's outputs differ.
     """
     try:
         import onnx
@@ -231,12 +226,12 @@ def _difference_to_torch(model: RecurrentLM, path: Path) -> Difference | None:
         inputs = {"ids": ids.numpy(), **{name: part.numpy() for name, part in states}}
         actual = session.run(None, inputs)
         differences += [difference_of(one.numpy(), other) for one, other in zip(expected, actual, strict=True)]
-    # a maximum of floats passes over NaN, or not, as it stands
+    # np.max gives NaN if there is one; max may not
     return Difference(*(float(np.max(column)) for column in zip(*differences, strict=True)))
 
 
 def difference_of(expected: np.ndarray, actual: np.ndarray) -> Difference:
-    """Of two arrays of one shape; NaN if a number in them is not finite."""
+    """The largest difference between two arrays of one shape; NaN if a number in them is not finite."""
     if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
         return Difference(math.nan, math.nan)
     absolute = float(np.abs(expected.astype(np.float64) - actual).max())
@@ -245,10 +240,10 @@ def difference_of(expected: np.ndarray, actual: np.ndarray) -> Difference:
 
 
 def check_finite(language_model: LanguageModel, path: str | Path) -> None:
-    """Raises `UserError` if a weight of the model that belongs to a file is NaN or infinite."""
+    """Raises `UserError`, which names the file, if a weight of the model is NaN or infinite."""
     wrong = [name for name, tensor in language_model.model.state_dict().items() if not tensor.isfinite().all()]
     if wrong:
         raise UserError(
-            f"{path}: the model's weights {', '.join(wrong)} have numbers that are not finite. It is damaged, or of a "
-            "run that diverged; take another, or train again with a smaller rate."
+            f"{path}: the model's weights {', '.join(wrong)} have numbers that are not finite. The file is damaged, or "
+            "its run diverged; take another, or train again with a smaller learning rate."
         )

@@ -1,4 +1,4 @@
-"""A form in which a model is written for other programs."""
+"""The base class of a format in which a model is exported."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 class ExportFormat(ABC):
-    """A form of a trained model in one file or more.
+    """A format that holds a trained model in one or more files.
 
-    What writes it is imported when it is called: the help needs no torch.
+    `write` imports what it needs itself, so that the help of the command needs no torch.
 
     Args:
         name: for --format.
-        help: what the file is for, in a few words.
-        suffix: what the file's name must end in; None for anything.
+        help: the purpose of the file, in a few words.
+        suffix: the end that the file's name must have; None for any.
     """
 
     name: str
@@ -30,14 +30,14 @@ class ExportFormat(ABC):
         """Writes the model, whole or not at all.
 
         Returns:
-            a sentence for the user, if there is something to say.
+            a sentence to print, or None.
 
         Raises:
-            UserError: the model cannot be written in this form.
+            UserError: the model cannot be written in this format.
         """
 
     def files(self, path: Path) -> list[Path]:
-        """What `write` makes of a path; raises `UserError` if it cannot be called that."""
+        """The files that `write` makes; raises `UserError` if the path has another suffix."""
         if self.suffix and path.suffix != self.suffix:
             raise UserError(f"--output is {path}; with --format {self.name} it must end in {self.suffix}.")
         return [path]

@@ -1,4 +1,4 @@
-"""The forms in which a model is written for other programs; each is a class and its entry in `EXPORT_FORMATS`."""
+"""The formats in which a model is exported; each is a class and its entry in `EXPORT_FORMATS`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,4 +50,4 @@ class Onnx(ExportFormat):
 
 
 EXPORT_FORMATS = {form.name: form for form in (Flair(), Safetensors(), Onnx())}
-"""By the name that is given to `--format`."""
+"""By their names for `--format`."""

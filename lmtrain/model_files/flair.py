@@ -1,4 +1,4 @@
-"""Flair's files of models and dictionaries, written and read without Flair, and without running what is in them."""
+"""Writes and reads Flair's files of models and dictionaries without Flair, and without running code in them."""
 
 import os
 import pickle
@@ -26,7 +26,7 @@ from lmtrain.program.files import atomic_write
 def save_language_model(language_model: LanguageModel, path: str | Path) -> None:
     """Writes a file that Flair's `LanguageModel.load_language_model` and `FlairEmbeddings` read.
 
-    Pickle protocol 4 as Flair writes it; the one key that Flair does not know, `lmtrain`, it ignores.
+    It is pickle protocol 4, as in Flair's own files. Flair ignores the additional key `lmtrain`.
 
     Raises:
         UserError: Flair does not have the model's recurrent cell.
@@ -53,9 +53,9 @@ def save_language_model(language_model: LanguageModel, path: str | Path) -> None
 
 
 def save_for_lmtrain(language_model: LanguageModel, path: str | Path) -> None:
-    """Writes a file that `load_language_model` reads and Flair refuses, whatever recurrent cell the model has.
+    """Writes a file that `load_language_model` reads and Flair refuses, for any recurrent cell.
 
-    Else Flair might take a cell that it does not have for another one, with weights of the same shapes.
+    Flair could otherwise take an unknown cell for another one with weights of the same shapes.
     """
     settings = settings_of(language_model)
     content = {
@@ -71,7 +71,10 @@ def save_for_lmtrain(language_model: LanguageModel, path: str | Path) -> None:
 
 
 def _write(content: dict[str, Any], path: str | Path) -> None:
-    with atomic_write(path) as unfinished, unfinished.open("wb") as file:  # of a path torch would write the name
+    with (
+        atomic_write(path) as unfinished,
+        unfinished.open("wb") as file,
+    ):  # given a path, torch would write its name into the file
         torch.save(content, file, pickle_module=_pickling, pickle_protocol=4)
 
 
@@ -95,33 +98,33 @@ def _to_flair(dictionary: Dictionary) -> Any:
 
 
 def _to_bytes(items: Iterable[str]) -> list[bytes]:
-    """Flair's items are UTF-8; bytes that are not came in as surrogates (see `_to_text`) and leave as they came."""
+    """Items in UTF-8, as Flair has them; the surrogates that `_to_text` makes of other bytes become these again."""
 
     def encode(item: str) -> bytes:
         try:
             return item.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:  # half a character, from a damaged text
+        except UnicodeEncodeError:  # a lone surrogate, from a damaged text
             return item.encode("utf-8", "surrogatepass")
 
     return [encode(item) for item in items]
 
 
 class _FlairsDictionary:
-    """Stands for `flair.data.Dictionary`, whose name a `_Pickler` writes for it."""
+    """Pickled under the name of `flair.data.Dictionary`."""
 
 
 class _NotInFlair:
-    """Stands for what nobody can import, see `safe_pickle.NOT_IN_FLAIR`."""
+    """Pickled under a name that cannot be imported, see `safe_pickle.NOT_IN_FLAIR`."""
 
 
 _NAMES = {_FlairsDictionary: ("flair.data", "Dictionary"), _NotInFlair: NOT_IN_FLAIR}
 
 
-_PicklersBase: Any = pickle._Pickler  # the one of C names only what it can import
+_PicklersBase: Any = pickle._Pickler  # the one in C writes only names that it can import
 
 
 class _Pickler(_PicklersBase):
-    """Writes what pickle itself would, were the classes above called as `_NAMES` says, which no other thread sees."""
+    """Pickles the classes above under their `_NAMES`, without renaming them, which other threads would see."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
         if obj not in _NAMES:
@@ -133,7 +136,7 @@ class _Pickler(_PicklersBase):
         self.memoize(obj)
 
 
-# what torch.save asks of its `pickle_module`
+# the attributes of `pickle_module` that torch.save uses
 _pickling = types.SimpleNamespace(__name__=__name__, Pickler=_Pickler)
 
 
@@ -147,8 +150,8 @@ def load_language_model(path: str | Path, map_location: str = "cpu") -> Language
         map_location: the device to put the model on.
 
     Raises:
-        UserError: the file is missing, damaged or not such a file, asks for a global that is not allowed, or holds what
-            does not fit together.
+        UserError: the file is missing, damaged or not such a file, asks for a global that is not allowed, or its parts
+            do not fit together.
     """
     content = read_torch_file(path)
     try:
@@ -211,8 +214,10 @@ def _parts(content: Any) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]
 
 
 def _our_parts(content: dict, ours: dict) -> tuple[dict[str, Tensor], Dictionary, dict[str, Any]]:
-    """A Lightning checkpoint, or a file of `save_for_lmtrain`: the weights are named `model.<name>`, everything else is
-    in the entry `lmtrain`."""
+    """As `_parts`, of a Lightning checkpoint or a file of `save_for_lmtrain`.
+
+    Weights are named `model.<name>`, and everything else is in the entry `lmtrain`.
+    """
     check_version(ours)
     _require(content, "state_dict")
     _require(ours, "items", "is_forward_lm", "document_delimiter", "level", "model")
@@ -248,7 +253,7 @@ def _weights(state_dict: Any, prefix: str = "") -> dict[str, Tensor]:
 
 
 def _settings(entries: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Checked values for everything but weights and dictionary; what files of some age lack has Flair's default."""
+    """A valid value for each of `SETTINGS`; what older files lack has Flair's default."""
     defaults = {
         "recurrent_type": "LSTM",
         "has_decoder": "decoder.weight" in weights,
@@ -260,7 +265,7 @@ def _settings(entries: Mapping[str, Any], weights: Mapping[str, Tensor]) -> dict
 
 
 def _from_flair(mapping: Any) -> Dictionary:
-    """The dictionary in Flair's `idx2item` and `item2idx`."""
+    """The dictionary in Flair's `idx2item` and `item2idx`, which must agree."""
     if isinstance(mapping, FlairDictionary):
         mapping = mapping.state
     if not isinstance(mapping, dict):
@@ -286,5 +291,5 @@ def _from_flair(mapping: Any) -> Dictionary:
 
 
 def _to_text(item: bytes | str) -> str:
-    """Bytes that are not UTF-8 become lone surrogates, so that `_to_bytes` gives them back as they were."""
+    """An item of Flair as text; bytes that are not UTF-8 become lone surrogates, which `_to_bytes` turns back."""
     return item.decode("utf-8", "surrogateescape") if isinstance(item, bytes) else item

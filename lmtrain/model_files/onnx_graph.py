@@ -1,7 +1,7 @@
-"""A `RecurrentLM` as an ONNX graph, written operator by operator.
+"""Builds the ONNX graph of a `RecurrentLM`, operator by operator.
 
-PyTorch's exporters trace the module, and depend on how torch, onnxscript and onnx fit together; the network has
-four kinds of layers, which ONNX has too or `CELLS` has a function for.
+PyTorch's exporters depend on which versions of torch, onnxscript and onnx fit together. The network has only four kinds
+of layers, for which ONNX has operators or `CELLS` a function.
 """
 
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def build(model: RecurrentLM, settings: str) -> onnx.ModelProto:
 
 
 class Graph:
-    """Nodes and constants as they are added, with names for what is between them."""
+    """Collects the nodes and constants of a graph, and names the values between them."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -77,13 +77,13 @@ class Graph:
         return name
 
     def add(self, operator: str, inputs: list[str], output: str | None = None, **attributes) -> str:
-        """Adds a node with one output; gives the output's name."""
+        """Adds a node with one output, and returns the output's name."""
         output = output or f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [output], **attributes))
         return output
 
     def linear(self, name: str, weight: Tensor, bias: Tensor, value: str, output: str | None = None) -> str:
-        """Adds what `torch.nn.functional.linear` computes; `name` is that of the constants."""
+        """Adds `torch.nn.functional.linear`; the names of its constants begin with `name`."""
         product = self.add("MatMul", [value, self.constant(f"{name}_weight", weight.t())])
         return self.add("Add", [product, self.constant(f"{name}_bias", bias)], output)
 
@@ -91,11 +91,11 @@ class Graph:
         """Adds h_t = h_{t-1} + share_t·(candidate_t - h_{t-1}), step by step.
 
         Args:
-            share: the name of what is `(T, B, H)`, and so is `candidates`.
-            state: that of h_0, `(1, B, H)`.
+            share, candidates: names of values `(T, B, H)`.
+            state: the name of h_0, `(1, B, H)`.
 
         Returns:
-            the names of all h `(T, B, H)`, and of the last one `(1, B, H)`.
+            the names of all h `(T, B, H)` and of the last one `(1, B, H)`.
         """
         names = ("h", "share_t", "candidate_t", "difference", "moved", "h_t", "h_of_step")
         h, share_t, candidate_t, difference, moved, h_t, output = (f"{name}_{len(self.nodes)}" for name in names)
@@ -123,7 +123,7 @@ AddLayer = Callable[[Graph, nn.Module, int, str, list[str]], tuple[str, list[str
 
 
 def _layer_function(recurrent_type: str, onnx_form: OnnxOperator | AddLayer | None) -> AddLayer:
-    """What adds a layer to a graph.
+    """The function that adds a layer to a graph.
 
     Called with (graph, module, number of the layer, name of its input `(T, B, E or H)`, names of its states
     `(1, B, H)`), it gives the names of the output `(T, B, H)` and of the states after the last step.
@@ -139,12 +139,12 @@ def _layer_function(recurrent_type: str, onnx_form: OnnxOperator | AddLayer | No
 def _add_operator(
     operator: OnnxOperator, graph: Graph, rnn: nn.RNNBase, number: int, value: str, states: list[str]
 ) -> tuple[str, list[str]]:
-    """Adds one of torch's layers as an operator that ONNX has for it."""
+    """Adds one of torch's layers as ONNX's operator for it."""
 
     def constant(name: str, *parts: str) -> str:
         blocks = [getattr(rnn, f"{part}_l{number}").chunk(len(operator.order)) for part in parts]
         rows = torch.cat([gates[gate] for gates in blocks for gate in operator.order])
-        return graph.constant(f"{name}_{number}", rows[None])  # ONNX has one dimension more, of directions
+        return graph.constant(f"{name}_{number}", rows[None])  # the first dimension is that of directions
 
     weights = [constant("weight_ih", "weight_ih"), constant("weight_hh", "weight_hh")]
     biases, all_lengths = constant("bias", "bias_ih", "bias_hh"), ""

@@ -1,9 +1,9 @@
-"""Pickles of plain data, of tensors and of Flair's dictionaries, read without running what is in them.
+"""Reads pickles of plain data, tensors and Flair's dictionaries without running code in them.
 
-The unpickler knows the instructions that data needs and a short list of globals. It imports nothing: every allowed
-global stands for a function of this file, and every other one is refused by its name. What is made is never larger
-than a small multiple of the file. PyTorch's own reader of weights only (`torch.load(weights_only=True)`) stops at
-pickle protocol 4, which Flair writes: it lacks FRAME, MEMOIZE, STACK_GLOBAL and SHORT_BINUNICODE.
+The unpickler knows the instructions that data needs and a short list of globals. It imports nothing: a function of this
+file stands for every allowed global, and every other one is refused by its name. The result is never larger than a
+small multiple of the file. PyTorch's own reader of weights only (`torch.load(weights_only=True)`) stops at pickle
+protocol 4, which Flair writes: it lacks FRAME, MEMOIZE, STACK_GLOBAL and SHORT_BINUNICODE.
 """
 
 import mmap
@@ -27,11 +27,11 @@ _MOST_DIMENSIONS = 8
 
 
 def read_pickle(path: str | Path, what: str) -> Any:
-    """The content of a pickle of plain data, Python 2's among them (whose strings are read as Latin-1).
+    """The content of a pickle of plain data, also one of Python 2, whose strings are read as Latin-1.
 
     Args:
         path: the file.
-        what: what it should be, for the error.
+        what: what the file should be, for the error.
 
     Raises:
         UserError: the file is missing, damaged or asks for a global that is not allowed.
@@ -53,7 +53,7 @@ class ForbiddenGlobal(Refused):
 
 @contextmanager
 def naming(path: str | Path, what: str) -> Iterator[None]:
-    """Whatever goes wrong with a file becomes one line with its name."""
+    """Turns every error of the block into a `UserError` that names the file."""
     try:
         yield
     except OSError as error:
@@ -70,16 +70,12 @@ def naming(path: str | Path, what: str) -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """What a file says, fit for one line of a terminal."""
+    """Text from a file, made fit for one line of a terminal."""
     return text[:200].encode("unicode_escape").decode("ascii")
 
 
 class FlairDictionary:
-    """What a pickled `flair.data.Dictionary` becomes.
-
-    Args:
-        state: its attributes.
-    """
+    """A pickled `flair.data.Dictionary`, with its attributes in `state`."""
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
@@ -98,7 +94,7 @@ def _tensor(storage, offset, size, stride, _requires_grad=False, _hooks=None, me
         raise Refused("it holds a tensor of a kind that models do not have")
     numbers = (offset, *size[:_MOST_DIMENSIONS], *stride[:_MOST_DIMENSIONS])
     if len(size) > _MOST_DIMENSIONS or len(size) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
-        raise Refused("it holds a tensor of no possible size")
+        raise Refused("it holds a tensor of an impossible size")
     count = 1
     for length in size:
         count *= length
@@ -133,7 +129,7 @@ def _ordered_dict() -> OrderedDict:
 
 
 def _default_dict(_factory=None) -> dict:
-    """Stands for collections.defaultdict: Flair keeps one of ints in a dictionary that has been used."""
+    """Stands for collections.defaultdict(int), which Flair has in a dictionary that was used."""
     return {}
 
 
@@ -150,8 +146,8 @@ _STORAGES = {
     "BoolStorage": torch.bool,
 }
 
-# what best-lm.pt asks for in place of a dictionary if Flair does not have the model's recurrent cell: its unpickler
-# fails with "No module named 'such a recurrent cell in Flair ...'", whatever else is in the file
+# the global in place of the dictionary's class if Flair lacks the model's recurrent cell: Flair's unpickler fails with
+# "No module named 'such a recurrent cell in Flair ...'"
 NOT_IN_FLAIR = ("such a recurrent cell in Flair, which has LSTM and GRU only: load this file with lmtrain", "load")
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -189,8 +185,8 @@ class _Instructions(dict):
 class Unpickler(pickle._Unpickler):
     """Reads one pickle of plain data, of a Flair dictionary, or (with `storage`) of tensors.
 
-    It builds on Python's own implementation because its instructions can be replaced one by one; and the one in C
-    fills as much memory with zeros as a damaged memo index asks for.
+    It extends the implementation in Python, whose instructions can be replaced one by one. The one in C cannot, and
+    allocates as much memory as a damaged memo index asks for.
 
     Args:
         file: has `read` and `readline`.
@@ -202,7 +198,7 @@ class Unpickler(pickle._Unpickler):
          for name in _PLAIN_INSTRUCTIONS.split()}
     )  # fmt: skip
 
-    # what Python's implementation has besides, and typeshed does not know
+    # attributes of Python's implementation that typeshed lacks
     stack: list[Any]
     append: Callable[[Any], None]
     pop_mark: Callable[[], list[Any]]
@@ -212,7 +208,7 @@ class Unpickler(pickle._Unpickler):
         self._storage = storage
 
     def find_class(self, module: str, name: str) -> Any:
-        """What stands for a global; nothing is imported."""
+        """The replacement of a global; nothing is imported."""
         try:
             return _ALLOWED[module, name]
         except (KeyError, TypeError):
@@ -226,7 +222,7 @@ class Unpickler(pickle._Unpickler):
         if kind != "storage" or not isinstance(dtype, torch.dtype) or any(part is not None for part in view):
             raise Refused("it refers to something that is not a storage")
         if type(key) is not str or type(count) is not int or count < 0:
-            raise Refused("it refers to a storage of no possible size")
+            raise Refused("it refers to a storage of an impossible size")
         return _Storage(self._storage(key, dtype, count))
 
     def _call(self) -> None:
@@ -249,7 +245,7 @@ class Unpickler(pickle._Unpickler):
             raise Refused("it sets attributes of something that is not a dictionary of Flair's")
         if isinstance(target, FlairDictionary):
             target.state = state
-        # An OrderedDict's state is the _metadata of a state_dict, which nobody needs.
+        # An OrderedDict's state is the _metadata of a state_dict, which is not needed.
 
     def _set_items(self, target: Any, pairs: list) -> None:
         if type(target) not in (dict, OrderedDict):

@@ -1,4 +1,4 @@
-"""What model files of all formats hold beside weights and dictionary, what it must be, and a model made of it all."""
+"""The settings that all model files hold beside weights and dictionary; checks them and assembles a model."""
 
 import math
 import reprlib
@@ -18,7 +18,7 @@ SIZES = tuple(field.name for field in fields(Sizes) if field.name != "vocabulary
 
 
 def settings_of(language_model: LanguageModel) -> dict[str, Any]:
-    """All of `SETTINGS`, as plain values."""
+    """The values of all `SETTINGS` of a model."""
     sizes = asdict(language_model.model.sizes)
     return {
         **{name: sizes[name] for name in SIZES},
@@ -51,11 +51,11 @@ SETTINGS = {
     "document_delimiter": (lambda value: type(value) is str, "a text"),
     "level": (lambda value: value in ("character", "word"), "character or word"),
 }
-"""By name: whether a value is possible, and what is required."""
+"""By name: a function that tells whether a value is valid, and what is required."""
 
 
 def wrong_settings(settings: Mapping[str, Any]) -> list[str]:
-    """For each value that is not possible, for example "nlayers is 0; a whole number above 0 is required."."""
+    """A sentence for each value that is not valid: "nlayers is 0; a whole number above 0 is required."."""
     return [
         f"{name} is {reprlib.repr(settings.get(name))}; {required} is required."
         for name, (fits, required) in SETTINGS.items()
@@ -64,19 +64,21 @@ def wrong_settings(settings: Mapping[str, Any]) -> list[str]:
 
 
 def assembled(settings: Mapping[str, Any], dictionary: Dictionary, weights: Mapping[str, Tensor]) -> LanguageModel:
-    """A model in eval mode, with these very tensors as its weights.
+    """A model in eval mode whose weights are these tensors, not copies.
 
     Args:
-        settings: a possible value for each of `SETTINGS`.
+        settings: a valid value for each of `SETTINGS`.
         dictionary: the items.
-        weights: by their names; those of a decoder that the model does not have are left out.
+        weights: by their names; those of a decoder are ignored if the settings have none.
 
     Raises:
-        UserError: the weights are not those of such a model. To see it, no model is made.
+        UserError: the weights are not those of such a model, which is found before any memory is allocated.
     """
     sizes = Sizes(len(dictionary), **{name: settings[name] for name in SIZES})
     _check_shapes(weights, _expected_shapes(sizes, settings["has_decoder"], len(weights)))
-    with torch.device("meta"):  # draws no random numbers: a seeded run, perhaps in another thread, draws its own
+    with torch.device(
+        "meta"
+    ):  # without drawing random numbers, which would change those of a seeded run in another thread
         model = RecurrentLM(sizes, settings["has_decoder"])
     model.load_state_dict({name: weights[name] for name in model.state_dict()}, assign=True)
     about_text = (settings[name] for name in ("is_forward_lm", "document_delimiter", "level"))
@@ -84,18 +86,18 @@ def assembled(settings: Mapping[str, Any], dictionary: Dictionary, weights: Mapp
 
 
 def _expected_shapes(sizes: Sizes, has_decoder: bool, tensors: int) -> dict[str, tuple[int, ...]]:
-    """As `parameter_shapes`; more layers than the tensors of a file could make up are refused at once."""
+    """As `parameter_shapes`, but refuses more layers than a file's tensors can make up."""
     try:
         of_one_layer = parameter_shapes(replace(sizes, nlayers=1), has_decoder)
         in_a_layer = sum(name.startswith("rnn.") for name in of_one_layer)
         if in_a_layer * sizes.nlayers > tensors:
             raise UserError(
-                f"Its nlayers is {reprlib.repr(sizes.nlayers)}, but its {tensors} tensors do not make up so many."
+                f"Its nlayers is {reprlib.repr(sizes.nlayers)}, but it has only {tensors} tensors, too few for that."
             )
         return parameter_shapes(sizes, has_decoder)
     except OverflowError:
         numbers = ", ".join(f"{name}={reprlib.repr(getattr(sizes, name))}" for name in SIZES)
-        raise UserError(f"Its sizes ({numbers}) are those of no model that fits anywhere.") from None
+        raise UserError(f"Its sizes ({numbers}) are too large for any model.") from None
 
 
 def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -104,7 +106,7 @@ def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[in
         raise UserError(f"It lacks the weights {', '.join(missing)}.")
     unknown = [name for name in weights if name not in expected and not name.startswith("decoder.")]
     if unknown:
-        raise UserError(f"It has weights that such a model does not have, among them {reprlib.repr(unknown[0])}.")
+        raise UserError(f"It has weights that a model of its settings lacks, for example {reprlib.repr(unknown[0])}.")
     for name, shape in expected.items():
         found = tuple(weights[name].shape)
         if found != shape:

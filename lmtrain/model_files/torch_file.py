@@ -1,8 +1,8 @@
-"""torch.save's files, in their present format (archives) and their old one, read as plain data and tensors.
+"""Reads files of torch.save, of the present format (archives) and the old one, as plain data and tensors.
 
 1. Archives may hold only what torch.save writes: uncompressed entries in one folder, together no larger than the file.
 2. A storage must lie inside the file, and a tensor inside its storage.
-3. The pickles in it are read by `lmtrain.model_files.safe_pickle`.
+3. The pickles in a file are read by `lmtrain.model_files.safe_pickle`.
 
 torch.load with a restricted `pickle_module` would do the third, but it also unpacks tar archives, runs TorchScript,
 writes patch files into the working directory, and grows a storage to whatever size a tensor claims.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lmtrain.model_files.safe_pickle import ForbiddenGlobal, Refused, Unpickler, naming, printable
 
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # what files began with before they were archives (torch < 1.6)
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # the beginning of files of the old format (torch < 1.6)
 
 
 def read_torch_file(path: str | Path) -> Any:
@@ -31,7 +31,7 @@ def read_torch_file(path: str | Path) -> Any:
     A pickled `flair.data.Dictionary` becomes a `FlairDictionary`.
 
     Raises:
-        UserError: the file is missing, damaged, larger inside than outside, or asks for a global that is not allowed.
+        UserError: the file is missing, damaged, claims more data than it has, or asks for a global that is not allowed.
     """
     with naming(path, "model"), open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -72,7 +72,7 @@ def _read_archive(file: BinaryIO, size: int) -> Any:
 
 
 def _check_entries(archive: zipfile.ZipFile, size: int) -> str:
-    """Refuses whatever torch.save does not write; gives the one folder that all entries are in."""
+    """The one folder that all entries are in; refuses everything that torch.save does not write."""
     folders = set()
     for entry in archive.infolist():
         name = entry.orig_filename
@@ -117,7 +117,7 @@ def _read_legacy(file: mmap.mmap, size: int) -> Any:
         data = file.read(len(buffer))
         if len(data) != len(buffer):
             raise Refused("it is cut short; copy it again")
-        buffer[:] = data  # the tensors are views of it
+        buffer[:] = data  # which the tensors are views of
     return content
 
 
