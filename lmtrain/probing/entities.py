@@ -1,17 +1,17 @@
-"""Named entities in sequences of tags, and how well others have found them: the F1 of conlleval and seqeval.
+"""Named entities in sequences of tags, and their F1, as conlleval and seqeval compute it.
 
-seqeval's own functions are what the tests compare with. They would be one more dependency for ten lines, since Flair's
-tagger is given the entities themselves, and their default mode misreads BILOU.
+The tests compare with seqeval's own functions. They would be one more dependency for ten lines, since Flair's tagger is
+given the entities themselves, and their default mode misreads BILOU.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 
 _ENTITY_TAG = re.compile(r"[BIESLU]-.+")
-_AS_IOBES = {"L": "E", "U": "S"}  # of BILOU, for the last token and for the only one
+_AS_IOBES = {"L": "E", "U": "S"}  # BILOU's last token and single token
 
 Entity = tuple[str, int, int]
-"""Type, number of the first token, number of the last one."""
+"""The type, and the numbers of the first and the last token."""
 
 
 def are_entity_tags(tags: Iterable[str]) -> bool:
@@ -23,17 +23,17 @@ def are_entity_tags(tags: Iterable[str]) -> bool:
 def entities_of(tags: Sequence[str]) -> list[Entity]:
     """The entities of one sentence, as seqeval finds them in its default mode.
 
-    A token goes on with the entity before it if it is an I or E of the same type after a B or I; any other token with a
-    type begins an entity, also an I after O or after another type. (Deviation: L and U are read as E and S, the same
-    places in BILOU, where seqeval's default mode takes them for parts of what stands before.)
+    A token continues the entity before it if it is an I or E of the same type after a B or I; any other token with a
+    type begins an entity, also an I after O or after another type. (Deviation: BILOU's L and U are read as E and S,
+    while seqeval's default mode takes them for parts of the entity before.)
     """
     entities: list[Entity] = []
     before, type_before = "O", ""
     for number, tag in enumerate(tags):
         place, kind = _AS_IOBES.get(tag[0], tag[0]), tag[2:]
         if place != "O":
-            goes_on = place in "IE" and before in "BI" and kind == type_before
-            entities.append((kind, entities.pop()[1] if goes_on else number, number))
+            continues = place in "IE" and before in "BI" and kind == type_before
+            entities.append((kind, entities.pop()[1] if continues else number, number))
         before, type_before = place, kind
     return entities
 

@@ -1,4 +1,4 @@
-"""A linear probe over embeddings, over n-grams, and over both, by the size of the training set."""
+"""Runs linear probes over embeddings, over n-grams and over both, for several sizes of the training set."""
 
 import math
 from collections import Counter
@@ -39,11 +39,11 @@ class Result:
     """One measurement.
 
     Args:
-        features: what was learned from.
-        sentences, tokens: how much was learned from.
-        seed: drew the sentences.
-        figures: what came out.
-        c: the regularization that was chosen; None if there is none to choose.
+        features: the name of the features.
+        sentences, tokens: the size of the training set.
+        seed: the seed that drew the training sentences.
+        figures: the scores on the test sentences.
+        c: the regularization that was chosen; None if there is none.
     """
 
     features: str
@@ -62,20 +62,20 @@ def curve(
     test_sentences: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> Iterator[Result]:
-    """Everything of each seed and size.
+    """Yields the results of all features for each seed and size.
 
-    The sentences of a smaller training set are in the larger ones of the same seed. All are tested on one draw.
+    A smaller training set is part of the larger ones of the same seed. All are tested on the same sentences.
 
     Args:
-        material: where training and test sentences are drawn from.
+        material: the sentences to draw from.
         embeddings: makes the vectors.
         sizes: numbers of training sentences, ascending; at least 2 each.
-        seeds: one draw for each.
-        test_sentences: how many, at most.
+        seeds: one draw of training sentences for each.
+        test_sentences: how many test sentences, at most.
         progress: called with how many sentences have been learned from since the last call.
 
     Raises:
-        UserError: a draw has one tag only.
+        UserError: the drawn sentences have one tag only.
     """
     test = drawn(material.test, test_sentences, SEED_OF_TEST)
     test_vectors, test_ngrams = vectors_of(embeddings, test), ngrams_of(test)
@@ -100,11 +100,11 @@ def curve(
 def _probes(
     train: list[TaggedSentence], test: list[TaggedSentence], vectors: tuple, ngrams: tuple
 ) -> Iterator[tuple[str, list[str], float | None]]:
-    """What each kind of features is called, the tags that are found with it, and its C.
+    """Yields the name of each kind of features, the tags that are found with it, and its C.
 
     Args:
         train, test: the sentences to learn from, and those to tag.
-        vectors, ngrams: of the tokens of both.
+        vectors, ngrams: the features of the training tokens and the test tokens.
     """
     tags, learned = tags_of(train), learned_tokens(train)
 
@@ -124,7 +124,7 @@ def _probes(
     around = with_neighbours(reduced[0], train), with_neighbours(reduced[1], test)
     of_around = fit_linear(around[0], tags, learned)
     yield EMBEDDINGS_AROUND, found(of_around, around[1]), of_around.c
-    # each as strong as was best for it alone, to be weakened or strengthened together
+    # scaled so that C = 1 gives each kind of features the regularization that was best for it alone
     scales = math.sqrt(of_around.c), math.sqrt(of_ngrams.c)
     by_both = [
         side_by_side(np.float32(scales[0]) * one, np.float32(scales[1]) * other)
@@ -141,7 +141,7 @@ def found_by_vectors(
 
     Args:
         train: the sentences to learn from.
-        vectors, test_vectors: float32 `(tokens, D)`, of their tokens and of those to tag.
+        vectors, test_vectors: float32 `(tokens, D)`, of their tokens and of the tokens to tag.
     """
     scaled, test_scaled = standardized(vectors, test_vectors)
     fitted = fit_linear(scaled, tags_of(train), learned_tokens(train))
@@ -149,6 +149,6 @@ def found_by_vectors(
 
 
 def learned_tokens(train: list[TaggedSentence]) -> int:
-    """How many tokens stand before the held-out sentences, at least one of which is held out."""
+    """The number of tokens before the held-out sentences, of which there is at least one."""
     held_out = max(1, round(_HELD_OUT * len(train)))
     return sum(len(sentence.tags) for sentence in train[: len(train) - held_out])

@@ -1,4 +1,4 @@
-"""What a probe sees of tokens: vectors of a language model, or character n-grams."""
+"""The features of tokens that a probe learns from: vectors of a language model, or character n-grams."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
 
 _LONGEST = 5  # characters of an n-gram
-_COMPONENTS = 256  # of vectors that stand beside those of their neighbours
+_COMPONENTS = 256  # principal components of vectors that are joined with their neighbours'
 AROUND, WORD = (-1, 0, 1), 0  # the word before, the word itself, the word after
 _BLOCK = 1024  # sentences that are embedded at a time
 
@@ -25,11 +25,11 @@ def vectors_of(embeddings: StringEmbeddings, sentences: Sequence[TokenizedSenten
     """The vectors of all tokens, one after the other, float32 `(tokens, embedding_length)`.
 
     Args:
-        embeddings: makes them.
+        embeddings: makes the vectors.
         sentences: one or more.
 
     Raises:
-        UserError: one is not finite.
+        UserError: a vector is not finite.
     """
     blocks = []
     for begin in range(0, len(sentences), _BLOCK):
@@ -38,12 +38,12 @@ def vectors_of(embeddings: StringEmbeddings, sentences: Sequence[TokenizedSenten
         blocks.append(torch.cat(vectors).cpu().numpy())
     together = np.concatenate(blocks)
     if not np.isfinite(together).all():
-        raise UserError("A vector holds numbers that are not finite. Is the model a run that diverged?")
+        raise UserError("A vector has numbers that are not finite. Take a model of a run that did not diverge.")
     return together
 
 
 def standardized(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both with every number less its mean in the first, by its deviation there."""
+    """Both arrays, standardized by the means and deviations of the first one's columns."""
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(vectors)
@@ -51,7 +51,7 @@ def standardized(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, n
 
 
 def components(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both in the first 256 principal components of the first, if they are longer."""
+    """Both arrays, projected to the first 256 principal components of the first one if they have more columns."""
     from sklearn.decomposition import PCA
 
     if min(vectors.shape) <= _COMPONENTS:
@@ -61,8 +61,10 @@ def components(vectors: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def with_neighbours(vectors: np.ndarray, sentences: Sequence[TokenizedSentence]) -> np.ndarray:
-    """`(tokens, D)` → `(tokens, 3 * D)`: of the token before, the token itself and the token after it in its sentence,
-    zeros where there is none."""
+    """`(tokens, D)` → `(tokens, 3 * D)`: the vectors of the previous token in the sentence, the token and the next one.
+
+    Where there is no such token, they are zeros.
+    """
     ends = np.cumsum([len(one.tokens) for one in sentences])
     before, after = np.roll(vectors, 1, axis=0), np.roll(vectors, -1, axis=0)
     before[np.concatenate([[0], ends[:-1]])] = 0
@@ -71,12 +73,12 @@ def with_neighbours(vectors: np.ndarray, sentences: Sequence[TokenizedSentence])
 
 
 def ngram_vectorizer(words: Sequence[int]) -> "CountVectorizer":
-    """Makes a sparse float32 `(tokens, n-grams)` of what `ngrams_of` gives: whether an n-gram is there.
+    """Makes indicators of n-grams, sparse float32 `(tokens, n-grams)`, from the rows of `ngrams_of`.
 
-    Fitted on training tokens, it knows the n-grams that occur there twice.
+    It knows the n-grams that occur in two or more of the tokens that it is fitted on.
 
     Args:
-        words: whose n-grams: `WORD`, or all of `AROUND`.
+        words: whose n-grams to take: `WORD`, or all of `AROUND`.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -87,10 +89,9 @@ def ngram_vectorizer(words: Sequence[int]) -> "CountVectorizer":
 
 
 def ngrams_of(sentences: Iterable[TokenizedSentence]) -> list[list[tuple[str, ...]]]:
-    """For every token of the sentences, one after the other, the n-grams of the token before it, its own, and those of
-    the token after it.
+    """For every token of all sentences the n-grams of the previous token, of the token and of the next one.
 
-    The word, and all 1 to 5 characters in it that stand together, with marks at the word's ends.
+    These are the word itself and all sequences of 1 to 5 characters in it, with marks at the word's ends.
     """
     rows = []
     for sentence in sentences:

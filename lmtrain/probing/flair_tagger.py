@@ -1,4 +1,4 @@
-"""Flair's own SequenceTagger (BiLSTM-CRF) over frozen language models, beside one that learns its characters itself."""
+"""Trains Flair's SequenceTagger (BiLSTM-CRF) over frozen language models, and over characters that it learns itself."""
 
 import io
 import logging
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flair.models import SequenceTagger
 
 CHARACTERS, TOGETHER = "characters", "embeddings + characters"
-_HELD_OUT = 0.1  # of the training sentences, by which Flair lowers the rate and chooses the epoch
+_HELD_OUT = 0.1  # of the training sentences, on which Flair anneals the rate and selects the epoch
 _TAG, _FOUND = "tag", "found"
 
 
@@ -45,12 +45,13 @@ def tagger_curve(  # noqa: PLR0913
 ) -> Iterator[Result]:
     """As `experiment.curve`, with a tagger in place of each linear probe.
 
-    Flair's recipe for sequence labelling: 256 hidden units, a CRF, SGD with a rate of 0.1 that is halved when the
-    held-out tenth of the training sentences stalls, batches of 32. Words are read with one space between them.
+    It is Flair's recipe for sequence labelling: 256 hidden units, a CRF, SGD with a rate of 0.1 that is halved when
+    the score on the held-out tenth of the training sentences stalls, batches of 32. Words are read with one space
+    between them.
 
     Args:
-        language_models: frozen.
-        epochs: at most.
+        language_models: the frozen models.
+        epochs: the largest number of epochs.
     """
     import flair
 
@@ -77,7 +78,7 @@ def tagger_curve(  # noqa: PLR0913
 
 
 def _as_flair_reads(sentence: TaggedSentence, has_entities: bool) -> TaggedSentence:
-    """The sentence with entities in BIO, as they come back from Flair."""
+    """The sentence with its entities in BIO, as Flair returns them."""
     if not has_entities:
         return sentence
     tags = ["O"] * len(sentence.tags)
@@ -87,7 +88,7 @@ def _as_flair_reads(sentence: TaggedSentence, has_entities: bool) -> TaggedSente
 
 
 def _embeddings(features: str, places: list[Path], train: list[TaggedSentence]) -> "TokenEmbeddings":
-    """Flair's embeddings of what is called so."""
+    """Flair's embeddings for a kind of features; `places` are the files of the language models."""
     from flair.data import Dictionary
     from flair.embeddings import CharacterEmbeddings, FlairEmbeddings, StackedEmbeddings
 
@@ -123,7 +124,7 @@ def _trained(
         tag_type=_TAG,
         hidden_size=256,
     )
-    # Flair draws a bar for every evaluation, and warns of its own use of what is on its way out
+    # Flair draws a progress bar for every evaluation, and warns of deprecations in its own code
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ModelTrainer(tagger, corpus).train(
@@ -139,7 +140,7 @@ def _trained(
 
 
 def _dictionary(train: list[TaggedSentence], has_entities: bool) -> "Dictionary":
-    """The types of entities, or the tags; Flair's own way to it draws bars."""
+    """The dictionary of entity types, or of tags. (Flair's own function for it draws progress bars.)"""
     from flair.data import Dictionary
 
     dictionary = Dictionary(add_unk=False)

@@ -1,4 +1,4 @@
-"""A linear classifier of tokens whose regularization is chosen on a held-out part of the training set."""
+"""Fits a linear classifier of tokens; its regularization is chosen on a held-out part of the training set."""
 
 import warnings
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 STRENGTHS = tuple(10 ** (exponent / 2) for exponent in range(-9, 5))
 """scikit-learn's C, from the strongest regularization to the weakest."""
-_WORSE = 2  # as many times in a row, and weaker regularization is not tried any more
+_WORSE = 2  # times in a row that the loss is no better, after which weaker regularization is not tried
 _ITERATIONS, _TOLERANCE = 200, 1e-3
 
 
@@ -30,14 +30,14 @@ def fit_linear(
 ) -> Fitted:
     """Multinomial logistic regression with an L2 penalty.
 
-    Its C is the one with which, having learned the first `learned` tokens, it finds the tags of the others most
-    probable. With it, all tokens are learned.
+    Its C is the one with the lowest loss on the other tokens after fitting the first `learned` ones. With that C it is
+    fitted to all tokens.
 
     Args:
         features: float32 `(tokens, D)`.
-        tags: of all tokens, at least two different ones.
-        learned: how many are learned for the choice.
-        strengths: C to choose from, ascending.
+        tags: the tags of all tokens, at least two different ones.
+        learned: how many tokens are fitted to choose C.
+        strengths: values of C to choose from, ascending.
     """
     known = np.asarray(tags)
     least, best_c, worse = np.inf, strengths[0], 0
@@ -54,7 +54,7 @@ def fit_linear(
 
 
 def _loss(classifier: "LogisticRegression", features: "np.ndarray | csr_matrix", tags: np.ndarray) -> float:
-    """Summed over the tokens whose tag has been learned, in nats."""
+    """The sum of negative log-probabilities, in nats, over tokens whose tag the classifier knows."""
     from sklearn.metrics import log_loss
 
     is_known = np.isin(tags, classifier.classes_)
@@ -69,6 +69,6 @@ def _fit(features: "np.ndarray | csr_matrix", tags: np.ndarray, c: float) -> "Lo
     from sklearn.linear_model import LogisticRegression
 
     with warnings.catch_warnings():
-        # only where regularization is too weak to be chosen
+        # it comes only where regularization is too weak to be chosen
         warnings.simplefilter("ignore", ConvergenceWarning)
         return LogisticRegression(C=c, max_iter=_ITERATIONS, tol=_TOLERANCE).fit(features, tags)

@@ -1,4 +1,4 @@
-"""What a probe learns from and is tested on."""
+"""The tagged sentences that a probe learns from and is tested on, and the score of the tags it finds."""
 
 import random
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from lmtrain.probing.tagged_text import TaggedSentence, read_tagged_sentences
 
 @dataclass(frozen=True)
 class Material:
-    """Tagged sentences, and what is to be measured on them.
+    """Tagged sentences to learn from and to test on.
 
     Args:
         train, test: the sentences.
-        has_entities: whether the tags are those of named entities, so that there is an F1.
-        remarks: what a reader of the figures should know, in sentences.
+        has_entities: whether the tags are of named entities, for which there is an F1.
+        remarks: sentences that a reader of the figures should know.
     """
 
     train: list[TaggedSentence]
@@ -34,14 +34,14 @@ def read_material(
     comment: str | None = None,
     encoding: str | None = None,
 ) -> Material:
-    """Reads both files.
+    """Reads and checks the files of training and test sentences.
 
     Args:
         train, test: the files.
-        column, token_column, comment, encoding: as of `read_tagged_sentences`.
+        column, token_column, comment, encoding: as in `read_tagged_sentences`.
 
     Raises:
-        UserError: one cannot be read as tagged sentences, or they do not fit together; both files' problems at once.
+        UserError: the problems of both files, or the files do not fit together.
     """
     read, problems = [], []
     for path in (train, test):
@@ -63,7 +63,7 @@ def read_material(
     if again == len(read[1]):
         raise UserError(
             f"All sentences of {test} are in {train}, too: a probe would be tested on what it has learned. Give a file "
-            "of others to test it on: --test FILE (in training callbacks.probe.test=FILE)."
+            "of other sentences: --test FILE (train.py: callbacks.probe.test=FILE)."
         )
     if again:
         remarks.append(f"{again:,} of {len(read[1]):,} sentences of {test} are in {train}, too.")
@@ -71,7 +71,7 @@ def read_material(
 
 
 def drawn(sentences: list[TaggedSentence], count: int, seed: int) -> list[TaggedSentence]:
-    """So many of the sentences, in an order that the seed decides; fewer are the first ones of more."""
+    """The first `count` sentences in an order drawn with the seed, so that a smaller draw is part of a larger one."""
     return random.Random(seed).sample(sentences, len(sentences))[:count]
 
 
@@ -82,14 +82,14 @@ def tags_of(sentences: list[TaggedSentence]) -> list[str]:
 
 @dataclass(frozen=True)
 class Figures:
-    """How well tags were found: the share of right ones, and of entities the F1, None if the tags are others."""
+    """The share of right tags, and the F1 of entities (None for other tags)."""
 
     accuracy: float
     f1: float | None
 
 
 def judged(sentences: list[TaggedSentence], found: list[str], has_entities: bool) -> Figures:
-    """Compares the tags found for all tokens with the sentences' own."""
+    """Scores the tags that were found for all tokens against those of the sentences."""
     truth = tags_of(sentences)
     accuracy = sum(one == other for one, other in zip(truth, found, strict=True)) / len(truth)
     if not has_entities:

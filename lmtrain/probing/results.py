@@ -1,4 +1,4 @@
-"""The results of a probe as a table, as plain values, and as a plot."""
+"""Shows the results of a probe as a table, as plain values and as a plot."""
 
 import math
 import statistics
@@ -13,12 +13,12 @@ FIGURES = {"f1": "entity F1", "accuracy": "accuracy"}
 
 
 def measured(results: Sequence[Result]) -> list[str]:
-    """The names of the figures that there are, the one to look at first."""
+    """The names of the figures that the results have, the main one first."""
     return [name for name in FIGURES if getattr(results[0].figures, name) is not None]
 
 
 def mean_and_deviation(results: Sequence[Result], features: str, sentences: int, figure: str) -> tuple[float, float]:
-    """Over the seeds; the deviation is that of a sample, and not a number of one seed."""
+    """The mean and the sample deviation of a figure over the seeds; the deviation is NaN for one seed."""
     values = [
         getattr(one.figures, figure) for one in results if one.features == features and one.sentences == sentences
     ]
@@ -26,7 +26,7 @@ def mean_and_deviation(results: Sequence[Result], features: str, sentences: int,
 
 
 def table(results: Sequence[Result]) -> str:
-    """Lines of text: a block for each figure, a row for what was learned from, a column for a size."""
+    """Lines of text: a block for each figure, with a row for each kind of features and a column for each size."""
     kinds = list(dict.fromkeys(one.features for one in results))
     sizes = sorted({one.sentences for one in results})
     width = max(map(len, [*kinds, "training sentences"]))
@@ -45,7 +45,7 @@ def _cell(mean: float, deviation: float) -> str:
 
 
 def verdict(results: Sequence[Result]) -> str:
-    """One sentence about the largest training set: embeddings beside n-grams of as many words."""
+    """One sentence on the largest training set: embeddings compared with n-grams."""
     figure, most = measured(results)[0], max(one.sentences for one in results)
     means = {
         kind: mean_and_deviation(results, kind, most, figure)[0]

@@ -1,4 +1,4 @@
-"""Tagged sentences from files of columns and from CoNLL-U."""
+"""Reads tagged sentences from files of columns and from CoNLL-U."""
 
 import re
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ _UPOS = COLUMNS.index("UPOS")
 _NO_TAG = "_"
 _DOCUMENT_START = "-DOCSTART-"
 _LANGUAGE = re.compile(r"[a-z]{2,3}:")
-_REMEDY = "Choose another column, counted from 0: --column N (in training callbacks.probe.column=N)."
-_MANY = 100  # different tags, and more than a tenth of the tokens: words, lemmas, heads with sentences
+_REMEDY = "Choose another column, counted from 0: --column N (train.py: callbacks.probe.column=N)."
+_MANY = 100  # more different values than this, and than a tenth of the tokens, are words or lemmas, not tags
 
 
 @dataclass(frozen=True)
 class TaggedSentence(TokenizedSentence):
-    """Tokens, how many spaces followed each of them in the original text, and their tags."""
+    """Tokens, how many spaces follow each of them in the original text, and their tags."""
 
     tags: list[str]
 
@@ -31,18 +31,18 @@ def read_tagged_sentences(
     comment: str | None = None,
     encoding: str | None = None,
 ) -> list[TaggedSentence]:
-    """The sentences of a file, plain or compressed.
+    """Reads the sentences of a file, plain or compressed.
 
     CoNLL-U (ten columns with tabs between them, the first of them the word's number) is read by its own rules: words
     without ranges and empty nodes, the tag in the fourth column (UPOS). Anything else is a token a line with its
     columns, separated by tabs if the line has any, else by white space, with empty lines between sentences; its last
-    column is the tag. Of WikiANN's `de:Haus` the language is left out, of CoNLL-2003 the lines that begin a document.
+    column is the tag. The language in WikiANN's `de:Haus`, and CoNLL-2003's -DOCSTART- lines are left out.
 
     Args:
         path: the file.
-        column: which column is the tag, counted from 0; a negative number counts from the last. None for the above.
-        token_column: which one is the token; that of CoNLL-U is known.
-        comment: lines that begin with this are skipped; of CoNLL-U those with `#` are.
+        column: the column of the tag, counted from 0, or from the last if negative; None for the defaults above.
+        token_column: the column of the token; unused for CoNLL-U.
+        comment: lines that begin with this are skipped; in CoNLL-U those that begin with `#` always are.
         encoding: of text without a byte-order mark; None for UTF-8.
 
     Raises:
@@ -110,7 +110,7 @@ def _sentence_of_columns(
 
 
 def _columns_of(row: Sequence[str], what: str) -> str:
-    """Such as "the line has 2 columns, 0: 'Haus', 1: 'NN'."."""
+    """The columns of a row as text: "the line has 2 columns, 0: 'Haus', 1: 'NN'."."""
     cells = ", ".join(f"{number}: {cell!r}" for number, cell in enumerate(row))
     s = "" if len(row) == 1 else "s"
     return f"{what} has {len(row)} column{s}, {cells}."
@@ -132,7 +132,7 @@ def _check_tags(path: str, sentences: list[TaggedSentence], where: str) -> None:
 
 
 def _without_language(sentences: list[TaggedSentence]) -> list[TaggedSentence]:
-    """`Haus` for WikiANN's `de:Haus`, if all tokens begin so."""
+    """Removes the prefix of WikiANN's `de:Haus`, if all tokens have it."""
     prefix = _LANGUAGE.match(sentences[0].tokens[0])
     if prefix is None or not all(token.startswith(prefix[0]) for one in sentences for token in one.tokens):
         return sentences

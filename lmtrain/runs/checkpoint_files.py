@@ -1,4 +1,4 @@
-"""The files of a run's checkpoints: the last one, and the one before."""
+"""The files of a run's last two checkpoints, of which at least one is whole at any time."""
 
 import logging
 import os
@@ -13,11 +13,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckpointFiles:
-    """`last.ckpt` and `previous.ckpt`, of which one is whole at any time.
-
-    Args:
-        folder: where they are.
-    """
+    """`last.ckpt` and `previous.ckpt` in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,18 +22,18 @@ class CheckpointFiles:
 
     @contextmanager
     def next(self) -> Iterator[Path]:
-        """Where to write the next checkpoint; when the block ends without an exception, it is the last one."""
+        """Gives a path for the next checkpoint, which becomes the last one if the block succeeds."""
         with atomic_write(self.last) as unfinished:
             yield unfinished
             if self.last.exists():
                 os.replace(self.last, self.previous)
 
     def present(self) -> list[Path]:
-        """Those that exist, the newest first."""
+        """The checkpoints that exist, the newest first."""
         return [path for path in (self.last, self.previous) if path.exists()]
 
     def newest_whole(self) -> Path | None:
-        """The newest that is not damaged; warns of one that is."""
+        """The newest checkpoint that is not damaged; warns of damaged ones."""
         for path in self.present():
             if _is_whole(path):
                 return path

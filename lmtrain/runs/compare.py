@@ -1,4 +1,4 @@
-"""Runs side by side: what they reached, and in which keys of their configurations they differ."""
+"""Compares runs by their files: their figures, and the keys in which their configurations differ."""
 
 import json
 import math
@@ -20,9 +20,10 @@ from lmtrain.config.schema import Mark
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.runs.curves import Row, extreme, read_metrics
 from lmtrain.runs.run_folder import RunFolder, is_finished
+from lmtrain.units import perplexity
 
 TOLERANCE = 1.1
-"""A direction whose perplexity is more than 10 % above its twin's is suspect; docs/how_good.md says why 10."""
+"""A run whose perplexity is more than 10 % above its twin's may have failed; docs/how_good.md says why 10."""
 
 FIGURES = ("epochs", "steps", "chars", "hours", "chars_per_second", "val/loss", "val/ppl", "val/bpc", "test/ppl")
 
@@ -34,16 +35,17 @@ class RunSummary:
     """A run, finished or not.
 
     Args:
-        name: its folder, without what all the runs' paths begin with.
+        name: the path of its folder, relative to the folder that all runs have in common.
         path: its folder.
         config: its configuration, with names such as "model.hidden_size".
-        rows: of its metrics.csv.
+        rows: the rows of its metrics.csv.
         figures: those of FIGURES that are known: passes over the training text; optimizer steps; items trained on;
-            hours of training without validations, and items in a second of them; the best validation's figures; the
-            perplexity of the best model's test.
-        peak_rate: what `optimizer.lr=auto` became; None if it is a number, or if no end is known.
-        text: what it trains on: the same for the same text, wherever it stands; its place if that is all that is known.
-        is_finished: it has reached the limits of its configuration, or a callback has ended it.
+            hours of training without validations, and items per second of these; the figures of the best validation;
+            the test perplexity of the best model.
+        peak_rate: the learning rate that `optimizer.lr=auto` became; None if the key is a number, or the run has not
+            ended.
+        text: identifies the text it trains on, by checksums, or by its path if these are unknown.
+        is_finished: it reached the limits of its configuration, or a callback ended it.
     """
 
     name: str
@@ -61,7 +63,7 @@ class RunSummary:
 
     @cached_property
     def kind(self) -> str:
-        """What a run has in common with its twin, the run of the other direction."""
+        """A key that is the same for a run and its twin of the other direction."""
         same = {
             key: _comparable(value)
             for key, value in self.config.items()
@@ -82,19 +84,19 @@ class RunSummary:
 def read_runs(
     paths: Sequence[str | Path], sort: str = "val/loss", progress: Callable[[int, int], object] = lambda *_: None
 ) -> list[RunSummary]:
-    """Reads run folders; only reads, so that runs may be training.
+    """Reads run folders, also of runs that are training.
 
     Args:
-        paths: the folders. What else stands beside runs is passed over: files, such as Hydra's multirun.yaml and
-            MLflow's mlflow.db, and empty folders.
+        paths: the folders. Files beside runs, such as Hydra's multirun.yaml and MLflow's mlflow.db, and empty folders
+            are left out.
         sort: one of FIGURES, runs without it last; or "run", by name.
         progress: called with how many runs have been read, and how many there are.
 
     Raises:
-        UserError: all that is no run.
+        UserError: paths that are no runs, all at once.
     """
     found = list({os.path.abspath(path): Path(path) for path in paths if not _is_neighbour(Path(path))}.items())
-    raise_if_any([problem for _, path in found if (problem := _what_is_wrong(path))])
+    raise_if_any([problem for _, path in found if (problem := _problem_of(path))])
     if not found:
         raise UserError("There is no run folder to compare. Give one or more, such as runs/*.")
     parent = os.path.commonpath([os.path.dirname(path) for path, _ in found])
@@ -108,18 +110,18 @@ def read_runs(
 
 
 def _is_neighbour(path: Path) -> bool:
-    """Whether it is a file, pipe, socket or empty folder that stands beside runs, not in one."""
+    """Whether a path is an empty folder, or a file, pipe or socket that is not in a run folder."""
     if path.is_dir():
         return not any(path.iterdir())
     return path.exists() and not (path.parent / "config.yaml").exists()
 
 
-def _what_is_wrong(path: Path) -> str | None:
+def _problem_of(path: Path) -> str | None:
     if not path.is_dir():
-        what = "is not a folder" if path.exists() else "does not exist"
+        problem = "is not a folder" if path.exists() else "does not exist"
         if path.is_symlink() and not path.exists():
-            what = f"is a link to {os.readlink(path)}, which does not exist"
-        return f"{path} {what}. Give run folders, such as runs/*."
+            problem = f"is a link to {os.readlink(path)}, which does not exist"
+        return f"{path} {problem}. Give run folders, such as runs/*."
     config = path / "config.yaml"
     if not config.exists():
         return f"{path} is not a run: it has no config.yaml. Leave it out."
@@ -132,7 +134,7 @@ def _what_is_wrong(path: Path) -> str | None:
 
 
 def _keys(config: Path) -> dict[str, Any]:
-    """A config.yaml with names such as "model.hidden_size", as of today."""
+    """The values of a config.yaml by their present names, such as "model.hidden_size"."""
     return flat(as_of_today(yaml.safe_load(config.read_text(encoding="utf-8"))))
 
 
@@ -158,9 +160,9 @@ def _read_run(path: Path, name: str) -> RunSummary:
 
 
 def has_ended(results: dict[str, Any] | None, config: dict[str, Any], steps: float | None) -> bool:
-    """Whether a run has reached its limits, or a callback has ended it and it has not gone on since.
+    """Whether a run reached its limits, or a callback ended it and it was not resumed since.
 
-    Runs of earlier versions do not say what ended them; all that have results had ended.
+    The results of earlier versions do not state what ended a run; there, all runs with results had ended.
     """
     if results is None:
         return False
@@ -180,18 +182,14 @@ def _figures(rows: list[Row]) -> dict[str, float | None]:
 
 
 def _figures_of_the_end(results: dict[str, Any]) -> dict[str, float | None]:
-    """What results.json says of a run without metrics.csv, but its time, which has the validations in it."""
+    """The figures of a run without metrics.csv, from results.json, whose time is left out: it includes validations."""
     loss = results.get("val/loss")
-    by_loss = {} if loss is None else {"val/loss": loss, "val/ppl": _exp(loss), "val/bpc": loss / math.log(2)}
+    by_loss = {} if loss is None else {"val/loss": loss, "val/ppl": perplexity(loss), "val/bpc": loss / math.log(2)}
     return {"steps": results.get("steps"), "chars": results.get("chars"), "hours": None, **by_loss}
 
 
-def _exp(loss: float) -> float:
-    return math.exp(loss) if loss < 700 else math.inf
-
-
 def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
-    """The keys of the configuration that have not the same value in all runs, without those that are shown anyway."""
+    """The keys whose values differ between the runs, except those that are shown anyway."""
     keys = dict.fromkeys(key for run in runs for key in run.config if not is_marked(key, Mark.UNLISTED))
     same_data = len({run.data for run in runs}) == len({run.config["data.path"] for run in runs})
     return [
@@ -203,7 +201,7 @@ def differing_keys(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def _comparable(value: Any) -> Any:
-    """The number 0.0 for 0, which earlier versions wrote where today's write 0.0."""
+    """The value, an int as a float: earlier versions wrote 0 where 0.0 is written now."""
     return float(value) if type(value) is int else value
 
 
@@ -216,10 +214,10 @@ def _shown(run: RunSummary, key: str) -> str:
 
 
 def unlike_twins(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
-    """The names of the runs whose best validation perplexity is over `TOLERANCE` times their twin's, and the twins.
+    """The twins of runs whose best validation perplexity is over `TOLERANCE` times their twin's, by the runs' names.
 
-    Twins have the same configuration but for direction, name, seed, the model that they start from, and how long and
-    on what they train. If several do, the best of the other direction is the twin.
+    Twins are runs of the two directions whose configurations differ only in name, seed and keys that may change when a
+    run is resumed (run length, devices, ...). Of several, the best one of the other direction is the twin.
     """
     found = {}
     for run in runs:
@@ -233,7 +231,7 @@ def unlike_twins(runs: Sequence[RunSummary]) -> dict[str, RunSummary]:
 
 
 def records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
-    """What is known of every run, for programs: plain values, None for what is not known or infinite."""
+    """A mapping of plain values for every run; None for values that are unknown or infinite, which JSON lacks."""
     keys, unlike = differing_keys(runs), unlike_twins(runs)
     return [
         {
@@ -253,11 +251,11 @@ def records(runs: Sequence[RunSummary]) -> list[dict[str, Any]]:
 
 
 def _finite(number: float | None) -> float | None:
-    return None if number is None or math.isinf(number) else number  # JSON has no infinity
+    return None if number is None or math.isinf(number) else number
 
 
 def tables(runs: Sequence[RunSummary]) -> list[Table]:
-    """For the terminal: what the runs reached, one unlike its twin marked; then where they differ, if they do."""
+    """Tables for the terminal: the runs' figures, runs unlike their twins marked; and the keys that differ, if any."""
     keys, unlike = differing_keys(runs), unlike_twins(runs)
     items = "words" if all(run.config.get("data.level") == "word" for run in runs) else "chars"
     reached = _empty_table(["run", "direction", "model", "data"])
@@ -285,7 +283,7 @@ def _empty_table(headings: Sequence[str]) -> Table:
 
 
 def remarks(runs: Sequence[RunSummary]) -> list[str]:
-    """What is to be said about the figures, in lines: runs unlike their twins, and figures that do not compare."""
+    """Lines about the figures: runs unlike their twins, and figures that cannot be compared."""
     unlike = unlike_twins(runs)
     lines = [
         f"! {run.name}: perplexity {run.figures['val/ppl']:.3f}; the other direction, {unlike[run.name].name}, has "
@@ -299,7 +297,7 @@ def remarks(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def _short(number: float) -> str:
-    """Three digits or more, such as 5.99 k or 412 M."""
+    """A number with three digits or more, such as 5.99 k or 412 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if number >= size:
             return f"{number / size:.3g} {unit}" if number < 1000 * size else f"{number / size:,.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The curves of several runs in one picture."""
+"""Draws the curves of several runs in one picture."""
 
 import math
 from collections import Counter
@@ -42,7 +42,7 @@ def plot(runs: Sequence[RunSummary], path: Path) -> None:
 
 
 def _colors(runs: Sequence[RunSummary]) -> dict[str, Any]:
-    """One for every run, but the same for twins: the first of each direction, the second, and so on."""
+    """A colour for every run, by its name; the n-th run of each direction among twins has the same."""
     from matplotlib import colormaps
 
     seen, pairs = Counter(), {}

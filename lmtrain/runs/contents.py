@@ -1,4 +1,4 @@
-"""What stands at the places that a configuration names: a run goes on with the same, wherever it stands now."""
+"""Checks by checksums that a run is resumed with its text, dictionary and initial model, wherever these are now."""
 
 import json
 import os
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from lmtrain.runs.run_folder import RunFolder
 
 Part = dict[str, list[int]]
-"""The files of a part of the corpus in their order: by name, the number of items and the checksum of the ids."""
+"""The files of train, valid or test in their order: by name, the number of items and the checksum of the ids."""
 
 
 @dataclass(frozen=True)
 class Contents:
-    """The text, the dictionary and the model that a run begins with.
+    """Identifies the text, dictionary and model that a run begins with.
 
     Args:
-        train, valid, test: the files of each part.
+        train, valid, test: the files of each part of the corpus.
         dictionary: the fingerprint of its items.
         init_from: the fingerprint of the model that training begins with; None for random weights.
     """
@@ -46,15 +46,15 @@ class Contents:
 
 
 def changes(folder: "RunFolder", before: dict[str, Any], now: Config, contents: Contents) -> list[str]:
-    """What has changed since the run in a folder began, in sentences.
+    """Sentences about what has changed since the run in a folder began.
 
-    A file is known by its text and its place in the order of the files, which is that of their names; the names
-    themselves do not matter. Of runs that began before this was kept, the place of the model is compared.
+    A file is identified by its text and its position in the order of file names; the names themselves do not matter.
+    For runs of versions that did not write contents.json, the path of the model is compared.
 
     Args:
-        before: the configuration then, flat, perhaps from another version of lmtrain.
-        now: the configuration.
-        contents: as they are now.
+        before: the configuration then, flat, perhaps of another version of lmtrain.
+        now: the present configuration.
+        contents: the present contents.
     """
     kept = _read(folder.contents)
     problems = []
@@ -82,7 +82,7 @@ def _read(path: Path) -> Contents | None:
 
 
 def _changed_dictionary(folder: "RunFolder", now: Config, contents: Contents) -> str | None:
-    """A dictionary that is counted from the text changes only with the text, of which is told then."""
+    """A sentence if the dictionary has changed; None if it is counted from the text, whose change is reported."""
     if now.init_from is None and now.dictionary.source == "corpus":
         return None
     try:
@@ -106,7 +106,7 @@ def _changed_dictionary(folder: "RunFolder", now: Config, contents: Contents) ->
 def _changed_files(
     folder: "RunFolder", kept: Contents | None, before: dict[str, Any], now: Config, contents: Contents
 ) -> str:
-    """The files that are not what they were; nothing if all are."""
+    """The files that have changed, as text; "" if none has."""
     if kept is None:
         began_with, is_same = _of_an_older_run(folder, before, now, contents)
     else:
@@ -116,7 +116,7 @@ def _changed_files(
         return ""
     files = contents.files()
     if _counted(began_with) == _counted(files):
-        return "its files come in another order, or in other parts, than then (the order is that of their names)"
+        return "its files are in another order, which is that of their names, or in other parts (train, valid, test)"
     gone = _counted(began_with) - _counted(files)
     new = _counted(files) - _counted(began_with)
     names = [name for name, text in files.items() if tuple(text) in new]
@@ -126,11 +126,11 @@ def _changed_files(
 
 
 _PARTS = ("train", "valid", "test")
-_NAMED = 20  # of files that have changed
+_NAMED = 20  # changed files that are listed by name
 
 
 def _of_an_older_run(folder: "RunFolder", before: dict[str, Any], now: Config, contents: Contents) -> tuple[Part, bool]:
-    """What corpus.json says, in which the parts are not told apart."""
+    """The files in corpus.json, which has no parts of the corpus, and whether they are the present ones."""
     files = contents.files()
     try:
         began_with = json.loads(folder.corpus.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""A run's curves: its metrics.csv read, and drawn by characters or by hours."""
+"""Reads a run's metrics.csv and draws its curves, by characters or by hours."""
 
 import csv
 import math
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Row = dict[str, float]
-"""The figures of a report, without the cells that are empty in metrics.csv."""
+"""The figures in a row of metrics.csv, without empty cells."""
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The rows of a metrics.csv, with `hours` of training as one more figure; none if there is no such file.
+    """The rows of a metrics.csv, with `hours` of training added; none if there is no such file.
 
-    Rows that are damaged, or are just being written, are left out.
+    Damaged rows, and one that is being written, are left out.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -40,7 +40,10 @@ def _numbers(cells: dict[str, str | None]) -> Row:
 
 
 def _add_hours(rows: list[Row]) -> None:
-    """Reckons the time, without validations, from the speed that the next report gives; the last, after all reports."""
+    """Adds hours of training, validations left out.
+
+    Each row uses the speed in the next row that has one; rows after the last such row use the last speed.
+    """
     speeds, speed = [], next((row["chars_per_second"] for row in reversed(rows) if "chars_per_second" in row), None)
     for row in reversed(rows):
         speed = row.get("chars_per_second", speed)
@@ -54,27 +57,27 @@ def _add_hours(rows: list[Row]) -> None:
 
 
 def column(rows: Sequence[Row], name: str, by: str = "chars") -> tuple[list[float], list[float]]:
-    """Where the figure was reported, in characters seen (or in `hours`), and the figure there."""
+    """The characters seen (or `hours`) at each report of a figure, and the figures."""
     found = [(row[by], row[name]) for row in rows if name in row and by in row]
     return [place for place, _ in found], [value for _, value in found]
 
 
 def extreme(rows: Sequence[Row], name: str, choose=min) -> float | None:
-    """The lowest figure of that name (or the highest, with `max`); None if there is none."""
+    """The lowest figure of a name (the highest, with `choose=max`); None if there is none."""
     return choose((row[name] for row in rows if name in row and not math.isnan(row[name])), default=None)
 
 
 def draw(axes: "Axes", rows: Sequence[Row], name: str, by: str = "chars", **style) -> None:
-    """Adds a curve; if it has few points, they are marked."""
+    """Draws a curve, with marked points if there are few."""
     places, values = column(rows, name, by)
     axes.plot(places, values, marker="." if len(places) < 30 else None, **style)
 
 
 def new_figure(width: float, height: float, margins: dict[str, float] | None = None) -> "Figure":
-    """A figure of so many inches, which needs no display and no global state.
+    """A figure of this size in inches, without a display or global state.
 
     Args:
-        margins: as of matplotlib's `subplots_adjust`; None to fit them, which takes as long as to draw.
+        margins: arguments of matplotlib's `subplots_adjust`; None to fit the margins, which takes as long as drawing.
     """
     from matplotlib.figure import Figure
 
@@ -85,13 +88,13 @@ def new_figure(width: float, height: float, margins: dict[str, float] | None = N
 
 
 def count_axis(axis) -> None:
-    """Labels an axis 500 k, 1 M, 1.5 M instead of with powers of ten beside it."""
+    """Labels an axis 500 k, 1 M, 1.5 M instead of with powers of ten."""
     from matplotlib.ticker import EngFormatter
 
     axis.set_major_formatter(EngFormatter())
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Writes a PNG or PDF file, as the path ends."""
+    """Writes a PNG or PDF file, by the path's suffix."""
     with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format=path.suffix[1:])

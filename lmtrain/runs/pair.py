@@ -1,4 +1,4 @@
-"""The forward and the backward model of one corpus, used together."""
+"""Loads the forward and the backward model of one corpus, which embed together, and checks that they fit."""
 
 import warnings
 from pathlib import Path
@@ -16,13 +16,13 @@ def load_pair(
 ) -> tuple[LanguageModel, LanguageModel]:
     """Loads the `best-lm.pt` of a forward and of a backward run and checks that they fit.
 
-    Warns if their perplexities differ by more than 10 %, the sign of a failed run: the best `val/ppl` in each
-    run's `metrics.csv` beside the model, or the perplexities of `text` if one of them is missing.
+    Warns if their perplexities differ by more than 10 %, the sign of a failed run: the best `val/ppl` in the
+    `metrics.csv` beside each model, or the perplexities of `text` if such a file is missing.
 
     Args:
         forward: the forward model's file.
-        backward: the backward model's file. In the wrong order the two are exchanged.
-        text: something to compare the models on, should there be no `metrics.csv`.
+        backward: the backward model's file. Files in the wrong order are exchanged.
+        text: a text to compare the models on if there is no `metrics.csv`.
         map_location: the device to load to.
 
     Returns:
@@ -46,7 +46,9 @@ def load_pair(
             f"{len(second.dictionary)} items: they were not trained together."
         )
     if first.level != second.level:
-        problems.append(f"{paths[0]} is a model of {first.level}s, {paths[1]} of {second.level}s.")
+        problems.append(
+            f"{paths[0]} is a model of {first.level}s, {paths[1]} of {second.level}s; a pair has one level."
+        )
     raise_if_any(problems)
     _compare(paths, models, text)
     return first, second

@@ -1,4 +1,4 @@
-"""A run's model as a folder that the Hugging Face Hub takes as it is."""
+"""Makes a folder of a run's model that can be uploaded to the Hugging Face Hub as it is."""
 
 import shutil
 from collections.abc import Callable
@@ -13,9 +13,8 @@ from lmtrain.runs.curves import extreme, read_metrics
 from lmtrain.runs.run_folder import RunFolder
 
 FILES = ("README.md", "report.png", "best-lm.pt", "model.safetensors", "model.json")
-"""The model card and, of runs with logger=csv, its curves; the model for Flair, if Flair has its cell; the same for
-lmtrain, without pickles: weights, all the rest."""
-
+"""The model card and its curves (of runs with logger=csv); the model for Flair, if Flair has its recurrent cell; the
+model for lmtrain without pickles, weights and settings."""
 
 STEPS = 3
 """How often `write_hub_folder` calls `advance`: the model is read, copied, and written without pickles."""
@@ -24,25 +23,25 @@ STEPS = 3
 def write_hub_folder(
     model: Path, output: Path, overwrite: bool = False, advance: Callable[[], object] = lambda: None
 ) -> None:
-    """Writes a folder with FILES, without curves if the run has none; it appears whole, or not at all.
+    """Writes a folder with FILES, which appears whole or not at all.
 
     Args:
         model: the `best-lm.pt` of a run that has ended, in its run folder, or that folder.
-        output: the folder, which must not exist or be empty.
-        overwrite: replace a folder that this wrote before.
+        output: the folder to make; it may exist if it is empty.
+        overwrite: replace a folder of FILES.
         advance: called after each of STEPS.
 
     Raises:
-        UserError: the run has no model card, or not that of this model; the output is something else.
+        UserError: the run has no model card of this model, or the output has other files.
     """
     model = model / "best-lm.pt" if model.is_dir() else model
-    raise_if_any([*_what_is_wrong_with_the_run(model), *_what_is_wrong_with_the_output(output, overwrite)])
+    raise_if_any([*_problems_of_run(model), *_problems_of_output(output, overwrite)])
     language_model = load_language_model(model)
     check_finite(language_model, model)
     advance()
     output.parent.mkdir(parents=True, exist_ok=True)
     with unfinished_folder(output) as place:
-        folder = Path(place, output.name)  # its parent is for this user only; it is not
+        folder = Path(place, output.name)  # others may read it, unlike the temporary folder
         folder.mkdir()
         for name in ("README.md", "report.png"):
             if model.with_name(name).is_file():
@@ -58,25 +57,25 @@ def write_hub_folder(
             folder.rename(output)
 
 
-def _what_is_wrong_with_the_run(model: Path) -> list[str]:
+def _problems_of_run(model: Path) -> list[str]:
     folder = RunFolder(model.parent)
     missing = [name for name in (model.name, "README.md") if not (folder.path / name).is_file()]
     if missing:
         return [
             f"{folder.path} has no {', '.join(missing)}. Give the best-lm.pt in the folder of a run that has ended: "
-            "its model card is written then."
+            "the model card is written at the end."
         ]
     written = (folder.read_results() or {}).get("val/loss")
     best = extreme(read_metrics(folder.path / "metrics.csv"), "val/loss")
     if written is not None and best is not None and best < written * (1 - 1e-6):  # in float32
         return [
             f"{folder.path / 'README.md'} is not about this model: the run has gone on since, from validation loss "
-            f"{written:.4f} to {best:.4f}. Let it come to its end, which writes the model card."
+            f"{written:.4f} to {best:.4f}. Let the run end, which writes the model card."
         ]
     return []
 
 
-def _what_is_wrong_with_the_output(output: Path, overwrite: bool) -> list[str]:
+def _problems_of_output(output: Path, overwrite: bool) -> list[str]:
     if not output.exists():
         return []
     if not output.is_dir():
@@ -85,7 +84,7 @@ def _what_is_wrong_with_the_output(output: Path, overwrite: bool) -> list[str]:
     others = [name for name in found if name not in FILES]
     if others:
         return [
-            f"--output {output} holds other things than this writes: {', '.join(others[:5])}. Choose another folder."
+            f"--output {output} has other files than a model folder: {', '.join(others[:5])}. Choose another folder."
         ]
     if found and not overwrite:
         return [f"--output {output} exists. Choose another folder, or replace it with --overwrite."]

@@ -1,4 +1,4 @@
-"""The run's report: its curves and its model card."""
+"""Writes a run's report: its curves (report.png) and its model card (README.md)."""
 
 import logging
 import math
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 
 def write_report(folder: RunFolder, config: Config, results: dict[str, Any]) -> None:
-    """Writes `README.md`, a model card, and `report.png`, the curves, into the run folder.
+    """Writes `README.md`, the model card, and `report.png`, the curves, into the run folder.
 
-    What cannot be written is said, and what stands there from an earlier end of the run is removed.
+    A failure is only logged, and then an earlier file of that name is removed.
 
     Args:
-        folder: the run's, with its metrics.csv.
-        config: of the run.
-        results: what `results.json` holds.
+        folder: the run folder, with its metrics.csv.
+        config: the run's configuration.
+        results: the content of `results.json`.
     """
     rows = read_metrics(folder.path / "metrics.csv")
-    for path in _parts(folder, rows):
+    for path in _files_of(folder, rows):
         try:
             if path.suffix == ".png":
                 plot(rows, path, config.data.level, isinstance(config.anneal.build_schedule(), Plateau))
@@ -35,18 +35,18 @@ def write_report(folder: RunFolder, config: Config, results: dict[str, Any]) -> 
                 card = model_card(folder, config, results, rows)
                 with atomic_write(path) as unfinished:  # a path need not be UTF-8
                     unfinished.write_text(card, encoding="utf-8", errors="backslashreplace")
-        except Exception as error:  # the run is as good without
-            log.warning("%s could not be written: %s. The same command makes up for it", path, error)
+        except Exception as error:  # a report must not make a run fail
+            log.warning("%s could not be written: %s. Run the same command again to write it", path, error)
             with suppress(OSError):
                 path.unlink()
 
 
 def is_reported(folder: RunFolder) -> bool:
-    """Whether all that `write_report` writes is there."""
-    return all(path.is_file() for path in _parts(folder, read_metrics(folder.path / "metrics.csv")))
+    """Whether all files of `write_report` are there."""
+    return all(path.is_file() for path in _files_of(folder, read_metrics(folder.path / "metrics.csv")))
 
 
-def _parts(folder: RunFolder, rows: list[Row]) -> list[Path]:
+def _files_of(folder: RunFolder, rows: list[Row]) -> list[Path]:
     return [*([folder.path / "report.png"] if rows else []), folder.path / "README.md"]
 
 
@@ -54,7 +54,7 @@ def plot(rows: list[Row], path: Path, level: str = "character", is_stepped: bool
     """Draws losses with the best validation marked, and the speed, by items seen.
 
     Args:
-        is_stepped: mark where the learning rate was lowered; a rate that falls all the time has no such places.
+        is_stepped: mark where the learning rate was lowered, which makes no sense for one that always falls.
     """
     figure = new_figure(9, 7, {"left": 0.11, "right": 0.91, "bottom": 0.08, "top": 0.97, "hspace": 0.07})
     losses, speeds = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])

@@ -1,4 +1,4 @@
-"""The folder of a run: what it holds, whose it is, and whether a run may begin or go on in it."""
+"""The folder of a run: its files, its lock, and whether a run may begin in it or be resumed."""
 
 import _thread
 import json
@@ -28,11 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
-    """The places of a run's files, and the lock that keeps a second run out.
-
-    Args:
-        path: the folder.
-    """
+    """The paths of a run's files, and the lock that keeps other processes out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -45,7 +41,7 @@ class RunFolder:
         self.contents = path / "contents.json"
         self.results = path / "results.json"
         self.log = path / "train.log"
-        # who has lost the lock saves and stops, as after Ctrl-C
+        # a process that lost the lock saves and stops, as after Ctrl-C
         self._lock = Lock(path / ".lock", "Give another runs_dir", on_loss=_thread.interrupt_main)
         self._key = path / ".key"
         self._described: dict[Path, bytes] = {}
@@ -56,11 +52,11 @@ class RunFolder:
         """Takes the folder for this run and writes its configuration.
 
         Args:
-            config: of the run; with `overwrite` what the folder holds is thrown away.
-            contents: what stands at the places that the configuration names.
+            config: the run's configuration; with `overwrite` the folder is emptied.
+            contents: the text, dictionary and model of the run.
 
         Raises:
-            UserError: another run lives in the folder, or has left something there that would be overwritten.
+            UserError: another process has the folder, or it has files of another run.
         """
         self._is_new = not self.path.exists()
         self._make()
@@ -87,71 +83,71 @@ class RunFolder:
             yaml.safe_dump(saved(config), file, allow_unicode=True, sort_keys=False)
 
     def _check_no_pipes(self) -> None:
-        """Who opens a pipe waits without end for whoever is at its other end."""
+        """Refuses pipes in place of files, since opening one waits for its other end, perhaps for ever."""
         files = self.best, self.config, self.dictionary, self.corpus, self.contents, self.results, self.log
         others = (self.path / name for name in ("metrics.csv", ".lock", ".key"))
         kept = (self.checkpoints / name for name in ("last.ckpt", "previous.ckpt"))
         pipes = [str(path) for path in (*files, *others, *kept) if path.is_fifo() or path.is_socket()]
         if pipes:
-            raise UserError(f"{', '.join(pipes)}: pipes, where a run has files. Give this run another name=NAME.")
+            raise UserError(f"{', '.join(pipes)}: a run needs files here, not pipes. Give this run another name=NAME.")
 
     def _check(self, config: Config, contents: Contents) -> None:
-        """Empties the folder, or makes sure that it is this run's."""
+        """Empties the folder with `overwrite`; else raises `UserError` if it has another run."""
         if config.overwrite:
             self._empty()
         elif self.config.exists():
             self._check_same_run(config, contents)
         elif self.best.exists() or self.checkpoints.exists():
             raise UserError(
-                f"{self.path} holds a model but no config.yaml, so it is not known whose. Give this run another "
-                "name=NAME, or throw away what is there with overwrite=true."
+                f"{self.path} has a model but no config.yaml that says of which run. Give this run another name=NAME, "
+                "or delete what is there with overwrite=true."
             )
 
     def remember(self) -> None:
-        """Keeps in memory what describes the run, for `restore_if_removed`."""
-        self.key()  # which is made here
+        """Keeps the files that describe the run in memory, for `restore_if_removed`."""
+        self.key()  # makes the file
         described = (self.config, self.corpus, self.contents, self.dictionary, self._key)
         self._described = {path: path.read_bytes() for path in described}
 
     def restore_if_removed(self) -> bool:
-        """Makes the folder again if it is not there any more; returns whether it had to.
+        """Makes the folder again if it was removed; returns whether it was.
 
         Raises:
             UserError: another run has begun in its place.
         """
-        if self._key_there() == self._described[self._key]:
+        if self._key_on_disk() == self._described[self._key]:
             return False
         lock = Lock(self._lock.path, self._lock.remedy, self._lock.on_loss)
         self._make()
-        if lock.acquire_now() is not None or self._key_there() is not None:
+        if lock.acquire_now() is not None or self._key_on_disk() is not None:
             lock.release()
             raise UserError(
-                f"{self.path} was removed while this run went on in it, and another run has begun there: nothing more "
-                "can be saved. Give one of them another name=NAME."
+                f"{self.path} was removed during this run, and another run has begun there: nothing more can be saved. "
+                "Give one of them another name=NAME."
             )
-        self._lost_locks.append(self._lock)  # to release it would touch the new one
+        self._lost_locks.append(self._lock)  # never released, which would touch the new one
         self._lock = lock
         for path, content in self._described.items():
             with atomic_write(path) as unfinished:
                 unfinished.write_bytes(content)
         reopen_log()
         log.warning(
-            "%s was removed while the run goes on in it. It is made again; what it held is lost, but for what comes",
+            "%s was removed during the run. It is made again, and new files go there; those that it had are lost",
             self.path,
         )
         return True
 
-    def _key_there(self) -> bytes | None:
-        """Tells this folder from another in the same place; None if there is none."""
+    def _key_on_disk(self) -> bytes | None:
+        """The key in the folder, which another folder in its place lacks; None if there is none."""
         try:
             return self._key.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OSError:  # such as too many open files, which says nothing
+        except OSError:  # such as too many open files, which does not show that the folder changed
             return self._described.get(self._key)
 
     def key(self) -> str:
-        """Identifies the run to services outside: the same as long as the run goes on, another after `overwrite`."""
+        """Identifies the run to external services: the same after a resume, another one after `overwrite`."""
         if not self._key.exists():
             with atomic_write(self._key) as unfinished:
                 unfinished.write_text(secrets.token_hex(8), encoding="utf-8")
@@ -168,7 +164,7 @@ class RunFolder:
             ) from None
 
     def remove(self) -> None:
-        """Removes what was written: the folder, and those above it that are empty then."""
+        """Removes the folder, and up to two parents that are empty then."""
         shutil.rmtree(self.path, ignore_errors=True)
         for folder in list(self.path.parents)[:2]:
             with suppress(OSError):
@@ -193,18 +189,18 @@ class RunFolder:
                 item.unlink()
 
     def _check_same_run(self, config: Config, contents: Contents) -> None:
-        """The same keys, but for those that may change, and the same contents, wherever they stand now."""
+        """Raises `UserError` if the contents, or keys that may not change, differ from those of the run in the folder."""
         try:
             began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             before, now = flat(as_saved(began_with)), flat(saved(config))
         except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise UserError(f"{self.config} cannot be read: {error}. Start anew with overwrite=true.") from None
+            raise UserError(f"{self.config} cannot be read: {error}. Begin anew with overwrite=true.") from None
         different = [
             f"{key}={_shown(now, key)} (it was {_shown(before, key)})"
             for key in {**before, **now}
             if before.get(key) != now.get(key) and not may_change_in(config, key)
         ]
-        remedy = "set these keys back to go on with that run, or throw it away with overwrite=true."
+        remedy = "set these keys back to resume that run, or delete it with overwrite=true."
         problems = []
         if different:
             problems.append(
@@ -215,7 +211,7 @@ class RunFolder:
         raise_if_any(problems)
 
     def began_with(self) -> dict[str, Any]:
-        """What config.yaml holds, by names such as "optimizer.lr"; empty if it is missing or cannot be read."""
+        """The values of config.yaml by names such as "optimizer.lr"; empty if it is missing or cannot be read."""
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
@@ -223,28 +219,28 @@ class RunFolder:
         return flat(values) if isinstance(values, dict) else {}
 
     def last_checkpoint(self) -> Path | None:
-        """The newest checkpoint that is whole, if there is one.
+        """The newest checkpoint that is not damaged, or None.
 
         Raises:
-            UserError: there are checkpoints, but none is whole.
+            UserError: there are checkpoints, but all are damaged.
         """
         newest = self.checkpoint_files.newest_whole()
         if newest is None and self.checkpoint_files.present():
             raise UserError(
-                f"No checkpoint in {self.checkpoints} is whole. Start anew with overwrite=true, or fine-tune what "
-                f"{self.best.name} holds: {override_of('init_from', self.best)} under another name=NAME."
+                f"All checkpoints in {self.checkpoints} are damaged. Begin anew with overwrite=true, or fine-tune "
+                f"{self.best.name} under another name=NAME: {override_of('init_from', self.best)}."
             )
         return newest
 
     def text(self) -> list[list[int]] | None:
-        """The number of items and the checksum of every file that the run trains, validates or tests on, if known."""
+        """The number of items and the checksum of every file of the run's corpus; None if unknown."""
         try:
             return list(json.loads(self.corpus.read_text(encoding="utf-8")).values())
         except (OSError, ValueError, AttributeError):
             return None
 
     def train_items(self, part: str) -> int | None:
-        """How many items the files of `data.train=part` have; None if that is not known."""
+        """How many items the files of `data.train=part` have; None if unknown."""
         try:
             texts = json.loads(self.corpus.read_text(encoding="utf-8"))
             return sum(items for name, (items, _) in texts.items() if in_part(name, part)) or None
@@ -252,7 +248,7 @@ class RunFolder:
             return None
 
     def read_results(self) -> dict[str, Any] | None:
-        """How the run ended, if it has."""
+        """The content of results.json, which is written when the run ends; None before."""
         try:
             return json.loads(self.results.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -264,11 +260,11 @@ class RunFolder:
 
 
 def is_finished(results: dict[str, Any] | None, limits: dict[str, Any]) -> bool:
-    """Whether a run has reached the limits it has: what else ended it may begin again.
+    """Whether a run was ended by one of its limits and these are still the same; otherwise it can be resumed.
 
     Args:
-        results: what its `results.json` holds; None if there is none.
-        limits: those it has now, by their keys, perhaps among others.
+        results: the content of its `results.json`; None if there is none.
+        limits: its present limits by their keys, perhaps among other keys.
     """
     if results is None or results.get("ended_by") not in results["limits"]:
         return False

@@ -317,7 +317,7 @@ def test_places_that_are_no_run_folder_are_told(refused):
     for name in ("config.yaml", "metrics.csv", "train.log"):  # which would be waited for
         Path("runs/pipe").mkdir()
         os.mkfifo(f"runs/pipe/{name}")
-        assert f"runs/pipe/{name}: pipes, where a run has files" in refused("name=pipe")
+        assert f"runs/pipe/{name}: a run needs files here, not pipes" in refused("name=pipe")
         shutil.rmtree("runs/pipe")
 
 

@@ -198,7 +198,7 @@ def test_what_is_removed_of_the_run_is_written_again(path, train_py, whole):
     assert status == 0, message
     assert_same_model(Path("runs/run"), whole)
     if path == "runs/run":
-        assert message.count("was removed while the run goes on in it") == 1
+        assert message.count("was removed during the run") == 1
         assert "Best validation" in Path("runs/run/train.log").read_text()
     status, message = train_py(*RUN, "trainer.max_steps=7")
     assert status == 0, message

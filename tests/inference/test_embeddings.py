@@ -231,7 +231,7 @@ def test_script_reports_mistakes_and_leaves_no_file(model_files, tmp_path, capsy
     for name, output, words in [
         ("none", "v.npz", "none cannot be read: No such file"),
         ("latin1", "v.npz", "latin1: byte 0xfc at offset 2 is not UTF-8"),
-        ("latin1", "v.txt", "ends in .safetensors or .npz"),
+        ("latin1", "v.txt", "must end in .safetensors or .npz"),
         ("latin1", "", "is a folder"),
     ]:
         assert call("embed", *model_files, tmp_path / name, "--output", tmp_path / output) == 2

@@ -234,5 +234,5 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
 def test_a_stepper_says_that_it_cannot_be_copied(copied):
-    with pytest.raises(TypeError, match="Make another one of the model, and give it the state"):
+    with pytest.raises(TypeError, match="Make another one from the model, and set its state"):
         copied(Stepper(make_model().model, 2))

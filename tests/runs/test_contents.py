@@ -114,7 +114,7 @@ def test_files_of_a_corpus_may_have_other_names_in_the_same_order():
 def test_files_in_another_order_are_other_text():
     Path("corpus/train/1.txt").rename("corpus/train/9.txt")
     message = refusal(name="plain")
-    assert "The corpus has changed since the run in runs/plain began: its files come in another order" in message
+    assert "The corpus has changed since the run in runs/plain began: its files are in another order" in message
 
 
 @pytest.mark.usefixtures("begun")
@@ -122,7 +122,7 @@ def test_a_text_in_another_part_is_other_text():
     shutil.copy("corpus/valid.txt", "corpus/x.txt")
     shutil.copy("corpus/test.txt", "corpus/valid.txt")
     shutil.move("corpus/x.txt", "corpus/test.txt")
-    assert "come in another order, or in other parts" in refusal(name="plain")
+    assert "which is that of their names, or in other parts" in refusal(name="plain")
 
 
 @pytest.mark.parametrize("file", ["train/2.txt", "valid.txt", "test.txt"])

@@ -111,7 +111,7 @@ def test_a_folder_that_was_written_before_is_replaced_only_if_asked_for(run, tmp
     assert (tmp_path / "hub/README.md").read_bytes() == (run / "README.md").read_bytes()
     (tmp_path / "hub/mine.txt").touch()
     assert call("export", *arguments, "--overwrite") == 2
-    assert "holds other things than this writes: mine.txt" in capsys.readouterr().err
+    assert "has other files than a model folder: mine.txt" in capsys.readouterr().err
 
 
 def test_a_run_without_its_card_is_not_published(run, tmp_path, capsys):
