@@ -1,7 +1,7 @@
-"""What is known of processors and GPUs that decides how matrix products are computed on them.
+"""Decides by the kind of processor or GPU how matrix products are computed.
 
-Known of their kind, not measured when it is needed: a choice that noise can tip would change results from run to run.
-docs/kernels.md has the figures behind it.
+Nothing is measured at run time, since noise could change the choice and with it the results of a run. docs/kernels.md
+has the measurements behind these rules.
 """
 
 from functools import cache
@@ -32,9 +32,9 @@ def gains_by_bfloat16(device_type: str = "cpu") -> bool:
 
 @cache
 def _about_processor() -> dict[str, str]:
-    """What Linux says about the first processor, such as its `vendor_id` and `flags`; elsewhere nothing is known.
+    """Linux's description of the first processor, such as its `vendor_id` and `flags`; empty on other systems.
 
-    `torch.cpu.get_capabilities` says it, too, but older releases of torch do not have that function.
+    (`torch.cpu.get_capabilities` is missing in older supported releases of torch.)
     """
     try:
         first, _, _ = _CPUINFO.read_text(encoding="ascii", errors="replace").partition("\n\n")

@@ -1,13 +1,12 @@
-"""Recurrent layers on CUDA under autocast and with dropout between layers, where torch's own way is not the right one.
+"""Runs recurrent layers on CUDA under autocast and with dropout between layers, for which torch is not suited.
 
-torch's autocast casts all that goes into cuDNN's recurrent layers to float16, whatever type it is asked for
+torch's autocast casts everything that enters cuDNN's recurrent layers to float16, whatever its own dtype
 (ATen/cudnn/AutocastRNN.cpp): under bf16-mixed the gradients, means over tens of thousands of items, would be computed
-in float16 without a scale, and most of them are too small for it. And cuDNN's dropout between layers has a random state
-of its own, which torch makes anew, waiting for the GPU, after every seeding, which is every step here.
+in float16 without a scale, for which most of them are too small. cuDNN's dropout between layers has a separate random
+state, which torch makes anew, waiting for the GPU, after every seeding; here that is every step.
 
-So autocast is switched off around the layers, which get their input, state and weights in the right type: the weights
-cast once a call into one buffer, as cuDNN wants them. Layers with dropout between them run one by one, with torch's
-dropout.
+So autocast is switched off around the layers, whose input, state and weights are cast here; the weights once per call
+into one buffer, as cuDNN wants them. Layers with dropout between them run one by one, with torch's dropout.
 """
 
 import functools
@@ -26,7 +25,7 @@ Hidden = tuple[Tensor, ...]
 
 
 class GRU(nn.GRU):
-    """torch's GRU, unidirectional, with biases, time first, its state a tuple as an LSTM's is; see above for CUDA."""
+    """torch's GRU, unidirectional, with biases, time first; its state is a tuple, as that of an LSTM."""
 
     def forward(self, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:  # type: ignore[override]
         """Runs the layers, `(T, B, E)` and one state `(L, B, H)` → `(T, B, H)` and the state after the last step."""
@@ -47,7 +46,7 @@ def _drops_between_layers(rnn: nn.RNNBase) -> bool:
 
 @torch.compiler.disable
 def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:
-    """Runs the layers of an LSTM or GRU in autocast's type, float32 where that is bfloat16 and cuDNN does not take it.
+    """Runs the layers of an LSTM or GRU in autocast's dtype, but in float32 if cuDNN lacks bfloat16.
 
     Args:
         rnn: unidirectional, with biases, time first, without projections.
@@ -55,8 +54,8 @@ def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:
         hx: (h, c) of an LSTM, (h,) of a GRU, each `(L, B, H)` of any floating type.
 
     Returns:
-        the output `(T, B, H)` and the state after the last step, `(L, B, H)` each, all of the type it was computed in.
-        The gradients of the weights have the weights' type.
+        the output `(T, B, H)` and the state after the last step, `(L, B, H)` each, in the dtype of the computation. The
+        gradients of the weights have the weights' dtype.
     """
     dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else input.dtype
     if dtype == torch.bfloat16 and not takes_bfloat16(rnn.mode, input.device):
@@ -77,7 +76,7 @@ def run(rnn: nn.RNNBase, input: Tensor, hx: Hidden) -> tuple[Tensor, Hidden]:
 
 
 def _layers(mode: str, input: Tensor, hx: Hidden, weights: Sequence[Tensor]) -> tuple[Tensor, Hidden]:
-    """Some layers without dropout, in the type of `input` and `hx`."""
+    """Runs layers without dropout between them, in the dtype of `input` and `hx`."""
     cast = _OneBuffer.apply(mode, input.dtype, *weights)
     number = len(weights) // 4
     if mode == "LSTM":
@@ -88,7 +87,7 @@ def _layers(mode: str, input: Tensor, hx: Hidden, weights: Sequence[Tensor]) -> 
 
 
 class _OneBuffer(torch.autograd.Function):
-    """Copies of the weights in another type, in one buffer where cuDNN is used."""
+    """Copies the weights to another dtype, into one buffer where cuDNN is used."""
 
     @staticmethod
     def forward(ctx, mode: str, dtype: torch.dtype, *weights: Tensor) -> tuple[Tensor, ...]:
@@ -109,10 +108,10 @@ class _OneBuffer(torch.autograd.Function):
 
 @functools.cache
 def takes_bfloat16(mode: str, device: torch.device) -> bool:
-    """Whether cuDNN has recurrent layers in bfloat16 there: asked for one, it runs it.
+    """Whether cuDNN has recurrent layers in bfloat16 on a device, found by running one.
 
-    It has from cuDNN 9.13 and torch 2.10 on, for GPUs of compute capability 8.0 and more. Without them torch computes
-    item by item, which takes many times as long as float32, or not at all.
+    It has them from cuDNN 9.13 and torch 2.10 on, for GPUs of compute capability 8.0 or more. Otherwise torch computes
+    item by item, which takes many times as long as float32, or fails.
     """
     with torch.device("meta"):  # draws no random numbers
         shapes = [weight.shape for weight in nn.RNNBase(mode, 8, 8).parameters()]

@@ -1,18 +1,18 @@
-"""Dropout that does not wait for its random numbers on CPUs."""
+"""Dropout that draws its random numbers faster on CPUs."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-_MANY = 1 << 14  # elements; for fewer, making NumPy's generator takes longer than torch's slower numbers
+_MANY = 1 << 14  # elements; below this, making NumPy's generator costs more than drawing torch's slower numbers
 _STEPS = 1 << 16
 
 
 class Dropout(nn.Dropout):
-    """torch's dropout, on CPUs with 16 random bits an element.
+    """torch's dropout, on CPUs with 16 random bits per element.
 
-    torch's own draws a Bernoulli variable for each element there, which took a tenth of a training step. The state of
-    torch's generator decides, as it does everywhere. The probability is rounded to a multiple of 1/65536.
+    There, torch's own draws a Bernoulli variable for each element, which took a tenth of a training step. The numbers
+    depend on torch's generator only. The probability is rounded to a multiple of 1/65536.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ class Dropout(nn.Dropout):
 
 
 def _random_words(count: int) -> Tensor:
-    """int64 `(count,)`, all 64 bits of each random."""
+    """Random int64 numbers `(count,)`, uniform over all 64 bits."""
     if 4 * count < _MANY:
         return torch.empty(count, dtype=torch.int64).random_(-(2**63), None)
     seed = int(torch.empty((), dtype=torch.int64).random_())

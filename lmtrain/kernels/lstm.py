@@ -1,9 +1,9 @@
-"""An LSTM for training in bfloat16 on processors where oneDNN's is slow: for large hidden states.
+"""An LSTM that trains faster in bfloat16 with large hidden states, where oneDNN's is slow.
 
-Equal to nn.LSTM but for rounding. What makes it faster: the recurrent weights, those of the input and the bias stand
-side by side in one matrix, so that one product a step does all of it forward, one backward, and one a window gives the
-gradients of all weights; the matrix is rearranged for these products once a window. And every gate is a sigmoid, since
-tanh(x) = 2·sigmoid(2x) - 1 and torch's tanh takes ten times as long.
+It equals nn.LSTM up to rounding. Recurrent weights, input weights and bias are side by side in one matrix: each step is
+one product forward and one backward, and one product per window gives the gradients of all weights. The matrix is
+rearranged for these products once per window. Every gate is a sigmoid, since tanh(x) = 2·sigmoid(2x) - 1 and torch's
+tanh takes ten times as long.
 """
 
 import torch
@@ -15,22 +15,21 @@ from lmtrain.kernels.capabilities import gains_by_bfloat16, is_amd
 from lmtrain.kernels.dropout import Dropout
 from lmtrain.kernels.packed_product import packed_product
 
-# faster from so many hidden units H and items of a window T·B on: see docs/kernels.md
+# (hidden units H, items of a window T·B) from which on it is faster: see docs/kernels.md
 _FASTER_ON_AMD = ((1025, 1), (1024, 4000))
 _FASTER_WITH_AMX = ((2048, 5000), (1024, 25_000))
-# and on AMD's with few lanes, for which oneDNN's reads the weights too often
+# with few lanes oneDNN reads the weights too often, so on AMD it is faster there, too
 _MANY_UNITS, _FEW_LANES = 768, 16
 _ALIGNED = 64  # products are faster when their inner size is a multiple of this
 
 
 class LSTM(nn.LSTM):
-    """torch's LSTM, unidirectional, with biases, time first, which trains in its own way where that is faster.
+    """torch's LSTM, unidirectional, with biases, time first, with its own training path where that is faster.
 
-    That is under autocast to bfloat16 on AMD's processors and on Intel's with AMX. Forward and backward through it can
-    be done once: there are no second derivatives.
+    That path is for autocast to bfloat16 on AMD's processors and on Intel's with AMX. It has no second derivatives.
     """
 
-    def forward(  # type: ignore[override]  # packed sequences are not for it
+    def forward(  # type: ignore[override]  # it takes no packed sequences
         self, input: Tensor, hx: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Runs the layers.
@@ -40,8 +39,8 @@ class LSTM(nn.LSTM):
             hx: h and c, each `(L, B, H)`.
 
         Returns:
-            the output `(T, B, H)`, and h and c after the last step, each `(L, B, H)`. Where it goes its own way the
-            output is bfloat16, h and c are float32.
+            the output `(T, B, H)`, and h and c after the last step, each `(L, B, H)`. In its own path the output is
+            bfloat16, and h and c are float32.
         """
         if cuda_recurrence.is_needed(self, input):
             return cuda_recurrence.run(self, input, hx)  # type: ignore[return-value]
@@ -71,7 +70,7 @@ class LSTM(nn.LSTM):
     def _run(
         self, input: Tensor, hx: tuple[Tensor, Tensor], dtype: torch.dtype
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The same with matrix products in `dtype`, bfloat16 or float32; the cell state is float32."""
+        """The own path, with matrix products in `dtype`, bfloat16 or float32; the cell state is float32."""
         drop = Dropout(self.dropout).train(self.training)
         output, last = input, []
         for number, (h, c) in enumerate(zip(*hx, strict=True)):
@@ -84,7 +83,7 @@ class LSTM(nn.LSTM):
 
 
 def is_faster(hidden_size: int, length: int, lanes: int) -> bool:
-    """Whether it is with H hidden units and windows of T × B items, on a processor that gains by bfloat16."""
+    """Whether the own path is faster for H hidden units and windows of T × B items, if bfloat16 is fast at all."""
     if is_amd() and hidden_size >= _MANY_UNITS and lanes <= _FEW_LANES:
         return True
     faster = _FASTER_ON_AMD if is_amd() else _FASTER_WITH_AMX
@@ -94,8 +93,8 @@ def is_faster(hidden_size: int, length: int, lanes: int) -> bool:
 class _Layer(torch.autograd.Function):
     """One layer.
 
-    `states` holds a row `[h | x | 1 | 0 ...]` for every step and lane, h being the output of the step before. `gates`
-    are the sigmoids s of i, f, g and o in torch's order: c' = f·c + i·(2s_g - 1), h' = o·tanh(c').
+    `states` has a row `[h | x | 1 | 0 ...]` for every step and lane, h being the output of the previous step. `gates`
+    has the sigmoids s of i, f, g and o in torch's order: c' = f·c + i·(2s_g - 1), h' = o·tanh(c').
     """
 
     @staticmethod

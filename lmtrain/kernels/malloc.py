@@ -1,4 +1,4 @@
-"""Keeps the memory of one training step for the next, on CPUs."""
+"""Makes glibc keep the memory of one training step for the next, on CPUs."""
 
 import ctypes
 import sys
@@ -7,10 +7,10 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Tells glibc's allocator not to give freed memory back to the system.
+    """Tells glibc's allocator not to give freed memory back to the system; elsewhere it has no effect.
 
     Each step allocates and frees the same large tensors. By default glibc maps and unmaps each of them, and the
-    kernel clears every page again: up to a fifth of a step's time. Elsewhere than on Linux with glibc nothing happens.
+    kernel clears every page again, which takes up to a fifth of a step.
     """
     if not sys.platform.startswith("linux"):
         return

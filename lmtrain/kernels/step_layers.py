@@ -1,10 +1,10 @@
 """Recurrent layers that read one item at a time, for `lmtrain.inference.stepper.Stepper`.
 
-nn.LSTM and nn.GRU rearrange their weights at every call, which costs more than a step does. The layers here prepare
-their weights once, and compute a step in place.
+nn.LSTM and nn.GRU rearrange their weights at every call, which costs more than a step. The layers here prepare their
+weights once, and compute a step in place.
 
-On CPUs torch's sigmoid takes a tenth of the time of its tanh, which is 1 - 2σ(-2x): the rows of the weights that lead
-to a tanh are multiplied by -2, which loses no digits, and all gates go through one sigmoid.
+On CPUs torch's sigmoid takes a tenth of the time of its tanh, which is 1 - 2σ(-2x). So the rows of the weights that
+lead to a tanh are multiplied by -2, which is exact, and all gates share one sigmoid.
 """
 
 from abc import ABC, abstractmethod
@@ -21,14 +21,14 @@ _MAX_TABLE_ELEMENTS = 1 << 26  # 256 MiB of float32; larger vocabularies (of wor
 
 
 class StepLayer(ABC):
-    """One recurrent layer over B sequences. It is used once `set_state` has been called.
+    """One recurrent layer over B sequences; `set_state` must be called before the first step.
 
     Args:
-        rnn: the module whose weights are copied, as they are now.
-        number: which of its layers.
+        rnn: the module whose weights are copied.
+        number: the number of the layer, from 0.
         batch_size: B.
         dtype: of the matrix products, float32 or bfloat16. State and outputs are float32.
-        extra_weight: `(V, H)`, to multiply the outputs with, for `scores`.
+        extra_weight: `(V, H)`, by which outputs are multiplied to give `scores`.
     """
 
     state: tuple[Tensor, ...]
@@ -42,28 +42,28 @@ class StepLayer(ABC):
 
     @abstractmethod
     def set_state(self, state: tuple[Tensor, ...]) -> None:
-        """Goes on from states `(B, H)`, or `(1, H)` for all sequences; they are copied."""
+        """Continues from copies of states `(B, H)`, or `(1, H)` for all sequences."""
 
     def reset(self, sequences: Tensor) -> None:
-        """Sets the state of the sequences with these int64 numbers `(N,)` to zero."""
+        """Zeroes the state of the sequences with these numbers, int64 `(N,)`."""
         for part in self.state:
             part.index_fill_(0, sequences, 0.0)
 
     def projection_of_items(self, embeddings: Tensor) -> Callable[[Tensor], Tensor]:
-        """A function from ids `(B,)` to what `project` makes of their embeddings, which are rows of `(V, E)`."""
+        """A function from ids `(B,)` to `project` of their embeddings, which are rows of `(V, E)`."""
         return lambda ids: self.project(embeddings.index_select(0, ids))
 
     def project(self, inputs: Tensor) -> Tensor:
-        """Inputs `(B, E or H)` → what `step` takes of them."""
+        """Inputs `(B, E or H)` → the argument of `step`."""
         return inputs
 
     @abstractmethod
     def step(self, projected: Tensor) -> Tensor:
-        """Reads an item of every sequence: the output, float32 `(B, H)`, which the next step may overwrite."""
+        """Reads an item of every sequence; returns the output, float32 `(B, H)`, which the next step may overwrite."""
 
 
 class ModuleStep(StepLayer):
-    """A layer of any cell, as windows of one item that its own module runs: right, but slow."""
+    """A layer of any cell, which its own module runs over windows of one item: right, but slow."""
 
     def __init__(self, rnn: nn.Module, number: int, batch_size: int, dtype: torch.dtype, extra_weight: Tensor) -> None:
         ending = f"_l{number}"
@@ -92,15 +92,14 @@ class ModuleStep(StepLayer):
 
 
 class GatedStep(StepLayer):
-    """A layer whose gates are a product of weights and input plus one of weights and state, G = 4H (LSTM) or 3H (GRU).
+    """A layer whose gates `(B, G)` add a projection of the input and one of the state; G = 4H (LSTM) or 3H (GRU).
 
-    As soon as it has its new state it multiplies it with the recurrent weights, for the next step, and with the
-    extra weight, for the scores: one product for both. The projection of the input needs no matrix product at all in
-    the first layer: a dictionary has few items, so that of every item is looked up.
+    One product multiplies the new state by the recurrent weights, for the next step, and by the extra weight, for the
+    scores. The first layer needs no product for its input: the projections of all items of a dictionary are a table.
     """
 
     order: tuple[int, ...]
-    """The order in which this class wants PyTorch's gates; the last one's is a tanh, and comes out multiplied by -2."""
+    """The order of PyTorch's gates in this class; the last one, a tanh, is multiplied by -2."""
 
     def __init__(self, rnn: nn.RNNBase, number: int, batch_size: int, dtype: torch.dtype, extra_weight: Tensor) -> None:
         def weight(name: str, *more: Tensor) -> Tensor:
@@ -128,7 +127,7 @@ class GatedStep(StepLayer):
 
     def multiply(self) -> None:
         products = self._product(self.h)
-        if products is not self.products:  # else they were written into the same place
+        if products is not self.products:  # else the same tensor was written again
             self.products = products
             self.recurrent, scores = products[:, : self.size], products[:, self.size :]
             self.scores = scores.float()  # float32 is not copied
@@ -140,7 +139,7 @@ class GatedStep(StepLayer):
         return lambda ids: table.index_select(0, ids)
 
     def project(self, inputs: Tensor) -> Tensor:
-        """Inputs `(B, E or H)` → what they contribute to the gates `(B, G)`."""
+        """Inputs `(B, E or H)` → their contribution to the gates `(B, G)`."""
         if self._project is None:
             return torch.addmm(self.input_bias, inputs, self.input_weight.t())
         return self._project(inputs) + self.input_bias
@@ -195,12 +194,12 @@ def product_of(weight: Tensor, batch_size: int, dtype: torch.dtype) -> Callable[
         try:
             product = packed_product(weight, batch_size)
         except (AttributeError, RuntimeError):
-            pass  # this platform's PyTorch does not have it
+            pass  # this platform's PyTorch lacks it
         else:
             return lambda x: product(x.to(dtype))
     if dtype == torch.float32:
         products = weight.new_empty(batch_size, len(weight))
-        # of one sequence: rows of the weight times numbers, added up, are faster than products of rows with the state
+        # for one sequence, a sum of scaled rows is faster than a dot product for each row
         columns = weight.t().contiguous() if batch_size == 1 else weight.t()
         return lambda x: torch.mm(x, columns, out=products)
     return lambda x: torch.mm(x.to(dtype), weight.t())

@@ -1,16 +1,15 @@
-"""The recurrent cells that a model may have: all that the rest of lmtrain knows of each.
+"""The table of recurrent cells, with everything that the rest of lmtrain needs to know of each.
 
-A new cell is a class and an entry here (CONTRIBUTING.md shows one). The class is an `nn.Module` of several layers, of
-which `lmtrain.model.layers.Layers` does all but the formula:
+A new cell is a class and an entry here (CONTRIBUTING.md shows one). The class is an `nn.Module` of several layers;
+`lmtrain.model.layers.Layers` does all of it but the formula:
 
-- It is made with `(input_size, hidden_size, num_layers, dropout=0.0)`, has the first three as attributes, and drops
-  only between its layers.
+- It is made with `(input_size, hidden_size, num_layers, dropout=0.0)`, has the first three as attributes, and applies
+  dropout only between its layers.
 - Its `forward(input, hidden)` runs a window: `(T, B, E)` and a tuple of states `(L, B, H)` → the output `(T, B, H)`
-  and the states after the last step. States of zeros are the beginning of a text. Windows one after the other, with
-  the states carried from one to the next, must give what one long window gives.
-- The parameters of layer k are called `NAME_lk`, and have the same shapes in all layers from the second on. Matrices
-  are `weight_ih_lk` (of the input) and `weight_hh_lk` (of the state), with H rows for each gate, which `Muon` treats
-  apart.
+  and the states after the last step. A text begins with states of zeros. Consecutive windows that pass on the states
+  must give the same as one long window.
+- The parameters of layer k are named `NAME_lk`, and have the same shapes in all layers from the second on. Matrices
+  are `weight_ih_lk` (input) and `weight_hh_lk` (state), with H rows for each gate; `Muon` updates each gate by itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,9 +28,9 @@ class OnnxOperator:
     """One of ONNX's own recurrent operators.
 
     Args:
-        name: the operator's.
-        order: which of torch's gates its first, second, ... gate is.
-        attributes: what it needs besides the hidden size.
+        name: the operator's name.
+        order: for each of its gates, the number of torch's gate.
+        attributes: its attributes besides the hidden size.
     """
 
     name: str
@@ -44,14 +43,15 @@ class Cell:
     """A kind of recurrent layers.
 
     Args:
-        module: makes them, see above.
+        module: makes the layers, see above.
         gates: how many blocks of H rows the matrices have.
-        states: the names of the states, h being what is called hidden state.
-        step_layer: how a `Stepper` computes a layer of it; by default with the module's own forward, which is slower.
-        onnx: what a layer becomes in ONNX: an operator, or a function that adds nodes to a graph (see
-            `onnx_graph.Graph`). None if it cannot be exported.
-        is_in_flair: whether Flair has it, with the same names, shapes and results.
-        learns_by_sgd: whether plain SGD, the default, trains it well; if not, a run with it says so.
+        states: the names of the states; h is the hidden state.
+        step_layer: the class with which a `Stepper` computes a layer; the default runs the module itself, which is
+            slower.
+        onnx: the operator of a layer in ONNX, or a function that adds nodes to a graph (see `onnx_graph.Graph`); None
+            if the cell cannot be exported.
+        is_in_flair: whether Flair has the cell, with the same names, shapes and results.
+        learns_by_sgd: whether plain SGD, the default, trains the cell well; a run with it warns if not.
     """
 
     module: Callable[..., nn.Module]
@@ -81,11 +81,11 @@ CELLS: dict[str, Cell] = {
     ),
     "MINGRU": Cell(MinGRU, gates=2, onnx=add_to_onnx, learns_by_sgd=False),
 }
-"""The cells by the name that `model.recurrent_type` gives them."""
+"""The cells by their names in `model.recurrent_type`."""
 
 
 def why_not_in_flair(recurrent_type: str) -> str | None:
-    """Why Flair cannot read a model with a cell, and what can be done; None if it can."""
+    """Why Flair cannot read a model with a cell, and what to do; None if it can."""
     if CELLS[recurrent_type.upper()].is_in_flair:
         return None
     known = " and ".join(name for name, cell in CELLS.items() if cell.is_in_flair)

@@ -1,4 +1,4 @@
-"""The recurrent language model, its sizes, and a trained one with its dictionary."""
+"""The network (`RecurrentLM`), its sizes, and a trained network with its dictionary (`LanguageModel`)."""
 
 import math
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ Hidden = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a model's parameters and results depend on besides their values, by the names that Flair gives them.
+    """The sizes of a model, by Flair's names.
 
     Args:
         vocabulary_size: V, how many items the dictionary has.
@@ -55,7 +55,7 @@ class RecurrentLM(nn.Module):
     Shapes: T items in time, B sequences, and V, E, H, L, D as in `Sizes`.
 
     Args:
-        sizes: the model's.
+        sizes: the sizes of the model.
         has_decoder: False for a model that can only embed.
     """
 
@@ -71,13 +71,13 @@ class RecurrentLM(nn.Module):
         self._initialize()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Takes a pickle from when the sizes were attributes, too."""
+        """Also reads pickles of earlier versions, in which the sizes were attributes."""
         if "sizes" not in state:
             state = {**state, "sizes": Sizes(**{field.name: state[field.name] for field in fields(Sizes)})}
         super().__setstate__(state)
 
     def _initialize(self) -> None:
-        """Flair's: the module's own for `rnn`, uniform for the rest."""
+        """Initialises as Flair does: `rnn` as its module does, the rest uniformly."""
         with torch.no_grad():
             self.encoder.weight.uniform_(-0.1, 0.1)
             if self.proj is not None:
@@ -92,7 +92,7 @@ class RecurrentLM(nn.Module):
 
         Args:
             ids: int64 `(T, B)`.
-            hidden: the state to begin with; zeros if None.
+            hidden: the initial state; zeros if None.
 
         Returns:
             the output after every item `(T, B, D)`, and the state after the last one.
@@ -110,7 +110,7 @@ class RecurrentLM(nn.Module):
         Args:
             ids: int64 `(T, B)`.
             targets: int64 `(T, B)`, the item that follows each of `ids`.
-            hidden: the state to begin with; zeros if None.
+            hidden: the initial state; zeros if None.
 
         Returns:
             a float32 scalar (float64 of a float64 model) in nats per item, and the state after the last item.
@@ -126,10 +126,10 @@ class RecurrentLM(nn.Module):
 
 
 def parameter_shapes(sizes: Sizes, has_decoder: bool = True) -> dict[str, tuple[int, ...]]:
-    """The shape of every parameter by its name, without making them.
+    """The shape of every parameter by its name, found without allocating them.
 
     Raises:
-        OverflowError: a parameter would have more numbers than any memory.
+        OverflowError: a parameter would be larger than any memory.
     """
     few = _few_layers(sizes, has_decoder)
     shapes = {name: tuple(parameter.shape) for name, parameter in few.named_parameters()}
@@ -140,10 +140,10 @@ def parameter_shapes(sizes: Sizes, has_decoder: bool = True) -> dict[str, tuple[
 
 
 def parameter_count(sizes: Sizes) -> int:
-    """How many numbers a model learns, without making it.
+    """The number of trained parameters of a model, found without allocating them.
 
     Raises:
-        OverflowError: a parameter would have more numbers than any memory.
+        OverflowError: a parameter would be larger than any memory.
     """
     few = _few_layers(sizes, has_decoder=True)
     counts = {name: parameter.numel() for name, parameter in few.named_parameters()}
@@ -152,7 +152,7 @@ def parameter_count(sizes: Sizes) -> int:
 
 
 def _few_layers(sizes: Sizes, has_decoder: bool) -> RecurrentLM:
-    """The model with two layers at most, of which the others are copies in shape; its parameters take no memory."""
+    """The model with at most two layers, on the meta device; further layers have the shapes of the second."""
     try:
         with torch.device("meta"):
             return RecurrentLM(replace(sizes, nlayers=min(sizes.nlayers, 2)), has_decoder)
@@ -161,19 +161,19 @@ def _few_layers(sizes: Sizes, has_decoder: bool) -> RecurrentLM:
 
 
 def detach(hidden: Iterable[Tensor]) -> Hidden:
-    """The same state without its history: where backpropagation through time is truncated."""
+    """The same state without its history, which truncates backpropagation through time there."""
     return tuple(part.detach() for part in hidden)
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A trained model with what is needed to use it.
+    """A trained model with everything that is needed to use it.
 
     Args:
         model: the network, in eval mode.
         dictionary: its items.
-        is_forward_lm: False if it reads text from its end to its beginning.
-        document_delimiter: what ended documents in training.
+        is_forward_lm: False if it reads text from the end to the beginning.
+        document_delimiter: the text that ended documents in training.
         level: "character" or "word".
     """
 

@@ -1,4 +1,4 @@
-"""What recurrent cells have in common that torch does not have: their parameters' names, and dropout between layers."""
+"""The base class of recurrent cells that torch lacks: names the parameters of several layers and runs them in turn."""
 
 import math
 
@@ -11,10 +11,10 @@ State = tuple[Tensor, ...]
 
 
 class Layers(nn.Module):
-    """Several layers of one cell, as `lmtrain.model.cells` wants them. A cell says in `shapes` which parameters a layer
-    has, and runs one in `layer`.
+    """Several layers of one cell, as `lmtrain.model.cells` requires them.
 
-    Parameters begin as those of torch's recurrent layers, uniformly between -1/√H and 1/√H.
+    A subclass states in `shapes` which parameters a layer has, and runs one layer in `layer`. Parameters are
+    initialised as in torch's recurrent layers, uniformly between -1/√H and 1/√H.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
@@ -29,7 +29,7 @@ class Layers(nn.Module):
 
     @staticmethod
     def shapes(inputs: int, units: int) -> dict[str, tuple[int, ...]]:
-        """The shape of each parameter of a layer, by the name that `layer` takes it by."""
+        """The shape of each parameter of a layer, by the name of the argument of `layer`."""
         raise NotImplementedError
 
     def layer(self, input: Tensor, begin: State, **parameters: Tensor) -> tuple[Tensor, State]:

@@ -1,4 +1,4 @@
-"""The cross entropy of a decoder's logits, without all logits in memory at once where they are many."""
+"""The cross entropy of a decoder's logits; where these are many, never all of them are in memory at once."""
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +38,17 @@ def most_logits(device: torch.device) -> int:
 
 
 def rows_of_chunk(most: int, vocabulary_size: int, output_size: int) -> int:
-    """An eighth of the logits that would fit; at least so many rows that they are half as many as the weight `(V, D)`.
+    """The rows of a chunk: an eighth of `most` logits, but at least D / 2 rows.
 
-    Each chunk adds to the gradient of the whole weight: with few rows that takes longer than the product.
+    Each chunk adds to the gradient of the whole weight `(V, D)`, which with fewer rows takes longer than the product.
     """
     return max(1, most // 8 // vocabulary_size, output_size // 2)
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Computes the gradients for a sum of losses on the way forward; backward scales them.
+    """Computes the gradients of the summed losses in forward, and scales them in backward.
 
-    They are not divided by N before that, so that float16 does not lose small ones.
+    The division by N comes last, so that float16 does not lose small gradients.
     """
 
     @staticmethod

@@ -2,12 +2,12 @@
 
     z_t = σ(W_z·x_t + b_z)        h̃_t = W_h·x_t + b_h        h_t = (1 - z_t)·h_{t-1} + z_t·h̃_t
 
-So the matrix products of all steps of a window are one product, and what is left for each step in turn is an addition
-and a multiplication of each element. One layer knows of the past only what such averages keep: take two or three.
+The matrix products of all steps of a window are therefore one product, and each step only adds and multiplies element
+by element. One layer sees the past only as such averages, so use two or three layers.
 
-Unlike the paper's code this does not compute in log space, for which candidates must be positive. The sums here are as
+Unlike the paper's code this does not compute in log space, which requires positive candidates. The sums here are as
 stable, since no factor is above 1, and on CPUs 40 times as fast (T100·B32·H256 and T250·B100·H1024, float32, one
-thread), because logarithms and exponential functions take longer than all the rest.
+thread), because logarithms and exponential functions take longer than everything else.
 """
 
 from typing import Any
@@ -21,10 +21,10 @@ from lmtrain.model.layers import Layers, State
 
 
 class MinGRU(Layers):
-    """Layers of minGRU, which `lmtrain.model.cells` has as MINGRU.
+    """Layers of minGRU (`model.recurrent_type=MINGRU`).
 
-    The first H rows of `weight_ih` and `bias_ih` are those of z, the others those of the candidate. The output has
-    autocast's type where that is on; the recurrence is computed in float32 at least.
+    The first H rows of `weight_ih` and `bias_ih` are those of z, the others those of the candidate. Under autocast the
+    output has autocast's dtype; the recurrence is computed in float32 or more.
     """
 
     @staticmethod
@@ -41,10 +41,10 @@ class MinGRU(Layers):
 
 
 class _Recurrence(torch.autograd.Function):
-    """Gates before the sigmoid `(T, B, 2H)` and h_0 `(B, H)` → h_1 to h_T `(T, B, H)`, in float32 at least.
+    """Gates before the sigmoid `(T, B, 2H)` and h_0 `(B, H)` → h_1 to h_T `(T, B, H)`, in float32 or more.
 
-    Backward is the recurrence from the last step to the first one: with d_t for the gradient of h_t from elsewhere, the
-    whole gradient is g_t = d_t + (1 - z_{t+1})·g_{t+1}.
+    Backward runs the recurrence from the last step to the first: with d_t the gradient of the output h_t, the whole
+    gradient is g_t = d_t + (1 - z_{t+1})·g_{t+1}.
     """
 
     @staticmethod
@@ -76,7 +76,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def add_to_onnx(graph: Any, rnn: nn.Module, number: int, value: str, states: list[str]) -> tuple[str, list[str]]:
-    """Adds a layer to an `onnx_graph.Graph`, see there."""
+    """Adds a layer to an `onnx_graph.Graph`; arguments and result are those of `onnx_graph.AddLayer`."""
     weights = getattr(rnn, f"weight_ih_l{number}").chunk(2), getattr(rnn, f"bias_ih_l{number}").chunk(2)
     gate, candidates = (
         graph.linear(f"{name}_{number}", *part, value)

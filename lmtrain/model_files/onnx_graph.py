@@ -120,14 +120,14 @@ def _value(name: str, shape: list[str | int], kind: int = TensorProto.FLOAT) -> 
 
 
 AddLayer = Callable[[Graph, nn.Module, int, str, list[str]], tuple[str, list[str]]]
+"""Adds a layer to a graph.
+
+Called with (graph, module, number of the layer, name of its input `(T, B, E or H)`, names of its states `(1, B, H)`),
+it returns the names of the output `(T, B, H)` and of the states after the last step.
+"""
 
 
 def _layer_function(recurrent_type: str, onnx_form: OnnxOperator | AddLayer | None) -> AddLayer:
-    """The function that adds a layer to a graph.
-
-    Called with (graph, module, number of the layer, name of its input `(T, B, E or H)`, names of its states
-    `(1, B, H)`), it gives the names of the output `(T, B, H)` and of the states after the last step.
-    """
     if onnx_form is None:
         raise UserError(
             f"Models with model.recurrent_type={recurrent_type} cannot be exported to ONNX, which has no such cell. "

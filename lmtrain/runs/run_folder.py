@@ -189,7 +189,7 @@ class RunFolder:
                 item.unlink()
 
     def _check_same_run(self, config: Config, contents: Contents) -> None:
-        """Raises `UserError` if the contents, or keys that may not change, differ from those of the run in the folder."""
+        """Raises `UserError` if contents, or keys that may not change, differ from those of the run in the folder."""
         try:
             began_with = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             before, now = flat(as_saved(began_with)), flat(saved(config))

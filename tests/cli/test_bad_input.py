@@ -312,7 +312,7 @@ def test_places_that_are_no_run_folder_are_told(refused):
     Path("runs/model").mkdir()
     Path("runs/model/best-lm.pt").write_text("mine")
     assert "runs/file is not a folder" in refused("name=file")
-    assert "runs/model holds a model but no config.yaml" in refused("name=model")
+    assert "runs/model has a model but no config.yaml" in refused("name=model")
     assert "cannot be made" in refused("runs_dir=/proc/here")
     for name in ("config.yaml", "metrics.csv", "train.log"):  # which would be waited for
         Path("runs/pipe").mkdir()

@@ -104,7 +104,7 @@ def test_two_damaged_checkpoints_are_an_error(corpus, tmp_path):
     for name in ("last.ckpt", "previous.ckpt"):
         path = tmp_path / "run/checkpoints" / name
         path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UserError, match=r"No checkpoint in .* is whole.*overwrite=true"):
+    with pytest.raises(UserError, match=r"All checkpoints in .* are damaged.*overwrite=true"):
         train(settings(corpus, tmp_path))
 
 
