@@ -97,14 +97,15 @@ def _blocks(embeddings: "StringEmbeddings", sentences: list) -> Iterator:
     """float32 arrays of the vectors, a block of sentences after the other."""
     import torch
 
-    from lmtrain.program.time_left import part_of, time_left
+    from lmtrain.program.time_left import time_left
 
     characters = [sum(map(len, one.tokens)) + len(one.tokens) for one in sentences]
     with time_left("Embedding", sum(characters)) as advance:
         for begin in range(0, len(sentences), BLOCK):
             block = sentences[begin : begin + BLOCK]
             tokens, spaces = [one.tokens for one in block], [one.whitespace_after for one in block]
-            vectors = embeddings.embed(tokens, spaces, part_of(advance, sum(characters[begin : begin + BLOCK])))
+            size = sum(characters[begin : begin + BLOCK])
+            vectors = embeddings.embed(tokens, spaces, lambda share, size=size: advance(share * size))  # type: ignore[misc]
             yield torch.cat(vectors).cpu().numpy()
 
 

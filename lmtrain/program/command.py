@@ -17,6 +17,8 @@ from lmtrain.program.shell import pasteable
 from lmtrain.program.signals import Interrupted, SignalWatch, print_interruption
 from lmtrain.program.starting import work_is_over
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
+
 
 def run(main: Callable[[], None]) -> int:
     """Calls a command's `main` and returns the exit status.
@@ -151,17 +153,22 @@ def is_installed() -> bool:
 
 def script(name: str) -> str:
     """What the user types here to run a script: an installed command if this process is one."""
-    path = Path(__file__).resolve().parents[2] / "scripts" / f"{name}.py"
+    return _command_for(_CHECKOUT / "scripts" / f"{name}.py", name)
+
+
+def train_program() -> str:
+    """What the user types here to train."""
+    return _command_for(_CHECKOUT / "train.py", "train")
+
+
+def _command_for(path: Path, name: str) -> str:
     if program().startswith("lmtrain-"):
         return f"lmtrain-{name.replace('_', '-')}"
     if is_installed() or not path.is_file():
-        return _subcommand(name)
-    return _python(path)
-
-
-def _subcommand(name: str) -> str:
-    short = next(short for short, script in SUBCOMMANDS.items() if script == name)
-    return f"{program() if has_subcommands() else 'lmtrain'} {short}"
+        short = next(short for short, script in SUBCOMMANDS.items() if script == name)
+        return f"{program() if has_subcommands() else 'lmtrain'} {short}"
+    relative = os.path.relpath(path)
+    return pasteable("python", path if relative.startswith("..") else relative)
 
 
 def as_typed_here(text: str) -> str:
@@ -171,22 +178,6 @@ def as_typed_here(text: str) -> str:
     names = "|".join(SUBCOMMANDS.values())
     text = re.sub(rf"(?<![\w/.])(?:python )?scripts/({names})\.py", lambda match: script(match[1]), text)
     return text.replace("python train.py", train_program())
-
-
-def train_program() -> str:
-    """What the user types here to train."""
-    path = Path(__file__).resolve().parents[2] / "train.py"
-    if program().startswith("lmtrain-"):
-        return "lmtrain-train"
-    if is_installed() or not path.is_file():
-        return _subcommand("train")
-    return _python(path)
-
-
-def _python(path: Path) -> str:
-    """The command that runs a file, with a relative path if the file is in the working directory."""
-    shorter = os.path.relpath(path)
-    return pasteable("python", path if shorter.startswith("..") else shorter)
 
 
 def check_outputs(*paths: str | Path, overwrite: bool = False) -> None:

@@ -26,11 +26,6 @@ def time_left(what: str, total: float) -> Iterator[Callable[[float], None]]:
         yield advance
 
 
-def part_of(advance: Callable[[float], None], amount: float) -> Callable[[float], None]:
-    """A function that takes shares of a part of the work, for `advance`, which takes amounts; the part is `amount`."""
-    return lambda share: advance(share * amount)
-
-
 @contextmanager
 def time_left_of_each() -> Iterator[Show]:
     """Gives a function that shows the progress of several works, one after the other, on standard error.

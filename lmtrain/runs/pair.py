@@ -55,7 +55,7 @@ def load_pair(
 
 
 def _compare(paths: list[Path], models: list[LanguageModel], text: str | None) -> None:
-    perplexities = [best_perplexity(path.parent / "metrics.csv") for path in paths]
+    perplexities = [extreme(read_metrics(path.parent / "metrics.csv"), "val/ppl") for path in paths]
     where = "validation"
     if None in perplexities and text is not None and all(model.model.decoder is not None for model in models):
         perplexities = [score(model, [text])[0].perplexity for model in models]
@@ -68,8 +68,3 @@ def _compare(paths: list[Path], models: list[LanguageModel], text: str | None) -
             f"{perplexities[1]:.3f} of {paths[1]}. One of the runs may have failed or may not have finished.",
             stacklevel=3,
         )
-
-
-def best_perplexity(metrics: Path) -> float | None:
-    """The lowest `val/ppl` in a run's `metrics.csv`; None if there is no such file or no figure in it."""
-    return extreme(read_metrics(metrics), "val/ppl")

@@ -17,7 +17,8 @@ from lmtrain.model_files import export
 from lmtrain.model_files.export import difference_of, load_model, load_safetensors, save_onnx, save_safetensors
 from lmtrain.model_files.flair import load_language_model, save_language_model
 from lmtrain.program.command import run
-from lmtrain.runs.pair import best_perplexity, load_pair
+from lmtrain.runs.curves import extreme, read_metrics
+from lmtrain.runs.pair import load_pair
 
 KINDS = {
     "LSTM": {},
@@ -289,7 +290,7 @@ def save_pair(folder, forward=None, backward=None, perplexities=(None, None)):
 
 def test_a_pair_that_fits(tmp_path):
     forward, backward = save_pair(tmp_path, perplexities=(5.0, 5.4))
-    assert best_perplexity(tmp_path / "backward" / "metrics.csv") == 5.4
+    assert extreme(read_metrics(tmp_path / "backward" / "metrics.csv"), "val/ppl") == 5.4
     for models in (load_pair(forward, backward), load_pair(backward, forward)):
         assert [model.is_forward_lm for model in models] == [True, False]
 
@@ -315,7 +316,7 @@ def test_a_pair_without_metrics_is_compared_on_a_text(tmp_path):
 @pytest.mark.parametrize("content", ["", "step\n1\n", "val/ppl\nnan\n\n", "\0", "val/ppl\nsoon\n"])
 def test_metrics_without_a_perplexity(tmp_path, content):
     (tmp_path / "metrics.csv").write_text(content)
-    assert best_perplexity(tmp_path / "metrics.csv") is None
+    assert extreme(read_metrics(tmp_path / "metrics.csv"), "val/ppl") is None
 
 
 def test_pairs_that_do_not_fit(tmp_path):
