@@ -212,6 +212,8 @@ class RunFolder:
 
     def began_with(self) -> dict[str, Any]:
         """The values of config.yaml by names such as "optimizer.lr"; empty if it is missing or cannot be read."""
+        if not self.config.is_file():  # opening a pipe could wait for ever; `occupy` refuses it
+            return {}
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))
         except (OSError, ValueError, yaml.YAMLError):
