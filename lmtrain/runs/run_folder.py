@@ -172,7 +172,7 @@ class RunFolder:
 
     def remove_if_nothing_was_saved(self) -> None:
         """Leaves nothing of a run that was refused after `occupy` had made its folder; another run's there stays."""
-        is_ours = self._is_new and self._key_there() == self._described.get(self._key)
+        is_ours = self._is_new and self._key_on_disk() == self._described.get(self._key)
         if is_ours and not self.checkpoint_files.present() and not self.best.exists():
             self.remove()
 
