@@ -62,7 +62,7 @@ SHIPPED = {
     "DeviceStatsMonitor": _taken("", needs_logger=True),
     "EarlyStopping": _taken(
         "`monitor` is `val/loss`, `val/ppl` or `val/bpc`; `patience` counts validations (epochs with "
-        "`check_on_train_epoch_end: true`), and may be raised when a run goes on"
+        "`check_on_train_epoch_end: true`), and may be raised for a resumed run"
     ),
     "EMAWeightAveraging": _taken("validated, saved in best-lm.pt and tested are the averaged weights"),
     "GradientAccumulationScheduler": _refused(
@@ -76,7 +76,7 @@ SHIPPED = {
     ),
     "LearningRateMonitor": _taken("metrics.csv has the rate without it", needs_logger=True),
     "ModelCheckpoint": _taken(
-        "needs a `dirpath` of its own; saves after validations (after epochs with `save_on_train_epoch_end: true`). "
+        "needs its own `dirpath`; saves after validations (after epochs with `save_on_train_epoch_end: true`). "
         "lmtrain's own checkpoints need none of it"
     ),
     "ModelPruning": _refused(
@@ -85,7 +85,7 @@ SHIPPED = {
     ),
     "ModelSummary": _taken(""),
     "OnExceptionCheckpoint": _refused(
-        "Lightning would take its file for the run to go on from, and delete it. lmtrain saves by itself: "
+        "Lightning would take its file for the checkpoint to resume from, and delete it. lmtrain saves by itself: "
         "checkpoint.every=MINUTES"
     ),
     "ProgressBar": _refused(_BAR),
@@ -105,7 +105,7 @@ SHIPPED = {
         "`window.inputs.shape[1]`",
         needs_logger=True,
     ),
-    "Timer": _taken("with a longer `duration` the run goes on; its time counts all parts of a run"),
+    "Timer": _taken("a longer `duration` resumes the run; its time counts all parts of a run"),
     "TQDMProgressBar": _refused(_BAR),
     "WeightAveraging": _taken("validated, saved in best-lm.pt and tested are the averaged weights"),
 }

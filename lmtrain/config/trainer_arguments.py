@@ -41,7 +41,7 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     "accumulate_grad_batches": Argument(OBEYED, "windows an optimizer step", may_change=False),
     "barebones": Argument(
         REFUSED,
-        "without checkpoints and figures there is nothing to go on from; scripts/benchmark.py measures speed",
+        "without checkpoints and figures there is nothing to resume a run from; scripts/benchmark.py measures speed",
         nothing=(False, None),
     ),
     "benchmark": Argument(OBEYED, "cuDNN tries its algorithms; `true`, `false`", one_of(None, True, False)),
@@ -100,13 +100,13 @@ TRAINER_ARGUMENTS: dict[str, Argument] = {
     "max_time": Argument(
         OBEYED,
         "`DD:HH:MM:SS` or `{hours: 23}`: the time that each start of the run may train; then it validates, tests and "
-        "ends, and the same command goes on",
+        "ends, and the same command resumes it",
         trainer_values.max_time,
     ),
     "min_epochs": Argument(
         OBEYED, "before that neither `anneal.min_lr` nor a callback ends the run", trainer_values.at_least_one
     ),
-    "min_steps": Argument(OBEYED, "likewise, in optimizer steps", trainer_values.at_least_one),
+    "min_steps": Argument(OBEYED, "before that many optimizer steps neither ends the run", trainer_values.at_least_one),
     "model_registry": Argument(
         REFUSED, "lmtrain sends models nowhere; docs/publishing.md says how to publish one", nothing=(None,)
     ),

@@ -2,7 +2,7 @@
 
 - A `RecurrentLM` (`language_model.py`) is made of its `Sizes`. Ids `(T, B)` go through embedding, dropout, recurrent
   layers, an optional projection, and dropout to the output `(T, B, D)`, from which embeddings are taken.
-  `RecurrentLM.loss` goes on to the decoder's logits and their cross entropy (`loss.py`). A `LanguageModel` is a trained
+  `RecurrentLM.loss` adds the decoder's logits and their cross entropy (`loss.py`). A `LanguageModel` is a trained
   network with its dictionary and what it read.
 - The model keeps no state between calls: the hidden state, a tuple of `(L, B, H)`, is an argument and a result. It is
   zero at the beginning of a text, and training carries it from window to window.

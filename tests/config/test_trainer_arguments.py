@@ -88,7 +88,7 @@ TAKEN = {
 NOT_TAKEN = {
     "accelerator": [("tpu", "trains on CPUs"), ("hpu", "it must be auto, cpu"), (None, "valid string")],
     "accumulate_grad_batches": [(0, "greater than 0")],
-    "barebones": [(True, "nothing to go on from")],
+    "barebones": [(True, "nothing to resume a run from")],
     "benchmark": [("yes", "it must be null, true or false"), (1, "it must be null, true or false")],
     "callbacks": [([], r"set by lmtrain, leave it out: \+callbacks\.NAME=")],
     "check_val_every_n_epoch": [(2, r"data\.validations_per_epoch=1"), (None, "refused"), (0, "refused")],
