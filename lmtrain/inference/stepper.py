@@ -86,6 +86,7 @@ class Stepper:
 
 def _decoder(model: RecurrentLM) -> tuple[Tensor, Tensor]:
     """The weight `(V, H)` and bias `(V,)` from the recurrent output to the logits, `proj` included."""
+    assert model.decoder is not None  # whoever steps computes logits
     weight, bias = model.decoder.weight.detach().float(), model.decoder.bias.detach().float()
     if model.proj is None:
         return weight, bias

@@ -98,7 +98,8 @@ class RunState:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint whose tensors stay in the file until they are used."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return content
 
 
 def check_is_not_later(folder: RunFolder) -> None:

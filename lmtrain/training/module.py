@@ -133,7 +133,7 @@ class LanguageModelModule(LightningModule):
         limit = math.inf if gradient_clip_val is None or is_by_value else gradient_clip_val
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self.grad_norm = clip_norm(parameters, limit)
-        if is_by_value:
+        if is_by_value and gradient_clip_val is not None:
             torch.nn.utils.clip_grad_value_(parameters, gradient_clip_val)
 
     def reduced(self, mean: RunningMean) -> list[float]:
@@ -231,7 +231,7 @@ class LanguageModelModule(LightningModule):
         if self.hidden is None:
             return None
         parts = [self._gathered(part) for part in self.hidden]
-        return tuple(parts) if self.trainer.is_global_zero else None
+        return tuple(part for part in parts if part is not None) or None
 
     def _gathered(self, part: Tensor) -> Tensor | None:
         """This rank's `(L, B of this rank, H)` → `(L, B, H)` of all ranks on rank 0, None on the others."""

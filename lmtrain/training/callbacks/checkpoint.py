@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+from lmtrain.data.windows import Window
 from lmtrain.errors import UserError, raise_if_any
 from lmtrain.program.signals import Asked, Interrupted, Request, SignalWatch
 from lmtrain.runs.checkpoint_files import CheckpointFiles
@@ -137,7 +138,9 @@ class RunCheckpoint(Checkpoint):
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.hold()
 
-    def on_test_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         self.stop_if_asked(trainer)
 
     def let_signals_act(self, trainer: Trainer) -> None:
@@ -199,7 +202,7 @@ class RunCheckpoint(Checkpoint):
         Raises:
             UserError: a value in it could not be read again.
         """
-        content = encoded(checkpoint_of(trainer))
+        content: dict[str, Any] = encoded(checkpoint_of(trainer))
         users = self.user_callbacks
         writers = [type(callback).__name__ for callback in users if is_overridden("on_save_checkpoint", callback)]
         raise_if_any(unreadable_parts(content, writers))

@@ -21,7 +21,7 @@ class FolderWatch(Callback):
         self.every_n_steps = every_n_steps
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: Window, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Window, batch_idx: int
     ) -> None:
         if trainer.global_step % self.every_n_steps == 0:
             self._look(trainer)

@@ -1,6 +1,7 @@
 """Writes histograms of parameters, gradients and activations to TensorBoard, to see layers saturate or diverge."""
 
 import logging
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -45,14 +46,16 @@ class Histograms(Callback):
             return trainer.val_check_batch == batch_idx + 1  # ValidationSchedule has set it for this window
         return (trainer.global_step + 1) % self.every_n_steps == 0
 
-    def _see_activations(self, rnn: nn.Module, inputs: tuple, results: tuple) -> None:
+    def _see_activations(self, rnn: nn.Module, inputs: tuple[Any, ...], results: tuple[Any, ...]) -> None:
         output, states = results
         names = ("output", "hidden", "cell")
         self._seen |= {
             f"activations/{name}": part.detach() for name, part in zip(names, (output, *states), strict=False)
         }
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
         if self._hook is not None:
             self._seen |= {
                 f"gradients/{name}": parameter.grad.clone()  # clipping changes it in place
@@ -61,7 +64,7 @@ class Histograms(Callback):
             }
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: Window, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Window, batch_idx: int
     ) -> None:
         if self._hook is None:
             return

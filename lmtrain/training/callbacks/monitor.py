@@ -50,7 +50,7 @@ class Monitor(Callback):
         self._began = time.monotonic()
 
     def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs, batch: Window, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Window, batch_idx: int
     ) -> None:
         step = trainer.global_step
         if step % self.every_n_steps == 0 and step != self._reported_step:

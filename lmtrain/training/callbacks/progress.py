@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console, RenderableType
@@ -64,7 +65,9 @@ class RunProgress(Callback):
         self._task = self._bar.add_task(position(trainer), total=self._planned, completed=trainer.global_step)
         self._bar.start()
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module, outputs, batch: Window, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Window, batch_idx: int
+    ) -> None:
         seconds = time.monotonic() - self._drawn
         if self._bar is not None and seconds > _REFRESH_SECONDS:
             self._draw(trainer)

@@ -32,7 +32,9 @@ class SavePoints(Callback):
         if trainer.state.fn == "fit":
             self.saving.before_validation(trainer)
 
-    def on_validation_batch_start(self, trainer: Trainer, pl_module, batch, batch_idx, dataloader_idx=0) -> None:
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Window, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         self.saving.within_validation(trainer)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
