@@ -16,7 +16,7 @@ import numpy as np
 
 from lmtrain.data.dictionary import code_points
 from lmtrain.data.formats.reader import with_line_ends
-from lmtrain.errors import MissingPackage
+from lmtrain.errors import importing
 from lmtrain.prepare.languages import Scripts, in_languages
 
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\ufdd0-\ufdef\ufffe\uffff]")
@@ -111,10 +111,8 @@ BOILERPLATE = {"min_letters": 0.6, "max_repeats": 0.2, "max_markup": 0.2}
 
 
 def _without_mojibake(documents: list[str]) -> list[str]:
-    try:
+    with importing("ftfy", "--fix-mojibake"):
         from ftfy import fix_encoding
-    except ImportError:
-        raise MissingPackage("--fix-mojibake", "ftfy") from None
     return [document if document.isascii() else fix_encoding(document) for document in documents]
 
 

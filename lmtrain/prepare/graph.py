@@ -14,7 +14,7 @@ from functools import partial
 from multiprocessing import get_context, resource_tracker
 from typing import Any
 
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 from lmtrain.program.command import interrupt_deferred
 from lmtrain.program.processors import processors
 
@@ -33,11 +33,9 @@ def import_dask() -> None:
     Raises:
         UserError: Dask is not installed.
     """
-    try:
+    with importing("Dask", "Preparing a corpus"):
         import dask.delayed
         import dask.multiprocessing  # noqa: F401
-    except ImportError:
-        raise MissingPackage("Preparing a corpus", "Dask") from None
 
 
 @contextmanager

@@ -8,17 +8,15 @@ from functools import cache, lru_cache
 import numpy as np
 
 from lmtrain.data.dictionary import code_points
-from lmtrain.errors import MissingPackage, UserError
+from lmtrain.errors import UserError, importing
 
 _NO_SCRIPT = ("Zyyy", "Zinh", "Zzzz")  # common, inherited and unassigned characters belong to none
 
 
 @cache
 def _identifier():
-    try:
+    with importing("py3langid", "Identifying languages"):
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
-    except ImportError:
-        raise MissingPackage("Identifying languages", "py3langid") from None
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmtrain.errors import MissingPackage
+from lmtrain.errors import importing
 
 BANDS, _ROWS, _LETTERS = 14, 8, 5
 SHORTEST = 50  # characters; of shorter documents one word is so much that similarity says little
@@ -26,10 +26,8 @@ def bands(documents: list[str], identities: np.ndarray) -> np.ndarray:
     Returns:
         uint64 `(documents, BANDS)`.
     """
-    try:
+    with importing("datasketch", "--near-duplicates"):
         from datasketch import MinHash
-    except ImportError:
-        raise MissingPackage("--near-duplicates", "datasketch") from None
     found = np.repeat(identities[:, None], BANDS, axis=1)
     long = [place for place, document in enumerate(documents) if len(document) >= SHORTEST]
     if not long:

@@ -361,7 +361,7 @@ def test_what_is_to_be_trained_on_has_a_name_that_a_configuration_takes(script, 
     (tmp_path / "text").write_text("ab\n" * 2000)
     output = os.fsdecode(os.fsencode(tmp_path) + b"/c\xff")
     assert call(script, tmp_path / "text", "--output", output) == 2
-    assert r"c\xff: the name is not UTF-8" in capsys.readouterr().err
+    assert r"c\xff: the name must be UTF-8" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["text"]
 
 
