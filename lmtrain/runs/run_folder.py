@@ -230,7 +230,7 @@ class RunFolder:
         if newest is None and self.checkpoint_files.present():
             raise UserError(
                 f"All checkpoints in {self.checkpoints} are damaged. Begin anew with overwrite=true, or fine-tune "
-                f"{self.best.name} under another name=NAME: {override_of('init_from', self.best)}."
+                f"the best model: {override_of('init_from', self.best)} under another name=NAME."
             )
         return newest
 

@@ -193,7 +193,7 @@ def test_a_checkpoint_that_cannot_be_mended_names_a_command_that_can_be_pasted(t
     for path in Path("runs", name, "checkpoints").iterdir():
         path.write_bytes(b"broken")
     _, message = train_py(*SMALL, f"name={name}", "trainer.max_steps=9")
-    [argument] = shlex.split(re.search(r"holds: (.*) under another", message)[1])
+    [argument] = shlex.split(re.search(r"best model: (.*) under another", message)[1])
     assert compose(argument)["init_from"] == f"runs/{name}/best-lm.pt"
 
 
