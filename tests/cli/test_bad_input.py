@@ -152,7 +152,7 @@ def test_what_cannot_be_read_as_a_setting_is_named(override, what, refused):
             "trainer.accelerator=gpu", "gpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
         ),
         ("trainer.accelerator=foo", "it must be auto, cpu, gpu, cuda or mps"),
-        ("trainer.devices=0", "trainer.devices=0: it must be how many"),
+        ("trainer.devices=0", "trainer.devices=0: it must be their number"),
         ("trainer.precision=foo", "trainer.precision=foo: it must be one of auto, 32-true"),
         ("trainer.strategy=foo", "trainer.strategy=foo: it must be one of auto, single_device, ddp"),
     ],
