@@ -110,7 +110,7 @@ def test_training_and_scoring_in_an_empty_folder(commands, empty):
 def test_help_names_the_command(commands, empty):
     done = run(commands / "lmtrain-train", "--help", cwd=empty)
     assert done.returncode == 0, done.stderr
-    assert "lmtrain-train data=folder data.path=corpus" in done.stdout
+    assert "lmtrain-train experiment=fast data=folder data.path=corpus" in done.stdout
     assert "train.py" not in done.stdout
 
 
