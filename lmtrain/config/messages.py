@@ -43,7 +43,7 @@ def hint(key: str, keys: Collection[str]) -> str:
         more = f" If it is an argument of {owner}, write +{key}=VALUE."
     else:
         more = ""
-    nearest = most_like(key, [*keys, *(f"trainer.{name}" for name in TRAINER_ARGUMENTS)])
+    nearest = most_like(key, {**dict.fromkeys(keys), **{f"trainer.{name}": None for name in TRAINER_ARGUMENTS}})
     return (f"Did you mean {' or '.join(nearest)}?" if nearest else "python train.py --help lists all keys.") + more
 
 

@@ -98,6 +98,10 @@ def test_dropout_must_be_below_one_and_not_negative(dropout, refused):
         ("model.hiden_size=3", "there is no key model.hiden_size. Did you mean model.hidden_size"),
         ("hidden_size=3", "there is no key hidden_size. Did you mean model.hidden_size"),
         ("lr=3", "there is no key lr. Did you mean optimizer.lr?"),
+        (
+            "trainer.max_epoch=3",
+            "there is no key trainer.max_epoch. Did you mean trainer.max_epochs or trainer.min_epochs?",
+        ),
         ("experimnt=flair", "there is no key experimnt. Did you mean experiment?"),
         ("xyz=1", "there is no key xyz. python train.py --help lists all keys."),
         ("trainer.foo=1", "write +trainer.foo=VALUE"),
