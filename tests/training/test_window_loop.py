@@ -1,5 +1,7 @@
 """The loop over windows does what Lightning's own loop does."""
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ import torch
 from corpora import write_corpus
 from hooks import Diary
 from running import SMALL, compose, read_metrics, train
+
+from lmtrain.training.module import LanguageModelModule
 
 LIGHTNINGS_OWN = "+trainer.profiler=simple"  # whoever profiles wants to see Lightning's hooks
 
@@ -67,6 +71,27 @@ def test_hooks_that_a_callback_gives_the_optimizer_are_called(tmp_path, monkeypa
     last = torch.load("runs/run/checkpoints/last.ckpt", weights_only=True)["global_step"]
     assert len(steps) == last // 3
     assert steps == list(range(steps[0], steps[0] + len(steps)))
+
+
+def test_a_window_is_freed_after_its_step_without_a_collection(tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus")
+    monkeypatch.chdir(tmp_path)
+    windows, alive = [], []
+    step = LanguageModelModule.training_step
+
+    def training_step(self, batch, batch_idx):
+        alive.append(sum(window() is not None for window in windows))
+        windows.append(weakref.ref(batch.inputs))
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(LanguageModelModule, "training_step", training_step)
+    gc.disable()
+    try:
+        train(compose(*SMALL, "name=run", "trainer.max_steps=20"))
+    finally:
+        gc.enable()
+    assert len(alive) == 20
+    assert alive[-1] <= 3
 
 
 def test_an_optimizer_that_computes_no_loss_is_told_by_its_name(train_py):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -88,14 +89,13 @@ class WindowLoop(_TrainingEpochLoop):
 
         def closure() -> Tensor:
             nonlocal last_loss
-            if not torch.is_grad_enabled():  # torch's own optimizers see to it
-                with torch.enable_grad():
-                    return closure()
-            module._current_fx_name = "training_step"
-            with self.trainer.precision_plugin.forward_context():
-                loss = module.training_step(batch, batch_idx)
-            self._zero_grad(optimizer)
-            self._make_gradients(loss, optimizer)
+            # torch's own optimizers see to it. A closure that called itself would hold its window until a collection
+            with nullcontext() if torch.is_grad_enabled() else torch.enable_grad():
+                module._current_fx_name = "training_step"
+                with self.trainer.precision_plugin.forward_context():
+                    loss = module.training_step(batch, batch_idx)
+                self._zero_grad(optimizer)
+                self._make_gradients(loss, optimizer)
             last_loss = loss.detach()
             return last_loss
 
