@@ -30,7 +30,7 @@ class CheckpointFiles:
 
     def present(self) -> list[Path]:
         """The checkpoints that exist, the newest first."""
-        return [path for path in (self.last, self.previous) if path.exists()]
+        return [path for path in (self.last, self.previous) if os.path.exists(path)]
 
     def newest_whole(self) -> Path | None:
         """The newest checkpoint that is not damaged; warns of damaged ones."""

@@ -3,6 +3,7 @@
 import _thread
 import json
 import logging
+import os
 import secrets
 import shutil
 from contextlib import suppress
@@ -46,7 +47,7 @@ class RunFolder:
         self._key = path / ".key"
         self._described: dict[Path, bytes] = {}
         self._lost_locks: list[Lock] = []
-        self._is_new = False
+        self._made: list[Path] = []  # the folder and those above it, as far as `occupy` has made them
 
     def occupy(self, config: Config, contents: Contents) -> None:
         """Takes the folder for this run and writes its configuration.
@@ -58,7 +59,7 @@ class RunFolder:
         Raises:
             UserError: another process has the folder, or it has files of another run.
         """
-        self._is_new = not self.path.exists()
+        self._made = [folder for folder in (self.path, *self.path.parents) if not os.path.exists(folder)]
         self._make()
         self._check_no_pipes()
         try:
@@ -164,15 +165,15 @@ class RunFolder:
             ) from None
 
     def remove(self) -> None:
-        """Removes the folder, and up to two parents that are empty then."""
+        """Removes the folder, and those above it that `occupy` has made if they are empty then."""
         shutil.rmtree(self.path, ignore_errors=True)
-        for folder in list(self.path.parents)[:2]:
+        for folder in self._made:
             with suppress(OSError):
                 folder.rmdir()
 
     def remove_if_nothing_was_saved(self) -> None:
         """Leaves nothing of a run that was refused after `occupy` had made its folder; another run's there stays."""
-        is_ours = self._is_new and self._key_on_disk() == self._described.get(self._key)
+        is_ours = self.path in self._made and self._key_on_disk() == self._described.get(self._key)
         if is_ours and not self.checkpoint_files.present() and not self.best.exists():
             self.remove()
 
@@ -212,7 +213,7 @@ class RunFolder:
 
     def began_with(self) -> dict[str, Any]:
         """The values of config.yaml by names such as "optimizer.lr"; empty if it is missing or cannot be read."""
-        if not self.config.is_file():  # opening a pipe could wait for ever; `occupy` refuses it
+        if not os.path.isfile(self.config):  # opening a pipe could wait for ever; `occupy` refuses it
             return {}
         try:
             values = yaml.safe_load(self.config.read_text(encoding="utf-8"))

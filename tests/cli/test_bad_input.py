@@ -318,6 +318,8 @@ def test_places_that_are_no_run_folder_are_told(refused):
     assert "runs/file is not a folder" in refused("name=file")
     assert "runs/model has a model but no config.yaml" in refused("name=model")
     assert "cannot be made" in refused("runs_dir=/proc/here")
+    for key in ("resume=auto", "overwrite=true"):
+        assert "cannot be made: File name too long" in refused(f"name={300 * 'a'}", key)
     for name in ("config.yaml", "metrics.csv", "train.log"):  # which would be waited for
         Path("runs/pipe").mkdir()
         os.mkfifo(f"runs/pipe/{name}")

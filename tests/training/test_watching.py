@@ -224,6 +224,17 @@ def test_a_logger_that_cannot_be_made_leaves_nothing_but_what_was_there(was_ther
     assert (tmp_path / "run").exists() == was_there
 
 
+def test_a_refused_run_removes_no_empty_folder_of_the_user(corpus, tmp_path):
+    (tmp_path / "mine").mkdir()
+    values = settings(corpus, tmp_path)
+    values["logger"] = {"one": {"_target_": "hooks.Opened", "address": "moon"}}
+    for runs in ("mine", "mine/runs"):
+        with pytest.raises(UserError, match=r"logger\.one cannot be made"):
+            train(values | {"runs_dir": str(tmp_path / runs)})
+        assert (tmp_path / "mine").is_dir()
+        assert not list((tmp_path / "mine").iterdir())
+
+
 @pytest.mark.parametrize(("logger", "package"), [("wandb", "wandb"), ("mlflow", "alembic")])
 def test_a_missing_package_is_said_before_anything_is_written(logger, package, corpus, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
