@@ -9,12 +9,13 @@ import signal
 import sys
 
 _HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_COMMANDS = (os.path.dirname(_HERE), os.path.join(os.path.dirname(_HERE), "scripts"))  # of a checkout
+_CHECKOUT = os.path.dirname(_HERE)
+_COMMANDS = (_CHECKOUT, os.path.join(_CHECKOUT, "scripts"), _HERE)  # the last one for `python -m lmtrain`
 _where = "before the work had begun: nothing was done. Run the same command again."
 
 
 def watch_if_command() -> None:
-    """Handles signals without a handler, if this process is train.py, a script or an installed command."""
+    """Handles signals without a handler, if this process is train.py, a script or a command of lmtrain."""
     if not _is_command():
         return
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

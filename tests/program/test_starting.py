@@ -20,8 +20,9 @@ def ended(folder, command: str, *arguments: str, at: str, name: str, **more: str
         "SIGNAL_NAME": name,
         **more,
     }
+    words = command.split() if command.startswith("-m ") else [ROOT / command]
     done = subprocess.run(
-        [sys.executable, ROOT / command, *arguments], cwd=folder, env=environment, capture_output=True, text=True
+        [sys.executable, *words, *arguments], cwd=folder, env=environment, capture_output=True, text=True
     )
     assert done.stdout == ""
     assert list(folder.iterdir()) == []
@@ -36,8 +37,9 @@ def test_a_signal_before_a_script_has_begun(script, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_before_training_has_begun(name, tmp_path):
-    done = ended(tmp_path, "train.py", "--help", at="hydra", name=name)
+@pytest.mark.parametrize("command", ["train.py", "-m lmtrain train"])
+def test_a_signal_before_training_has_begun(command, name, tmp_path):
+    done = ended(tmp_path, command, "--help", at="hydra", name=name)
     assert done == (128 + signal.Signals[name], f"{name} {EARLY}")
 
 
