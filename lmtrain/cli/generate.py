@@ -52,7 +52,7 @@ def main(options: Options) -> None:
     from lmtrain.model_files.export import load_model
     from lmtrain.program.time_left import time_left
 
-    language_model = load_model(options.model, options.device)
+    language_model = load_model(options.model, options.device, needs_decoder="generate text")
     with time_left("Generating", options.length) as progress:
         texts = generate(
             language_model,

@@ -64,7 +64,7 @@ def main(options: Options) -> None:
 
     from lmtrain.model_files.export import load_model
 
-    language_model = load_model(options.model, options.device)
+    language_model = load_model(options.model, options.device, needs_decoder="score text")
     if options.per_line:
         _print_lines(language_model, options)
     else:

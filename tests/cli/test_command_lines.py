@@ -223,6 +223,15 @@ def test_a_model_of_words_has_words(tmp_path, capsys):
     assert "nats a word" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("script", "work"), [("generate", "generate text"), ("score", "score text")])
+def test_a_model_without_a_decoder_is_named(script, work, tmp_path, capsys):
+    save_language_model(make_model(has_decoder=False), tmp_path / "lm.pt")
+    (tmp_path / "text.txt").write_text("ab", encoding="utf-8")
+    texts = [tmp_path / "text.txt"] if script == "score" else []
+    assert call(script, tmp_path / "lm.pt", *texts) == 2
+    assert f"lm.pt: It has no decoder, so it can embed but not {work}; give" in capsys.readouterr().err
+
+
 def commands(text: str) -> list[str]:
     """The example commands of a help text; a backslash at the end of a line goes on in the next."""
     joined = re.sub(r"\\\n\s*", "", text)
