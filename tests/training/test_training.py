@@ -180,6 +180,13 @@ def test_a_model_that_never_improves_leaves_the_original_weights_as_best(corpus,
     assert (tmp_path / "tuned/train.log").read_text().count(said) == 1
 
 
+def test_a_run_with_muon_and_too_high_a_rate_is_not_told_to_take_muon(corpus, tmp_path):
+    rates = ("optimizer=muon", "optimizer.lr=50", "optimizer.adamw_lr=5")
+    train(compose(*overrides(corpus, tmp_path, *rates, "trainer.max_steps=5", "name=muon")))
+    log = (tmp_path / "muon/train.log").read_text()
+    assert "the learning rate is too high: lower optimizer.lr\n" in log
+
+
 def test_a_dictionary_expanded_for_new_text_leaves_the_old_rows_untouched(run_folder, tmp_path):
     new = tmp_path / "corpus"
     (new / "train").mkdir(parents=True)

@@ -17,6 +17,7 @@ from lmtrain.training.callbacks.best_model import BestModel
 from lmtrain.training.callbacks.monitor import Monitor
 from lmtrain.training.callbacks.run_length import planned_steps
 from lmtrain.training.lightning_internals.attributes import annotated, own_module, window_progress
+from lmtrain.training.muon import Muon
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +140,12 @@ class RunProgress(Callback):
         guessing = math.log(own_module(pl_module).model.sizes.vocabulary_size)
         if figures["val/loss"] > guessing and not self._has_warned:
             self._has_warned = True
+            has_muon = isinstance(trainer.optimizers[0], Muon)
             log.warning(
                 "A model that takes all items for equally probable has a lower loss, %.4f. If it stays so, the "
-                "learning rate is too high: lower optimizer.lr, or take optimizer=muon, which has its own",
+                "learning rate is too high: lower optimizer.lr%s",
                 guessing,
+                "" if has_muon else ", or take optimizer=muon, which has its own",
             )
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
