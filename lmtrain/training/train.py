@@ -186,7 +186,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     check_explicit(config, explicit)
     check_logger_packages(config)
     folder = RunFolder(Path(config.runs_dir) / config.name)
-    if not config.overwrite:
+    if not config.overwrite and "optimizer.lr" not in explicit:
         config = with_former_rate(config, folder.began_with())
     if goes_on(config):
         check_is_not_later(folder)

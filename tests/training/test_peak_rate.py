@@ -100,3 +100,10 @@ def test_a_run_keeps_the_rate_that_was_typed_and_comparing_tells_the_number(corp
     assert {record["run"]: record["optimizer.lr"] for record in records(runs)} == {"by-rule": 0.12, "run": 0.08}
     with pytest.raises(UserError, match=r"optimizer\.lr='auto' \(it was 0\.08\)"):
         train(settings(corpus, tmp_path, "trainer.max_steps=2"))
+
+
+def test_a_run_that_began_with_the_former_default_keeps_it_unless_auto_is_typed(corpus, tmp_path):
+    train(settings(corpus, tmp_path, "trainer.max_steps=1", "optimizer.lr=0.04"))
+    with pytest.raises(UserError, match=r"optimizer\.lr='auto' \(it was 0\.04\)"):
+        train(settings(corpus, tmp_path, "trainer.max_steps=2"), {"optimizer.lr"})
+    assert train(settings(corpus, tmp_path, "trainer.max_steps=2"))["lr"] == 0.04
