@@ -15,9 +15,12 @@ def check_explicit(config: Config, explicit: Collection[str]) -> None:
 
     Raises:
         UserError: another optimizer class is given, but not a rate for it; the chosen schedule does not take a key of
-            `anneal`; the schedule is chosen twice.
+            `anneal`; the schedule is chosen twice; the lanes are given twice.
     """
-    raise_if_any([*_foreign_rate(config, explicit), *_other_schedules_keys(config, explicit)])
+    problems = (
+        _foreign_rate(config, explicit) + _other_schedules_keys(config, explicit) + _lanes_twice(config, explicit)
+    )
+    raise_if_any(problems)
 
 
 def _foreign_rate(config: Config, explicit: Collection[str]) -> list[str]:
@@ -43,3 +46,13 @@ def _other_schedules_keys(config: Config, explicit: Collection[str]) -> list[str
             "or choose another schedule: anneal=plateau or another of conf/anneal/."
         )
     return problems
+
+
+def _lanes_twice(config: Config, explicit: Collection[str]) -> list[str]:
+    data = config.data
+    if data.lanes_per_device is None or "data.batch_size" not in explicit:
+        return []
+    return [
+        f"data.batch_size={data.batch_size} and data.lanes_per_device={data.lanes_per_device} both say how many lanes "
+        "there are: on all devices together, and on each. Give one of them."
+    ]

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from lmtrain.config import compose
+from lmtrain.config.explicit import check_explicit
 from lmtrain.config.hydra_errors import explained
+from lmtrain.config.overrides import as_hydra_reads, explicit_keys
 from lmtrain.config.schedules import Plateau
 from lmtrain.config.schema import Config
 from lmtrain.data.cache.manifest import problem_of_manifest
@@ -39,6 +41,7 @@ def compose_config(path: str, overrides: Sequence[str] = ()) -> Config:
     with explained():
         config = compose.compose_config("data=folder", *overrides)
         compose.check_choice(config, overrides)
+        check_explicit(config, explicit_keys(as_hydra_reads(overrides)))
         lanes = config.data.lanes_per_device or config.data.batch_size
         return config.changed({"data.path": path, "data.batch_size": lanes})
 

@@ -193,7 +193,7 @@ def _settle(config: Config, explicit: Collection[str]) -> tuple[Config, Language
     check_callbacks(config, folder.checkpoints)
     trainer = make_trainer(config)
     check_optimizer(config, trainer.strategy.root_device)
-    return with_lanes(config, trainer.world_size, explicit, folder), initial, trainer.world_size
+    return with_lanes(config, trainer.world_size, folder), initial, trainer.world_size
 
 
 def _finished(config: Config, folder: RunFolder) -> dict[str, Any] | None:

@@ -193,6 +193,18 @@ def test_lanes_given_for_each_device_are_those_of_one() -> None:
     assert compose_config("x", ["data.batch_size=9"]).data.batch_size == 9
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("data.batch_size=9", "data.lanes_per_device=7"), "both say how many lanes"),
+        (("anneal=linear", "anneal.patience=3"), "anneal.patience=3 has no effect with the schedule linear"),
+    ],
+)
+def test_what_train_py_refuses_is_refused(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compose_config("x", overrides)
+
+
 def test_a_document_longer_than_a_block_is_one(corpus_folder) -> None:
     long = "word " * 2_500_000
     folder = corpus_folder(train={"1.txt": f"first\n{long}\nlast\n"}, valid=f"{long}\nfirst\n", test="x\n")
@@ -248,7 +260,7 @@ def test_what_training_costs() -> None:
         (["optimizer=adamw"], 2 * cost.parameters),
         (["optimizer=muon"], 2 * cost.parameters - recurrent),  # AdamW has two for a parameter, Muon's momentum is one
         (["+optimizer.momentum=0.9"], cost.parameters),
-        (["optimizer._target_=torch.optim.RMSprop"], cost.parameters),
+        (["optimizer._target_=torch.optim.RMSprop", "optimizer.lr=0.01"], cost.parameters),
         (["optimizer._target_=torch.optim.Adagrad"], cost.parameters),
         (["optimizer._target_=torch.optim.RAdam"], 2 * cost.parameters),
     ):

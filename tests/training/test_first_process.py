@@ -54,10 +54,10 @@ def test_srun_that_is_there_but_not_used_is_no_matter_here(environment, monkeypa
 def test_lanes_grow_with_the_devices_and_stay_when_a_run_goes_on(tmp_path):
     config = compose_config("data=folder", "data.lanes_per_device=100")
     folder = RunFolder(tmp_path / "run")
-    begun = with_lanes(config, 8, {"data.lanes_per_device"}, folder)
+    begun = with_lanes(config, 8, folder)
     assert begun.data.batch_size == 800
     folder.path.mkdir()
     folder.config.write_text(yaml.safe_dump(saved(begun)), encoding="utf-8")  # as `occupy` does
-    assert with_lanes(config, 4, {"data.lanes_per_device"}, folder) == begun
-    assert with_lanes(config.changed({"overwrite": True}), 4, (), folder).data.batch_size == 400
-    assert with_lanes(compose_config("data=folder"), 8, (), folder).data.batch_size == 100
+    assert with_lanes(config, 4, folder) == begun
+    assert with_lanes(config.changed({"overwrite": True}), 4, folder).data.batch_size == 400
+    assert with_lanes(compose_config("data=folder"), 8, folder).data.batch_size == 100
