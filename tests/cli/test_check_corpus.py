@@ -261,8 +261,8 @@ def test_what_training_costs() -> None:
         (["optimizer=muon"], 2 * cost.parameters - recurrent),  # AdamW has two for a parameter, Muon's momentum is one
         (["+optimizer.momentum=0.9"], cost.parameters),
         (["optimizer._target_=torch.optim.RMSprop", "optimizer.lr=0.01"], cost.parameters),
-        (["optimizer._target_=torch.optim.Adagrad"], cost.parameters),
-        (["optimizer._target_=torch.optim.RAdam"], 2 * cost.parameters),
+        (["optimizer._target_=torch.optim.Adagrad", "optimizer.lr=0.01"], cost.parameters),
+        (["optimizer._target_=torch.optim.RAdam", "optimizer.lr=0.01"], 2 * cost.parameters),
     ):
         few = 40  # steps that are counted
         other = training_memory(compose_config("x", ["model=tiny", *options, *SMALL]), 50)
