@@ -11,7 +11,8 @@
     done
 
 KB is a quarter of the size of the text, so that an epoch has four splits and four validations. The English text, the
-long one, has --valid 0.01 --test 0.002 --split-size 5100KB; hindi20 is texts/hindi.txt with --split-size 37KB.
+long one, has --valid 0.01 --test 0.002 --split-size 5100KB; hindi20 is texts/hindi.txt with --split-size 37KB. The
+King James Bible is the corpus folder of `benchmarks/quality.py`.
 """
 
 import gettext
