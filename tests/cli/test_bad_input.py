@@ -100,7 +100,7 @@ def test_dropout_must_be_below_one_and_not_negative(dropout, refused):
         ("lr=3", "there is no key lr. Did you mean optimizer.lr?"),
         (
             "trainer.max_epoch=3",
-            "there is no key trainer.max_epoch. Did you mean trainer.max_epochs or trainer.min_epochs?",
+            "Did you mean trainer.max_epochs or trainer.min_epochs or trainer.max_steps?",
         ),
         ("experimnt=flair", "there is no key experimnt. Did you mean experiment?"),
         ("xyz=1", "there is no key xyz. python train.py --help lists all keys."),
