@@ -26,11 +26,8 @@ def goes_on(config: Config) -> bool:
 class Attempts:
     """Gives the attempts to fit a run, until one does not diverge.
 
-    for attempt in attempts:
-        run = Run(...)
-        with attempts.guarding(run):
-            ...  # leave the loop, or raise `Diverged`
-    raise attempts.failure()
+    The loop over them makes a `Run` of each, and fits it within `guarding(run)`. An attempt that does not diverge ends
+    the loop; if none is left, `failure()` is what to raise.
     """
 
     def __init__(self, config: Config, folder: RunFolder, signals: SignalWatch) -> None:

@@ -179,3 +179,4 @@ def test_a_run_that_always_diverges_ends_with_an_error(corpus, tmp_path):
     poison = {"_target_": "stopping.PoisonAt", "step": 8, "times": 99}
     with pytest.raises(UserError, match=r"diverged 3 times, .* Lower optimizer\.lr"):
         train(settings(corpus, tmp_path, "divergence.max_rollbacks=2", callbacks={"poison": poison}))
+    assert (tmp_path / "run/train.log").read_text().count("back to") == 2  # not after the last one
